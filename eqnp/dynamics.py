@@ -1,0 +1,125 @@
+"""Settling: sweeps of s = ∇Λ(∂Φ/∂s) until the states stop moving.
+
+One sweep updates every layer once. *Even-odd* sweeps update all layers of even level given the odd ones, then all odd
+given the even: each half is the exact minimum of F over its block, so F never increases. *Synchronous* sweeps update
+all layers at once from the previous states, as in the paper; they have no such guarantee.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from eqnp.errors import ConfigError, SettlingError, nearest
+from eqnp.network import Clamped, Layer, Network, Nudge, State
+
+ORDERS = ("even-odd", "synchronous")
+
+
+@dataclass(frozen=True)
+class SettlingConfig:
+    """How a phase settles: update order, tolerance on the residual, and the caps T (free) and K (nudged) on sweeps.
+
+    The residual of a sample is the largest absolute change of any of its units in one sweep. A tolerance of 0 always
+    runs the full T and K sweeps, as the paper does.
+    """
+
+    order: str = "even-odd"
+    tolerance: float = 1e-3
+    free_sweeps: int = 60
+    nudged_sweeps: int = 30
+
+    def __post_init__(self):
+        if self.order not in ORDERS:
+            raise ConfigError(f"unknown settling.order {self.order!r}{nearest(self.order, ORDERS)}")
+        if not self.tolerance >= 0:
+            raise ConfigError(f"settling.tolerance is {self.tolerance}; it must be 0 or greater")
+        if self.free_sweeps < 1 or self.nudged_sweeps < 1:
+            raise ConfigError("settling.free_sweeps and settling.nudged_sweeps must be 1 or greater")
+
+
+class Settled(NamedTuple):
+    """What a phase took: the number of sweeps, and the last residual of each sample (B,)."""
+
+    sweeps: int
+    residual: np.ndarray
+
+
+@dataclass
+class Trace:
+    """Filled by `settle` on request: per sweep the residual and the energy F of each sample, lists of (B,)."""
+
+    residual: list[np.ndarray] = field(default_factory=list)
+    energy: list[np.ndarray] = field(default_factory=list)
+    states: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+
+def settle(
+    network: Network,
+    clamped: Clamped,
+    state: State,
+    sweeps: int,
+    *,
+    nudge: Nudge | None = None,
+    order: str = "even-odd",
+    tolerance: float = 0.0,
+    trace: Trace | None = None,
+) -> Settled:
+    """Settle ``state`` in place: at most ``sweeps`` sweeps, until the residual of every sample is within tolerance.
+
+    Without a nudge this is the free phase, else the nudged one; the state it starts from is the one passed in.
+    Raises SettlingError, naming the layer, as soon as a state is no longer finite.
+    """
+    blocks = network.blocks if order == "even-odd" else (network.layers,)
+    move_output = _solve_output if order == "even-odd" else _step_output
+    residual = np.empty(clamped.size, network.dtype)
+    for sweep in range(1, sweeps + 1):
+        residual[:] = 0
+        for block in blocks:
+            for layer in block:
+                network.compute_drive(layer, clamped, state)
+            for layer in block:
+                if nudge is not None and layer is network.output:
+                    move_output(layer, clamped, state, nudge, residual)
+                else:
+                    drive, s = state.drives[layer.name], state.states[layer.name]
+                    clamped.potentials[layer.name].move(drive, s, residual)
+        if trace is not None:
+            _record(trace, network, clamped, state, nudge, residual)
+        worst = residual.max(initial=0)
+        if not np.isfinite(worst):
+            raise SettlingError(_blame(network, state, nudge, sweep))
+        if worst <= tolerance:
+            break
+    return Settled(sweep, residual)
+
+
+def _solve_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:
+    """The exact minimum of F over the output block: s = ∇Λ(a − β(s − y))."""
+    clamped.potentials[layer.name].move_nudged(
+        state.drives[layer.name], state.states[layer.name], nudge.beta, nudge.target, residual
+    )
+
+
+def _step_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:
+    """The paper's nudge, with the output's previous state on the right: s ← ∇Λ(a − β(s − y))."""
+    drive, s = state.drives[layer.name], state.states[layer.name]
+    drive -= nudge.beta * (s - nudge.target)
+    clamped.potentials[layer.name].move(drive, s, residual)
+
+
+def _record(trace: Trace, network, clamped, state: State, nudge, residual) -> None:
+    trace.residual.append(residual.copy())
+    trace.energy.append(network.energy(clamped, state, nudge))
+    trace.states.append({name: s.copy() for name, s in state.states.items()})
+
+
+def _blame(network: Network, state: State, nudge: Nudge | None, sweep: int) -> str:
+    layer = next((n for n, s in state.states.items() if not np.isfinite(s).all()), network.output.name)
+    phase = "the free phase" if nudge is None else f"the phase nudged by β = {nudge.beta:g}"
+    return (
+        f"the state of {layer!r} is not a finite number after sweep {sweep} of {phase}; "
+        "look for NaN in the word vectors, or lower the learning rate or network.scale"
+    )

@@ -1,0 +1,37 @@
+"""The package's own exceptions: one line each, saying what was found, what is allowed and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EqnpError(Exception):
+    """Base class of every error a user can mend; the command line prints it on one line and exits with 2."""
+
+
+class ConfigError(EqnpError):
+    """An option, preset, key or value that is not allowed."""
+
+
+class DataError(EqnpError):
+    """A corpus that cannot be read or does not hold what training or evaluation needs."""
+
+
+class VectorsError(EqnpError):
+    """A file or package of word vectors that cannot be read or used."""
+
+
+class CheckpointError(EqnpError):
+    """A run folder, model file or token store that is missing, damaged or of another version."""
+
+
+class SettlingError(EqnpError):
+    """A state or an update that is no longer a finite number."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A hint for an error message: ``"; did you mean 'x'?"``, or the allowed names when none is close."""
+    allowed = sorted(allowed)
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"

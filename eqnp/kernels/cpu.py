@@ -1,0 +1,244 @@
+"""The kernels of `naive` in Numba: serial, without the GIL, one compilation per float dtype.
+
+Nothing here starts a thread. A batch is settled shard by shard on threads of the caller, and a kernel that brought a
+pool of its own would fight with them (and with BLAS) for the same cores. Shapes and formulas are those of `naive`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from eqnp.kernels import naive
+
+# Sums may be reordered and multiply-adds fused. The flags that assume NaN and infinity away are never set: the guards
+# against a diverging network look for exactly those.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+ROW_BLOCK = 64  # attention rows handled at a time, so that their logits are still in cache when they retrieve
+
+kernel = njit(nogil=True, cache=True, fastmath=FASTMATH)
+exact = njit(nogil=True, cache=True)  # root finding and the optimiser: same operations, same order as `naive`
+
+
+# --- states of dense layers -------------------------------------------------------------------------------------------
+
+
+@exact
+def clipped(drive, state, residual):
+    one, half = drive.dtype.type(1), drive.dtype.type(0.5)
+    for b in range(state.shape[0]):
+        for h in range(state.shape[1]):
+            _move(state[b], h, min(max(half * drive[b, h], one - one), one), residual, b)
+
+
+@exact
+def logistic(drive, state, residual):
+    for b in range(state.shape[0]):
+        for h in range(state.shape[1]):
+            _move(state[b], h, _sigmoid(drive[b, h]), residual, b)
+
+
+@exact
+def tanh(drive, state, residual):
+    for b in range(state.shape[0]):
+        for h in range(state.shape[1]):
+            _move(state[b], h, math.tanh(drive[b, h]), residual, b)
+
+
+# --- the output block under a squared-error nudge ---------------------------------------------------------------------
+
+
+@exact
+def clipped_nudged(drive, state, beta, target, residual):
+    for b in range(state.shape[0]):
+        for c in range(state.shape[1]):
+            s = min(max((drive[b, c] + beta * target[b, c]) / (2 + beta), 0.0), 1.0)
+            _move(state[b], c, s, residual, b)
+            drive[b, c] -= beta * (state[b, c] - target[b, c])
+
+
+@exact
+def logistic_nudged(drive, state, beta, target, residual):
+    for b in range(state.shape[0]):
+        for c in range(state.shape[1]):
+            a, y = drive[b, c], target[b, c]
+            low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), float(a)
+            for _ in range(naive.NEWTON_STEPS):
+                s = _sigmoid(u)
+                low, high, u, done = _newton(u, u + beta * (s - y) - a, 1 + beta * s * (1 - s), low, high)
+                if done:
+                    break
+            _move(state[b], c, _sigmoid(u), residual, b)
+            drive[b, c] = u
+
+
+@exact
+def tanh_nudged(drive, state, beta, target, residual):
+    for b in range(state.shape[0]):
+        for c in range(state.shape[1]):
+            a, y = drive[b, c], target[b, c]
+            low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), float(a)
+            for _ in range(naive.NEWTON_STEPS):
+                s = math.tanh(u)
+                low, high, u, done = _newton(u, u + beta * (s - y) - a, 1 + beta * (1 - s * s), low, high)
+                if done:
+                    break
+            _move(state[b], c, math.tanh(u), residual, b)
+            drive[b, c] = u
+
+
+@exact
+def _newton(u, excess, slope, low, high):
+    if excess < 0:
+        low = u
+    elif excess > 0:
+        high = u
+    following = u - excess / slope
+    if following < low or following > high:
+        following = (low + high) / 2
+    return low, high, following, following == u
+
+
+# --- Hopfield attention -----------------------------------------------------------------------------------------------
+
+
+@kernel
+def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
+    _, R, D = drive.shape
+    weights = np.empty(min(R, ROW_BLOCK) * memory.shape[1], drive.dtype)
+    retrieved = np.empty((min(R, ROW_BLOCK), D), drive.dtype)
+    for b in range(drive.shape[0]):
+        m, r = slots[b], rows[b]
+        for start in range(0, R, ROW_BLOCK):
+            stop = min(start + ROW_BLOCK, R)
+            live = max(min(stop, r) - start, 0) if m > 0 else 0
+            if live > 0:
+                block = weights[: live * m].reshape(live, m)
+                _softmax(drive[b, start : start + live], memory[b, :m], phantoms[b], scale, block)
+                np.dot(block, memory[b, :m], retrieved[:live])
+            if live < stop - start:
+                retrieved[live : stop - start] = 0
+            for i in range(stop - start):
+                for d in range(D):
+                    _move(state[b, start + i], d, retrieved[i, d], residual, b)
+
+
+@kernel
+def attend(drive, memory, slots, phantoms, rows, scale, attention):
+    attention[...] = 0
+    weights = np.empty(drive.shape[1] * memory.shape[1], drive.dtype)
+    for b in range(drive.shape[0]):
+        m, r = slots[b], rows[b]
+        if m > 0 and r > 0:
+            block = weights[: r * m].reshape(r, m)
+            _softmax(drive[b, :r], memory[b, :m], phantoms[b], scale, block)
+            attention[b, :r, :m] = block
+
+
+@kernel
+def _softmax(drive, memory, phantoms, scale, out):
+    """out (R, M) = softmax over memory slots and `phantoms` zero patterns of scale · drive memoryᵀ."""
+    np.dot(drive, memory.T, out)
+    for i in range(out.shape[0]):
+        peak = out[i, 0]
+        for j in range(1, out.shape[1]):
+            peak = max(peak, out[i, j])
+        if phantoms > 0:
+            peak = max(peak, out.dtype.type(0))
+        total = phantoms * math.exp(-scale * peak)
+        for j in range(out.shape[1]):
+            weight = math.exp(scale * (out[i, j] - peak))
+            out[i, j] = weight
+            total += weight
+        for j in range(out.shape[1]):
+            out[i, j] /= total
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+def local_update(post, pre, coefficients, out):
+    """All phases in one GEMM: the phases are stacked along the rows, with the coefficients on the narrower side."""
+    phases, rows = post.shape[:2]
+    weights = np.repeat(np.asarray(coefficients, post.dtype), rows)[:, None]
+    post, pre = post.reshape(phases * rows, -1), pre.reshape(phases * rows, -1)
+    if post.shape[1] <= pre.shape[1]:
+        np.matmul((post * weights).T, pre, out=out)
+    else:
+        np.matmul(post.T, pre * weights, out=out)
+
+
+@kernel
+def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out):
+    P, _, R, D = drive.shape
+    weights = np.empty(P * R * memory.shape[1], drive.dtype)
+    stacked = np.empty((P * R, D), drive.dtype)
+    for b in range(memory.shape[0]):
+        m, r = slots[b], rows[b]
+        out[b, m:] = 0
+        if m == 0 or r == 0:
+            out[b] = 0
+            continue
+        attention = weights[: P * r * m].reshape(P * r, m)
+        for p in range(P):
+            block = slice(p * r, (p + 1) * r)
+            _softmax(drive[p, b, :r], memory[b, :m], phantoms[b], scale, attention[block])
+            stacked[block] = coefficients[p] * drive[p, b, :r]
+        np.dot(attention.T, stacked[: P * r], out[b, :m])
+
+
+# --- embeddings and optimiser -----------------------------------------------------------------------------------------
+
+
+@exact
+def gather(table, ids, out):
+    for b in range(ids.shape[0]):
+        for m in range(ids.shape[1]):
+            out[b, m] = table[ids[b, m]]
+
+
+@exact
+def scatter_add(values, index, out):
+    for b in range(index.shape[0]):
+        for m in range(index.shape[1]):
+            if index[b, m] >= 0:
+                row = out[index[b, m]]
+                for d in range(row.shape[0]):
+                    row[d] += values[b, m, d]
+
+
+@exact
+def adam(parameter, gradient, mean, square, rate, decay_mean, decay_square, epsilon, step):
+    kind = parameter.dtype.type
+    correct_mean, correct_square = kind(1 / (1 - decay_mean**step)), kind(1 / (1 - decay_square**step))
+    keep_mean, keep_square, rate, epsilon = kind(decay_mean), kind(decay_square), kind(rate), kind(epsilon)
+    one = kind(1)
+    for i in range(parameter.size):
+        g = gradient[i]
+        mean[i] = keep_mean * mean[i] + (one - keep_mean) * g
+        square[i] = keep_square * square[i] + (one - keep_square) * g * g
+        parameter[i] -= rate * (correct_mean * mean[i]) / (math.sqrt(correct_square * square[i]) + epsilon)
+
+
+@exact
+def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_square, epsilon, step):
+    for i in range(len(rows)):
+        row = rows[i]
+        adam(table[row], gradient[i], mean[row], square[row], rate, decay_mean, decay_square, epsilon, step)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _move(row, unit, new, residual, sample):
+    """Overwrite one unit and let NaN through: a comparison with `max` would hide it and call the state settled."""
+    change = abs(new - row[unit])
+    if change > residual[sample] or change != change:
+        residual[sample] = change
+    row[unit] = new
+
+
+@exact
+def _sigmoid(u):
+    small = math.exp(-abs(u))  # never overflows
+    return 1 / (1 + small) if u >= 0 else small / (1 + small)

@@ -1,0 +1,166 @@
+"""The definitions: one obvious NumPy function per formula, for any float dtype.
+
+Notation of shapes: B batch, R attention rows (queries), M memory slots, D embedding, H units, C classes, P phases.
+
+Every ``move`` of a layer overwrites its state with ∇Λ(drive) and raises ``residual[b]`` to the largest absolute
+change of any unit of sample b. Padding never enters an array: sample b of an attention layer uses its first
+``slots[b]`` memory slots and its first ``rows[b]`` rows, and ``phantoms[b]`` counts the all-zero patterns that the
+paper's zero-padded memory holds beyond them. A zero pattern has logit 0 and adds nothing to the retrieved vector,
+so it only adds exp(0) to the softmax denominator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+NEWTON_STEPS = 60  # a bracketed Newton step at least halves the bracket, so 60 reach float64 rounding from width 4
+
+
+# --- states of dense layers: s = ∇Λ(u) ------------------------------------------------------------------------------
+
+
+def clipped(drive, state, residual):
+    """s = clip(u/2, 0, 1), the paper's "hard sigmoid"; drive, state (B, H), residual (B,)."""
+    _move(state, np.clip(drive / 2, 0, 1), residual)
+
+
+def logistic(drive, state, residual):
+    """s = 1/(1 + exp(−u)); drive, state (B, H), residual (B,)."""
+    _move(state, _sigmoid(drive), residual)
+
+
+def tanh(drive, state, residual):
+    """s = tanh(u); drive, state (B, H), residual (B,)."""
+    _move(state, np.tanh(drive), residual)
+
+
+# --- the output block under a squared-error nudge: s = ∇Λ(a − β(s − y)), solved exactly ------------------------------
+# `drive` comes in as a, the drive from the other layers, and leaves as u = a − β(s − y), so that s = ∇Λ(u) holds.
+
+
+def clipped_nudged(drive, state, beta, target, residual):
+    """Closed form s = clip((a + βy)/(2 + β), 0, 1), for β > −2; drive, state, target (B, C)."""
+    _move(state, np.clip((drive + beta * target) / (2 + beta), 0, 1), residual)
+    drive -= beta * (state - target)
+
+
+def logistic_nudged(drive, state, beta, target, residual):
+    """Bracketed Newton on u + β(σ(u) − y) = a, for β > −4; drive, state, target (B, C)."""
+    _solve_nudged(drive, state, beta, target, residual, _sigmoid, lambda s: s * (1 - s))
+
+
+def tanh_nudged(drive, state, beta, target, residual):
+    """Bracketed Newton on u + β(tanh u − y) = a, for β > −1; drive, state, target (B, C)."""
+    _solve_nudged(drive, state, beta, target, residual, np.tanh, lambda s: 1 - s * s)
+
+
+def _solve_nudged(drive, state, beta, target, residual, function, slope):
+    # |σ(u) − y| ≤ 2 for states in [−1, 1] and targets in [0, 1], so the root lies within 2|β| of the drive.
+    low, high = drive - 2 * abs(beta), drive + 2 * abs(beta)
+    u = drive.copy()
+    for _ in range(NEWTON_STEPS):
+        s = function(u)
+        excess = u + beta * (s - target) - drive
+        low, high = np.where(excess < 0, u, low), np.where(excess > 0, u, high)
+        u = u - excess / (1 + beta * slope(s))
+        u = np.where((u < low) | (u > high), (low + high) / 2, u)
+    _move(state, function(u), residual)
+    drive[...] = u
+
+
+# --- Hopfield attention: s = softmax(κ u Xᵀ) X ----------------------------------------------------------------------
+
+
+def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
+    """One retrieval of a modern Hopfield network, s = softmax(κ u Xᵀ) X, per sample and row.
+
+    drive, state (B, R, D); memory (B, M, D); slots, phantoms, rows (B,) int; scale κ > 0; residual (B,).
+    Rows beyond ``rows[b]`` and samples without any pattern get the zero state.
+    """
+    attention = np.zeros((*drive.shape[:2], memory.shape[1]), drive.dtype)
+    attend(drive, memory, slots, phantoms, rows, scale, attention)
+    _move(state, attention @ memory, residual)
+
+
+def attend(drive, memory, slots, phantoms, rows, scale, attention):
+    """Attention weights softmax(κ u Xᵀ) of each row over the memory slots, written to ``attention`` (B, R, M)."""
+    attention[...] = 0
+    for b, (m, r) in enumerate(zip(slots, rows, strict=True)):
+        if m == 0:
+            continue
+        logits = scale * drive[b, :r] @ memory[b, :m].T
+        peak = logits.max(axis=1, keepdims=True)
+        if phantoms[b]:
+            peak = np.maximum(peak, 0)
+        weights = np.exp(logits - peak)
+        total = weights.sum(axis=1, keepdims=True) + phantoms[b] * np.exp(-peak)
+        attention[b, :r, :m] = weights / total
+
+
+# --- learning: every parameter sees its own two ends, and nothing else ------------------------------------------------
+
+
+def local_update(post, pre, coefficients, out):
+    """The update of a bundle of synapses from the states of their two ends: out = Σ_p c_p post_pᵀ pre_p.
+
+    post (P, rows, H) and pre (P, rows, K) are the states at both ends in each of P phases, over ``rows`` samples or
+    positions that share the weight; coefficients (P,) sum to zero, so that phases are contrasted; out (H, K).
+    With phases (+β, −β) and coefficients ±1/2β this is the rule of the paper, and it is all that a synapse knows.
+    """
+    out[...] = 0
+    for coefficient, s_post, s_pre in zip(coefficients, post, pre, strict=True):
+        out += coefficient * (s_post.T @ s_pre)
+
+
+def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out):
+    """`local_update` of the memory slots: slot j has the attention it received and the drive at its two ends.
+
+    out[b] = Σ_p c_p A_pᵀ u_p, with drive (P, B, R, D), memory (B, M, D), out (B, M, D); see design fact −∂E/∂X.
+    """
+    attention = np.zeros((*drive.shape[:3], memory.shape[1]), drive.dtype)
+    for p in range(len(coefficients)):
+        attend(drive[p], memory, slots, phantoms, rows, scale, attention[p])
+    for b in range(memory.shape[0]):
+        local_update(attention[:, b], drive[:, b], coefficients, out[b])
+
+
+# --- embeddings and optimiser ----------------------------------------------------------------------------------------
+
+
+def gather(table, ids, out):
+    """out[b, m] = table[ids[b, m]]; table (V, D), ids (B, M) int, out (B, M, D)."""
+    out[...] = table[ids]
+
+
+def scatter_add(values, index, out):
+    """out[index[b, m]] += values[b, m] in order, negative indices skipped; values (B, M, D), index (B, M), out (V, D)."""
+    used = index >= 0
+    np.add.at(out, index[used], values[used])
+
+
+def adam(parameter, gradient, mean, square, rate, decay_mean, decay_square, epsilon, step):
+    """One Adam step in place on flat arrays of one length, ``step`` counted from 1 (Kingma & Ba 2015, algorithm 1)."""
+    mean *= decay_mean
+    mean += (1 - decay_mean) * gradient
+    square *= decay_square
+    square += (1 - decay_square) * gradient * gradient
+    unbiased_mean = mean / (1 - decay_mean**step)
+    unbiased_square = square / (1 - decay_square**step)
+    parameter -= rate * unbiased_mean / (np.sqrt(unbiased_square) + epsilon)
+
+
+def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_square, epsilon, step):
+    """`adam` on the given distinct rows of a table alone; table, mean, square (V, D), gradient (len(rows), D)."""
+    for row, g in zip(rows, gradient, strict=True):
+        adam(table[row], g, mean[row], square[row], rate, decay_mean, decay_square, epsilon, step)
+
+
+def _move(state, new, residual):
+    change = np.abs(new - state).reshape(len(state), -1)
+    np.maximum(residual, change.max(axis=1, initial=0), out=residual)
+    state[...] = new
+
+
+def _sigmoid(u):
+    small = np.exp(-np.abs(u))  # never overflows
+    return np.where(u >= 0, 1, small) / (1 + small)

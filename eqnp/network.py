@@ -1,0 +1,356 @@
+"""The network: layers and synapses, the primitive function Φ, the energy E, and the blocks of the layer graph.
+
+    Φ(s; x, θ) = Σ_synapses ⟨s_post, W s_pre + b⟩
+    E(s; x, θ) = Σ_layers Λ*(s) − Φ,        F_β = E + β C,        C = ½ ‖s_out − y‖²
+
+A fixed point of the dynamics is s = ∇Λ(u) with the drive u = ∂Φ/∂s of every layer, which is a stationary point of F.
+Attention layers stand side by side on level 0 and read clamped tokens; dense layers stack above them. Synapses join
+neighbouring levels only, so the layers of even level and those of odd level form the two blocks of a bipartite graph.
+
+Layers are named attention0, attention1, …, hidden0, …, output; parameters ``<synapse>.weight`` and
+``<synapse>.bias`` with the synapses queries<i> or projection<i> (into attention<i>), hidden<i> and output; and
+``embedding.weight``, whose row 0 is the zero vector of padding and dropped words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from eqnp import kernels as twins
+from eqnp.errors import ConfigError, nearest
+from eqnp.potentials import Elementwise, Hopfield, elementwise
+
+PADDINGS = ("masked", "zeros")
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """One attention layer: the segment it stores as memory, and what queries it.
+
+    ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query.
+    """
+
+    memory: str
+    queries: int | str
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Architecture: attention layers side by side, then dense layers of ``hidden`` units, then one unit per class.
+
+    ``padding`` is "masked" (padded tokens take no part) or "zeros" (the paper: padded keys keep weight exp(0) and
+    padded query rows stay live, up to the segment's full number of positions). ``initial_bias`` is where the biases
+    of the hidden and output units start.
+    """
+
+    attention: tuple[AttentionConfig, ...]
+    hidden: tuple[int, ...] = (64,)
+    activation: str = "clipped"
+    scale: float = 0.0577
+    padding: str = "masked"
+    initial_bias: float = 0.0
+
+
+class Segment(NamedTuple):
+    """One text of every sample: token ids (B, N), 0 beyond each sample's ``lengths`` (B,)."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
+class Nudge(NamedTuple):
+    """The pull β·C on the output: strength and targets (B, C)."""
+
+    beta: float
+    target: np.ndarray
+
+
+@dataclass
+class State:
+    """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together."""
+
+    states: dict[str, np.ndarray]
+    drives: dict[str, np.ndarray]
+
+    def __getitem__(self, index) -> State:
+        """A view of some phases or samples."""
+        return State({k: v[index] for k, v in self.states.items()}, {k: v[index] for k, v in self.drives.items()})
+
+    def assign(self, other: State) -> None:
+        """Copy another state of the same shapes into this one."""
+        for mine, theirs in ((self.states, other.states), (self.drives, other.drives)):
+            for name, value in theirs.items():
+                mine[name][...] = value
+
+
+@dataclass
+class Clamped:
+    """What a batch holds fixed while the states settle.
+
+    ``tokens`` are the embedded segments (B, M, D); ``potentials`` one per layer, with the memory of the attention
+    layers in it; ``static`` the part of each attention layer's drive (B, R, D) that comes from tokens or queries.
+    """
+
+    tokens: dict[str, np.ndarray]
+    potentials: dict[str, Elementwise | Hopfield]
+    static: dict[str, np.ndarray]
+    size: int
+
+    def shard(self, samples: slice) -> Clamped:
+        """A view of some samples of the batch."""
+        return Clamped(
+            {name: x[samples] for name, x in self.tokens.items()},
+            {name: potential.shard(samples) for name, potential in self.potentials.items()},
+            {name: drive[samples] for name, drive in self.static.items()},
+            len(range(*samples.indices(self.size))),
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's name, its level in the graph (0 for attention) and the shape of its state per sample."""
+
+    name: str
+    level: int
+    shape: tuple[int, ...]
+
+
+class Dense:
+    """Synapses ⟨s_post, Σ_i W_i s_pre_i + b⟩ from all layers of one level to a dense layer; W is (H, Σ K_i)."""
+
+    def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer):
+        self.name, self.pres, self.post = name, pres, post
+        edges = np.cumsum([0, *(prod(layer.shape) for layer in pres)])
+        self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
+        self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
+
+    def forward(self, parameters, state: State) -> np.ndarray:
+        """Its part of the drive of the post layer, (B, H)."""
+        weight = parameters[f"{self.name}.weight"]
+        drive = sum(_flat(state.states[pre]) @ weight[:, columns].T for pre, columns in self.columns.items())
+        return drive + parameters[f"{self.name}.bias"]
+
+    def feedback(self, parameters, state: State, pre: str) -> np.ndarray:
+        """Its part of the drive of one pre layer, flattened: s_post W, (B, K)."""
+        return state.states[self.post.name] @ parameters[f"{self.name}.weight"][:, self.columns[pre]]
+
+    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K)."""
+        post = state.states[self.post.name]
+        for pre, columns in self.columns.items():
+            s_pre = state.states[pre]
+            yield f"{self.name}.weight", columns, post, s_pre.reshape(*s_pre.shape[:2], -1)
+        yield f"{self.name}.bias", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+
+
+class Projection:
+    """Synapses ⟨s_post, P x⟩ from the clamped tokens of a segment to the attention rows, P (D, D), without a bias."""
+
+    def __init__(self, name: str, segment: str, post: Layer):
+        self.name, self.segment, self.post = name, segment, post
+        self.shapes = {f"{name}.weight": (post.shape[1], post.shape[1])}
+
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+        """X Pᵀ, zero beyond the tokens at hand; (B, R, D)."""
+        x = tokens[self.segment]
+        drive = np.zeros((len(x), *self.post.shape), x.dtype)
+        drive[:, : x.shape[1]] = x @ parameters[f"{self.name}.weight"].T
+        return drive
+
+    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """As `Dense.ends`; every row of every sample shares the weight, and the tokens are the same in all phases."""
+        x = clamped.tokens[self.segment]
+        post = state.states[self.post.name][:, :, : x.shape[1]]
+        phases, width = len(post), x.shape[-1]
+        pre = np.broadcast_to(x, (phases, *x.shape)).reshape(phases, -1, width)
+        yield f"{self.name}.weight", slice(None), post.reshape(phases, -1, width), pre
+
+    def token_update(self, parameters, state: State, coefficients, out: np.ndarray) -> None:
+        """out (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
+        post = state.states[self.post.name][:, :, : out.shape[1]]
+        out += np.tensordot(coefficients, post, axes=1) @ parameters[f"{self.name}.weight"]
+
+
+class Queries:
+    """Synapses ⟨s_post, Q⟩ from a unit that is always 1 to the attention rows: R learned queries, Q (R, D)."""
+
+    def __init__(self, name: str, post: Layer):
+        self.name, self.post = name, post
+        self.shapes = {f"{name}.weight": post.shape}
+
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Q for every sample; (B, R, D)."""
+        size = len(next(iter(tokens.values())))
+        return np.broadcast_to(parameters[f"{self.name}.weight"], (size, *self.post.shape))
+
+    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """As `Dense.ends`, with the state flattened to (P, B, R·D) and 1 at the other end."""
+        post = state.states[self.post.name]
+        post = post.reshape(*post.shape[:2], -1)
+        yield f"{self.name}.weight", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+
+
+class Network:
+    """Layers, synapses and parameters of one architecture.
+
+    embedding: (V, D) word vectors with a zero row 0, which become the parameter ``embedding.weight``. ``positions``
+    gives the fixed number of positions of every segment (needed where tokens query); ``rng`` draws the weights,
+    uniform in ±1/√fan-in, and standard normal queries. dtype is that of the embedding. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        embedding: np.ndarray,
+        classes: int,
+        positions: Mapping[str, int],
+        rng: np.random.Generator,
+        device: str = "cpu",
+    ):
+        _check(config, positions)
+        self.config, self.dtype, self.kernels = config, embedding.dtype, twins.load(device)
+        self.positions = dict(positions)
+        self._lay_out(config, embedding.shape[1], classes)
+        self.activation = elementwise(config.activation, self.kernels)
+        self.parameters: dict[str, np.ndarray] = {}
+        for synapse in (*self.inputs, *self.synapses):
+            for name, shape in synapse.shapes.items():
+                self.parameters[name] = _draw(name, shape, config, rng).astype(self.dtype)
+        self.parameters["embedding.weight"] = embedding
+
+    def _lay_out(self, config: NetworkConfig, width: int, classes: int) -> None:
+        self.attention, self.inputs, self.synapses = [], [], []
+        for i, attention in enumerate(config.attention):
+            pooling = isinstance(attention.queries, int)
+            rows = attention.queries if pooling else self.positions[attention.queries]
+            layer = Layer(f"attention{i}", 0, (rows, width))
+            self.attention.append(layer)
+            self.inputs.append(
+                Queries(f"queries{i}", layer) if pooling else Projection(f"projection{i}", attention.queries, layer)
+            )
+        below: tuple[Layer, ...] = tuple(self.attention)
+        self.layers = list(self.attention)
+        for level, units in enumerate((*config.hidden, classes), start=1):
+            name = "output" if level > len(config.hidden) else f"hidden{level - 1}"
+            layer = Layer(name, level, (units,))
+            self.layers.append(layer)
+            self.synapses.append(Dense(name, below, layer))
+            below = (layer,)
+        self.output = self.layers[-1]
+        self.blocks = tuple([layer for layer in self.layers if layer.level % 2 == parity] for parity in (0, 1))
+        self._into = {synapse.post.name: synapse for synapse in self.synapses}
+        self._out_of = {pre.name: synapse for synapse in self.synapses for pre in synapse.pres}
+
+    def clamp(self, segments: Mapping[str, Segment]) -> Clamped:
+        """Embed a batch and compute everything that stays fixed while its states settle.
+
+        Raises ConfigError when a segment the architecture names is missing.
+        """
+        tokens, table = {}, self.parameters["embedding.weight"]
+        for name in self.positions:
+            if name not in segments:
+                raise ConfigError(f"the batch has no segment {name!r}{nearest(name, segments)}")
+            ids = segments[name].ids
+            tokens[name] = np.empty((*ids.shape, table.shape[1]), self.dtype)
+            self.kernels.gather(table, ids, tokens[name])
+        potentials: dict[str, Elementwise | Hopfield] = {layer.name: self.activation for layer in self.layers}
+        for layer, attention in zip(self.attention, self.config.attention, strict=True):
+            potentials[layer.name] = self._hopfield(attention, layer, segments, tokens[attention.memory])
+        static = {synapse.post.name: synapse.static_drive(self.parameters, tokens) for synapse in self.inputs}
+        size = len(next(iter(tokens.values())))
+        return Clamped(tokens, potentials, static, size)
+
+    def _hopfield(self, attention: AttentionConfig, layer: Layer, segments, memory: np.ndarray) -> Hopfield:
+        masked = self.config.padding == "masked"
+        slots = np.asarray(segments[attention.memory].lengths, np.int64)
+        phantoms = np.zeros_like(slots) if masked else self.positions[attention.memory] - slots
+        rows = np.full_like(slots, layer.shape[0])
+        if masked and isinstance(attention.queries, str):
+            rows = np.asarray(segments[attention.queries].lengths, np.int64)
+        return Hopfield(memory, slots, phantoms, rows, self.config.scale, self.kernels)
+
+    def zero_state(self, *size: int) -> State:
+        """All states and drives zero, with leading shape ``size``: (B,) or (P, B)."""
+        return State(
+            {layer.name: np.zeros((*size, *layer.shape), self.dtype) for layer in self.layers},
+            {layer.name: np.zeros((*size, *layer.shape), self.dtype) for layer in self.layers},
+        )
+
+    def compute_drive(self, layer: Layer, clamped: Clamped, state: State) -> None:
+        """drive ← ∂Φ/∂s of one layer at the present states, without the nudge."""
+        drive = state.drives[layer.name]
+        above, below = self._out_of.get(layer.name), self._into.get(layer.name)
+        if below:
+            drive[...] = below.forward(self.parameters, state)
+        else:
+            drive[...] = clamped.static[layer.name]
+        if above:
+            flat = drive.reshape(len(drive), -1)
+            flat += above.feedback(self.parameters, state, layer.name)
+
+    def phi(self, clamped: Clamped, state: State) -> np.ndarray:
+        """The primitive function Φ per sample, (B,)."""
+        total = np.zeros(clamped.size, self.dtype)
+        for synapse in self.inputs:
+            total += _dot(state.states[synapse.post.name], clamped.static[synapse.post.name])
+        for synapse in self.synapses:
+            total += _dot(state.states[synapse.post.name], synapse.forward(self.parameters, state))
+        return total
+
+    def energy(self, clamped: Clamped, state: State, nudge: Nudge | None = None) -> np.ndarray:
+        """F = Σ Λ*(s) − Φ + β C per sample, (B,), with Λ*(s) = ⟨u, s⟩ − Λ(u) by Fenchel's equality.
+
+        It needs states that are ∇Λ of the stored drives, which every sweep leaves behind (the zero state is not).
+        """
+        total = -self.phi(clamped, state)
+        for layer in self.layers:
+            drive = state.drives[layer.name]
+            total += _dot(drive, state.states[layer.name]) - clamped.potentials[layer.name].value(drive)
+        if nudge is not None:
+            total += nudge.beta * squared_error(state.states[self.output.name], nudge.target)
+        return total
+
+
+def squared_error(output: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """C = ½ ‖s_out − y‖² per sample, (B,)."""
+    difference = output - target
+    return (difference * difference).sum(axis=1) / 2
+
+
+def _draw(name: str, shape: tuple[int, ...], config: NetworkConfig, rng: np.random.Generator) -> np.ndarray:
+    if name.endswith(".bias"):
+        return np.full(shape, config.initial_bias)
+    if name.startswith("queries"):
+        return rng.standard_normal(shape)
+    return rng.uniform(-1, 1, shape) / np.sqrt(shape[1])
+
+
+def _check(config: NetworkConfig, positions: Mapping[str, int]) -> None:
+    if config.padding not in PADDINGS:
+        raise ConfigError(f"unknown padding {config.padding!r}{nearest(config.padding, PADDINGS)}")
+    if not config.scale > 0:
+        raise ConfigError(f"network.scale is {config.scale}; it must be greater than 0")
+    if not config.attention:
+        raise ConfigError("network.attention is empty; name at least one attention layer")
+    for attention in config.attention:
+        if isinstance(attention.queries, int) and attention.queries < 1:
+            raise ConfigError(f"an attention layer has {attention.queries} queries; it needs at least 1")
+        for segment in (attention.memory, attention.queries):
+            if isinstance(segment, str) and segment not in positions:
+                raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, positions)}")
+    for units in config.hidden:
+        if units < 1:
+            raise ConfigError(f"network.hidden holds {units}; a dense layer needs at least 1 unit")
+
+
+def _flat(state: np.ndarray) -> np.ndarray:
+    return state.reshape(len(state), -1)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("bi,bi->b", _flat(a), _flat(b))

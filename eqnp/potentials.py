@@ -1,0 +1,123 @@
+"""Potentials: every kind of layer is a convex function Λ of its drive u, and its state is s = ∇Λ(u).
+
+The convex conjugate Λ* that enters the energy needs no formula of its own: with s = ∇Λ(u), Fenchel's equality gives
+Λ*(s) = ⟨u, s⟩ − Λ(u). Values are for diagnosis and proofs and are plain NumPy; the states, which training computes
+millions of times, are kernels (see `eqnp.kernels.naive` for their formulas).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from eqnp.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Λ(u) = Σ_units λ(u) for a dense layer; drive and state have shape (B, H).
+
+    ``max_slope`` is max σ' = max λ'': under a nudge −β the output block stays convex only while |β| · max_slope < 1.
+    ``analytic`` says whether λ may be continued to complex drives.
+    """
+
+    name: str
+    scalar: Callable[[np.ndarray], np.ndarray]
+    max_slope: float
+    analytic: bool
+    kernels: ModuleType
+
+    def value(self, drive: np.ndarray) -> np.ndarray:
+        """Λ(u) per sample, shape (B,)."""
+        return self.scalar(drive).sum(axis=1)
+
+    def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray) -> None:
+        """state ← ∇Λ(drive) in place, with ``residual`` (B,) raised to the largest change per sample."""
+        getattr(self.kernels, self.name)(drive, state, residual)
+
+    def move_nudged(self, drive, state, beta, target, residual) -> None:
+        """state ← argmin_s Λ*(s) − ⟨drive, s⟩ + β/2 ‖s − target‖², exactly; the drive becomes u = a − β(s − y)."""
+        getattr(self.kernels, f"{self.name}_nudged")(drive, state, beta, target, residual)
+
+    def shard(self, samples: slice) -> Elementwise:
+        """The potential of some samples of a batch: the same for all."""
+        return self
+
+
+@dataclass(frozen=True)
+class Hopfield:
+    """Λ(u) = (1/κ) Σ_rows logsumexp(κ u Xᵀ): a modern Hopfield network whose keys and values are one memory X.
+
+    It belongs to one batch, because the memory does: ``memory`` (B, M, D); the first ``slots[b]`` patterns are
+    stored, ``phantoms[b]`` all-zero patterns follow them (the paper's padding; 0 when masked), and the first
+    ``rows[b]`` rows of the drive (B, R, D) are live. Ramsauer et al. 2021, eq. 3; design, section 2.
+    """
+
+    memory: np.ndarray
+    slots: np.ndarray
+    phantoms: np.ndarray
+    rows: np.ndarray
+    scale: float
+    kernels: ModuleType
+
+    def value(self, drive: np.ndarray) -> np.ndarray:
+        """Λ(u) per sample, shape (B,); a sample without any pattern has Λ = 0."""
+        values = np.zeros(len(drive), drive.dtype)
+        for b, (m, zeros, r) in enumerate(zip(self.slots, self.phantoms, self.rows, strict=True)):
+            if m + zeros:
+                logits = np.zeros((r, m + zeros), drive.dtype)
+                logits[:, :m] = self.scale * drive[b, :r] @ self.memory[b, :m].T
+                values[b] = np.logaddexp.reduce(logits, axis=1).sum() / self.scale
+        return values
+
+    def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray) -> None:
+        """state ← softmax(κ u Xᵀ) X in place, with ``residual`` (B,) raised to the largest change per sample."""
+        self.kernels.retrieve(drive, *self._content(), state, residual)
+
+    def attention(self, drive: np.ndarray) -> np.ndarray:
+        """The weights softmax(κ u Xᵀ), shape (B, R, M)."""
+        weights = np.empty((*drive.shape[:2], self.memory.shape[1]), drive.dtype)
+        self.kernels.attend(drive, *self._content(), weights)
+        return weights
+
+    def memory_update(self, drive: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
+        """out (B, M, D) = Σ_p c_p A_pᵀ u_p, the contrast of −∂E/∂X over phases; drive (P, B, R, D)."""
+        self.kernels.memory_update(drive, *self._content(), coefficients, out)
+
+    def shard(self, samples: slice) -> Hopfield:
+        """The potential of some samples of the batch."""
+        parts = (self.memory, self.slots, self.phantoms, self.rows)
+        return Hopfield(*(part[samples] for part in parts), self.scale, self.kernels)
+
+    def _content(self):
+        return self.memory, self.slots, self.phantoms, self.rows, self.memory.dtype.type(self.scale)
+
+
+def _clipped_value(u):
+    return np.where(u < 0, 0, np.where(u > 2, u - 1, u * u / 4))
+
+
+def _softplus(u):
+    return np.logaddexp(0, u)
+
+
+def _log_cosh(u):
+    return np.logaddexp(u, -u) - np.log(u.dtype.type(2))
+
+
+_KINDS = {  # name: λ, max λ'', analytic
+    "clipped": (_clipped_value, 0.5, False),
+    "logistic": (_softplus, 0.25, True),
+    "tanh": (_log_cosh, 1.0, True),
+}
+ACTIVATIONS = tuple(_KINDS)
+
+
+def elementwise(name: str, kernels: ModuleType) -> Elementwise:
+    """The potential of a dense layer with the activation ``name``; raises ConfigError for an unknown one."""
+    if name not in _KINDS:
+        raise ConfigError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
+    return Elementwise(name, *_KINDS[name], kernels)
