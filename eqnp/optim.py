@@ -1,0 +1,79 @@
+"""Adam in place, with a sparse variant for embedding rows, and learning-rate schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import cos, pi
+
+import numpy as np
+
+from eqnp.errors import ConfigError, nearest
+from eqnp.learning import RowGradient
+from eqnp.network import Network
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: (1 + cos(pi * progress)) / 2,
+}
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam (Kingma & Ba 2015): one learning rate, or some by synapse name ("projection0") or family ("projection").
+
+    ``schedule`` scales all of them from 1 at the first batch towards its end at the last: "constant" or "cosine".
+    """
+
+    learning_rate: float = 1e-3
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    schedule: str = "cosine"
+    decay_mean: float = 0.9
+    decay_square: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"unknown optimizer.schedule {self.schedule!r}{nearest(self.schedule, SCHEDULES)}")
+        for rate in (self.learning_rate, *self.learning_rates.values()):
+            if not rate > 0:
+                raise ConfigError(f"a learning rate is {rate}; it must be greater than 0")
+
+    def rate(self, parameter: str) -> float:
+        """The learning rate of a parameter like "projection0.weight"."""
+        synapse = parameter.rsplit(".", 1)[0]
+        family = synapse.rstrip("0123456789")
+        return self.learning_rates.get(synapse, self.learning_rates.get(family, self.learning_rate))
+
+
+class Adam:
+    """The optimiser of one network: running means of every gradient and its square, in the network's dtype."""
+
+    def __init__(self, network: Network, config: OptimizerConfig):
+        synapses = {name.rsplit(".", 1)[0] for name in network.parameters}
+        for name in config.learning_rates:
+            if name not in synapses | {s.rstrip("0123456789") for s in synapses}:
+                raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, synapses)}")
+        self.network, self.config, self.taken = network, config, 0
+        self.mean = {name: np.zeros_like(p) for name, p in network.parameters.items()}
+        self.square = {name: np.zeros_like(p) for name, p in network.parameters.items()}
+
+    def step(self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float) -> None:
+        """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
+        self.taken += 1
+        scale, config, kernels = SCHEDULES[self.config.schedule](progress), self.config, self.network.kernels
+        for name, gradient in gradients.items():
+            rest = (
+                config.rate(name) * scale,
+                config.decay_mean,
+                config.decay_square,
+                config.epsilon,
+                self.taken,
+            )
+            held = (self.network.parameters[name], self.mean[name], self.square[name])
+            if isinstance(gradient, RowGradient):
+                table, mean, square = held
+                kernels.adam_rows(table, gradient.rows, gradient.values, mean, square, *rest)
+            else:
+                parameter, mean, square = (array.reshape(-1) for array in held)
+                kernels.adam(parameter, gradient.reshape(-1), mean, square, *rest)

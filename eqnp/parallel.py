@@ -1,0 +1,27 @@
+"""One pool of threads, and no other: BLAS is held to a single thread while shards settle on ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def workers(threads: int | None = None) -> Iterator[Executor]:
+    """An executor of ``threads`` threads (default: one per core); inside, every BLAS call takes one thread."""
+    # Numba's np.dot runs on SciPy's BLAS, a second library: load it first, or the limit would miss it.
+    import scipy.linalg.cython_blas  # noqa: F401
+    import threadpoolctl
+
+    with (
+        threadpoolctl.threadpool_limits(limits=1),
+        ThreadPoolExecutor(threads or available_cores()) as executor,
+    ):
+        yield executor

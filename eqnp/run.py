@@ -1,0 +1,159 @@
+"""One training run from configuration to run folder: prepare, baseline, train, test once, and write it all down.
+
+RUN/config.toml    the whole configuration, every key; `eqnp train RUN/config.toml` repeats the run
+RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
+RUN/log.jsonl      one line per epoch
+RUN/model.h5       the best epoch by validation accuracy (see `eqnp.checkpoint`)
+RUN/metrics.json   final figures and the environment they were measured in
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from eqnp.checkpoint import write_text
+from eqnp.classifier import SequenceClassifier
+from eqnp.config import Config, to_toml
+from eqnp.errors import ConfigError
+from eqnp.network import Network
+from eqnp.parallel import available_cores, workers
+from eqnp.text.prepare import Prepared, prepare
+from eqnp.text.store import write_store
+from eqnp.training import Epoch, Log, evaluate, fit
+
+STORE = "data.h5"
+
+
+def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) -> Network:
+    """The network of a configuration over prepared data, float32."""
+    positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
+    return Network(config.network, prepared.embedding, len(prepared.classes), positions, rng)
+
+
+def run_training(config: Config, folder: Path, *, threads: int | None = None) -> dict:
+    """Run it all, printing as it goes; returns what is written to ``metrics.json``.
+
+    Nothing is written before the configuration and all data have been read and found good. Raises EqnpError.
+    """
+    from eqnp.baselines import bag_of_words
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists and is not an empty folder; choose another with --out")
+    started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
+    prepared = prepare(config, rng, print)
+    network = build_network(config, prepared, rng)
+    splits = prepared.splits
+    prior = np.bincount(splits["train"].labels, minlength=len(prepared.classes)) / len(splits["train"])
+    model = SequenceClassifier(network, config, prepared.tokenizer, prepared.classes, prior)
+    size = {name: value.size for name, value in network.parameters.items()}
+    print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.toml", to_toml(config))
+    write_store(folder / STORE, splits, prepared.words)
+    log = Log(folder / "log.jsonl")
+    baseline = bag_of_words(splits, len(prepared.words), len(prepared.classes))
+    print(f"bag-of-words baseline: {_accuracies(baseline.accuracy)}")
+
+    def after_epoch(epoch: Epoch, best: bool) -> None:
+        log.write(dataclasses.asdict(epoch))
+        if best:
+            model.save(folder)
+        print(_line(epoch, config.training.epochs, best))
+
+    with workers(threads) as executor:
+        try:
+            fitted = fit(
+                network,
+                config,
+                splits["train"],
+                splits["validation"],
+                rng,
+                executor,
+                bar=progress_bar,
+                after_epoch=after_epoch,
+            )
+        except KeyboardInterrupt:
+            saved = (folder / "model.h5").exists()
+            kept = f"the best epoch so far is saved in {folder}" if saved else f"no epoch was finished in {folder}"
+            raise KeyboardInterrupt(f"; {kept}") from None
+        accuracy = {"validation": fitted.best.validation.accuracy}
+        if "test" in splits:
+            score = evaluate(network, splits["test"], config.settling, executor, config.training.shard)
+            accuracy["test"] = score.accuracy
+    metrics = {
+        "run": str(folder),
+        "accuracy": accuracy,
+        "bag_of_words": baseline.accuracy,
+        "best_epoch": fitted.best.epoch,
+        "parameters": sum(size.values()),
+        "classes": list(prepared.classes),
+        "samples": {name: len(split) for name, split in splits.items()},
+        "tokens": {name: split.coverage.tokens for name, split in splits.items()},
+        "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
+        "words": len(prepared.words) - 2,
+        "words_with_vector": prepared.found,
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_resident_gib": round(_peak_resident_gib(), 2),
+        "environment": environment(threads),
+    }
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    print(f"equilibrium propagation: {_accuracies(accuracy)} (epoch {fitted.best.epoch}, chosen on validation)")
+    print(f"bag-of-words baseline:   {_accuracies(baseline.accuracy)}")
+    print(f'saved in {folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {folder} "…"')
+    return metrics
+
+
+def environment(threads: int | None) -> dict:
+    """Versions and machine, for the record."""
+    packages = ("eqnp", "numpy", "numba", "scipy", "tokenizers", "datasets", "h5py")
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": available_cores(),
+        "threads": threads or available_cores(),
+        **{name: version(name) for name in packages},
+    }
+
+
+@contextmanager
+def progress_bar(total: int, name: str) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, silent when that is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def advance(text: str) -> None:
+            bar.set_postfix_str(text, refresh=False)
+            bar.update()
+
+        yield advance
+
+
+def _accuracies(accuracy: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
+
+
+def _line(epoch: Epoch, epochs: int, best: bool) -> str:
+    sweeps = "+".join(f"{s:.0f}" for s in epoch.sweeps)
+    return (
+        f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train.loss:.4f}, {epoch.train.accuracy:.1%}; "
+        f"validation loss {epoch.validation.loss:.4f}, {epoch.validation.accuracy:.1%}{' (best)' if best else ''}; "
+        f"sweeps {sweeps}, settled {min(epoch.settled):.1%}; {epoch.seconds:.0f} s"
+    )
+
+
+def _peak_resident_gib() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,103 @@
+"""From sources to what training needs: encoded splits, a tokenizer with its vocabulary, and an embedding table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from eqnp.config import Config, DataConfig
+from eqnp.errors import DataError
+from eqnp.text import corpora, tokens
+from eqnp.text.corpora import Corpus
+from eqnp.text.store import Split
+from eqnp.text.vectors import corpus_vectors, load_vectors, rescale
+
+
+@dataclass
+class Prepared:
+    """Splits by name ("train", "validation", perhaps "test"), vocabulary, classes, and embedding (V, D) float32.
+
+    ``found`` counts the words of the vocabulary that have a word vector; the others start at zero.
+    """
+
+    splits: dict[str, Split]
+    tokenizer: Tokenizer
+    words: list[str]
+    classes: tuple[str, ...]
+    embedding: np.ndarray
+    found: int
+
+
+def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None) -> Prepared:
+    """Load, split and encode the corpora and make the embedding table; ``say`` gets a line per step.
+
+    Raises DataError or VectorsError, before anything is written anywhere.
+    """
+    loaded = load_splits(config.data, rng)
+    train = loaded["train"]
+    counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
+    say(f"data: {counts}; classes {', '.join(train.classes)}")
+
+    every_text = (text for column in train.texts.values() for text in column)
+    tokenizer = tokens.learn_tokenizer(every_text, min_count=config.data.min_count, max_words=config.data.max_words)
+    splits = {name: encode_corpus(tokenizer, corpus, config.data.max_tokens) for name, corpus in loaded.items()}
+    for name, split in splits.items():
+        if split.lengths.max(initial=0) == 0:
+            raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
+    words = tokens.words(tokenizer)
+    unknown = ", ".join(f"{split.coverage.share:.2%} of {name}" for name, split in splits.items())
+    say(f"vocabulary: {len(words) - 2:,} words; left out as unknown: {unknown} tokens")
+
+    embedding, found = _embed(config, splits["train"], words, rng)
+    say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
+    return Prepared(splits, tokenizer, words, train.classes, embedding, found)
+
+
+def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
+    """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
+
+    def load(source: str, split: str, classes=()) -> Corpus:
+        return corpora.load_corpus(source, config.columns, config.label, split=split, classes=classes)
+
+    train = load(config.train, "train", config.classes)
+    own = corpora.splits_of(config.train)
+    loaded = {"train": train}
+    if config.validation or "validation" in own:
+        loaded["validation"] = load(config.validation or config.train, "validation", train.classes)
+    else:
+        loaded["train"], loaded["validation"] = _hold_out(train, config.validation_share, rng)
+    if config.test or "test" in own:
+        loaded["test"] = load(config.test or config.train, "test", train.classes)
+    return loaded
+
+
+def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:
+    held = max(1, round(share * len(corpus)))
+    if held >= len(corpus):
+        raise DataError(f"{len(corpus)} sample(s) cannot be split into training and validation; give more data")
+    order = rng.permutation(len(corpus))
+    return corpus.take(np.sort(order[held:])), corpus.take(np.sort(order[:held]))
+
+
+def encode_corpus(tokenizer: Tokenizer, corpus: Corpus, max_tokens: int) -> Split:
+    """Token ids of a corpus, with the count of what was left out."""
+    segments, coverage = {}, tokens.Coverage()
+    for name, texts in corpus.texts.items():
+        segments[name], part = tokens.encode(tokenizer, texts, max_tokens)
+        coverage += part
+    return Split(segments, corpus.labels, coverage)
+
+
+def _embed(config: Config, train: Split, words: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    if config.vectors.source == "corpus":
+        documents = [ids[i] for ids in train.segments.values() for i in range(len(ids))]
+        table = corpus_vectors(documents, len(words), config.vectors.dimension, rng=rng)
+        found = int(table.any(axis=1).sum())
+    else:
+        table, has_vector = load_vectors(config.vectors.source, words)
+        table[: len(tokens.SPECIAL)] = 0
+        found = int(has_vector[len(tokens.SPECIAL) :].sum())
+    return rescale(table, config.vectors.norm), found

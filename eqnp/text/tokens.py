@@ -1,0 +1,117 @@
+"""Text to token ids: normalise, split into words, look up in a word-level vocabulary (library `tokenizers`).
+
+Words are lower-cased and split as in the Penn Treebank ("don't" → "do" "n't"), which is how the common word vectors
+were made. Id 0 is padding and id 1 any word outside the vocabulary; neither ever reaches the network's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+PADDING, UNKNOWN = 0, 1
+SPECIAL = ("<pad>", "<unk>")
+MARKUP = r"<[/a-zA-Z][^<>]{0,100}>"
+WORD = r"\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
+CHUNK = 1000  # texts encoded at a time: an encoding holds far more than the ids that are kept of it
+
+
+@dataclass
+class Ragged:
+    """Sequences of different lengths: ids flat (int32), sequence i at ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of every sequence, int64."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> Ragged:
+        """The sequences at ``rows``, in that order."""
+        return ragged([self[row] for row in rows])
+
+    def padded(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ids (len(rows), longest), zero-padded on the right, and lengths (len(rows),)."""
+        lengths = self.lengths[rows]
+        columns = np.arange(max(1, lengths.max(initial=0)))
+        inside = columns < lengths[:, None]
+        index = np.where(inside, self.offsets[rows][:, None] + columns, 0)
+        ids = self.ids[index] if len(self.ids) else np.zeros(index.shape, np.int32)
+        return np.where(inside, ids, PADDING).astype(np.int32), lengths
+
+
+def ragged(sequences: Sequence[np.ndarray]) -> Ragged:
+    """Concatenate sequences of token ids."""
+    lengths = [len(s) for s in sequences]
+    ids = np.concatenate([np.empty(0, np.int32), *sequences]).astype(np.int32)
+    return Ragged(ids, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many tokens a text or corpus had, and how many of them were outside the vocabulary (and left out)."""
+
+    tokens: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: Coverage) -> Coverage:
+        return Coverage(self.tokens + other.tokens, self.unknown + other.unknown)
+
+    @property
+    def share(self) -> float:
+        """Share of unknown tokens, 0 for no tokens at all."""
+        return self.unknown / max(1, self.tokens)
+
+
+def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> Tokenizer:
+    """A word-level tokenizer with the words seen at least ``min_count`` times, at most ``max_words`` of them.
+
+    Ids follow frequency (ties alphabetically) after the two special ids.
+    """
+    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[UNKNOWN]))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Replace(Regex(MARKUP), " "),
+            normalizers.Replace(Regex("[\u2018\u2019`\u00b4]"), "'"),
+            normalizers.Lowercase(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=max_words + len(SPECIAL),
+        min_frequency=min_count,
+        special_tokens=list(SPECIAL),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def words(tokenizer: Tokenizer) -> list[str]:
+    """The vocabulary in the order of ids, special ones included."""
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
+    """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown."""
+    sequences, tokens, unknown = [], 0, 0
+    for start in range(0, len(texts), CHUNK):
+        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + CHUNK])):
+            ids = np.array(encoding.ids, np.int32)
+            known = ids[ids != UNKNOWN]
+            tokens, unknown = tokens + len(ids), unknown + len(ids) - len(known)
+            sequences.append(known[:max_tokens])
+    return ragged(sequences), Coverage(tokens, unknown)
