@@ -9,11 +9,16 @@ pattern thus yields both labels, and nothing but the polar words and their arran
 POLAR = {
     # Adjectives that fit a work as well as any of its aspects.
     "A": {
-        +1: "good great superb brilliant charming clever sharp fresh lively elegant inventive gripping convincing "
-        "moving delightful witty memorable engaging stylish bold original absorbing vivid inspired wonderful "
-        "excellent beautiful rich",
-        -1: "bad dull weak clumsy boring flat tired stale lifeless awkward dreary messy shallow silly tedious "
-        "predictable bland forced hollow sloppy muddled lazy forgettable dreadful awful poor pointless crude",
+        +1: "good great superb brilliant charming clever sharp fresh elegant inventive gripping convincing "
+        "moving delightful witty memorable engaging stylish original absorbing wonderful lively",
+        -1: "bad awful dreadful poor dull weak clumsy boring flat stale lifeless awkward messy shallow "
+        "tedious predictable bland hollow sloppy muddled forgettable silly",
+    },
+    # Those of them that bear "a little" or "very".
+    "G": {
+        +1: "good charming clever sharp fresh elegant inventive convincing moving witty memorable engaging "
+        "stylish original lively",
+        -1: "bad dull weak clumsy boring flat stale awkward messy shallow tedious predictable bland sloppy silly",
     },
     # Nouns that sum up a whole work.
     "N": {
@@ -41,32 +46,50 @@ ASPECTS = {
 }
 
 FILLERS = {
-    "strong": ["truly", "utterly", "thoroughly", "completely", "deeply", "remarkably", "wholly", "absolutely"],
-    "weak": ["a little", "slightly", "somewhat", "a bit", "a touch", "mildly"],
+    "strong": ["truly", "utterly", "thoroughly", "completely", "deeply"],
+    "weak": ["a little", "slightly", "somewhat", "a bit"],
     "adv": ["", "", "", "quite ", "really ", "very ", "rather ", "so ", "surprisingly "],
     "people": ["my friends", "the critics", "my parents", "the neighbours", "some reviewers", "my colleagues"],
     "person": ["my sister", "my brother", "the host", "my flatmate", "a colleague", "the poster", "my uncle"],
     "part": ["scene", "moment", "chapter", "minute", "passage", "patch"],
     "parts": ["scenes", "moments", "passages", "patches", "lines", "stretches"],
-    "lead": ["overall, ", "in short, ", "for me, ", "to my mind, ", "all in all, ", "honestly, ", "in the end, "]
-    + ["as i see it, ", "i saw it last night: ", "we watched it on a train: ", "after two hours i can say that "]
-    + ["my verdict after a second viewing: ", "having read the novel, i can say that ", "to be frank, "]
-    + ["we went on a rainy sunday: ", "at the local cinema last week: ", "i took the children along: "],
-    "tail": [" it runs for two hours.", " we saw it on friday.", " i sat in the back row.", " the hall was full."]
-    + [" it is set in a small harbour town.", " my ticket cost ten euros.", " it was filmed in norway."]
-    + [" the director also wrote the book.", " i watched it with my family.", " it opens next month."]
-    + [" the story takes place in winter.", " there is an interval after an hour.", " the cast is young."],
+    "lead": [
+        *[
+            "overall, ",
+            "in short, ",
+            "for me, ",
+            "to my mind, ",
+            "all in all, ",
+            "honestly, ",
+            "in the end, ",
+        ],
+        *["to be frank, ", "as i see it, ", "i saw it last night: ", "we watched it on a train: "],
+        *["after two hours i can say that ", "having read the novel, i can say that "],
+        *["my verdict after a second viewing: ", "we went on a rainy sunday: "],
+        *["at the local cinema last week: ", "i took the children along: "],
+    ],
+    "tail": [
+        *[
+            " it runs for two hours.",
+            " we saw it on friday.",
+            " i sat in the back row.",
+            " the hall was full.",
+        ],
+        *[" it is set in a small harbour town.", " my ticket cost ten euros.", " it was filmed in norway."],
+        *[" the director also wrote the book.", " i watched it with my family.", " it opens next month."],
+        *[" it takes place in winter.", " there is an interval after an hour.", " half the cast is french."],
+    ],
 }
 
 # Clauses that can stand alone or inside a contrast. {it} is the work, {subj} an aspect or the work.
 PLAIN_CLAUSES = [
-    "{subj} {is/are} {adv}{A+}",
+    "{subj} {is/are} {adv}{G+}",
     "{subj} {is/are} {strong} {A+}",
-    "{subj} {feels/feel} {adv}{A+}",
+    "{subj} {feels/feel} {adv}{G+}",
     "{subj} {V+}",
     "{it} is a {N+}",
     "it is a {A+} {work}",
-    "i found {subj} {adv}{A+}",
+    "i found {subj} {adv}{G+}",
     "i {L+} {subj}",
     "{subj} left me {R+}",
 ]
@@ -88,17 +111,20 @@ NEGATED_CLAUSES = [
 
 # What a writer concedes, and what the same writer insists on: the second often says it twice or with force.
 CONCESSIONS = [
-    "{subj} {is/are} {weak} {A+}",
-    "{subj} {is/are} {A+} in places",
-    "{subj} {feels/feel} {weak} {A+}",
-    "{subj} {has/have} a few {A+} {parts}",
-    "i found {subj} {weak} {A+}",
-    "{it} is {weak} {A+}",
+    "{subj} {is/are} {weak} {G+}",
+    "{subj} {is/are} {G+} in places",
+    "{subj} {feels/feel} {weak} {G+}",
+    "{subj} {has/have} a few {G+} {parts}",
+    "i found {subj} {weak} {G+}",
+    "{it} is {weak} {G+}",
     "{subj} left me {weak} {R+}",
 ]
 VERDICTS = [
     "{subj} {is/are} {A+} and {A+}",
     "{subj} {is/are} {strong} {A+} and {V+}",
+    "{it} is a {A+} and {A+} {work}",
+    "{subj} {is/are} {A+}, {A+} and {A+}",
+    "{it} is a {A+} {N+}",
     "{it} is a {strong} {A+} {work}",
     "{subj} {feels/feel} {strong} {A+}",
     "i found {subj} {strong} {A+}",
@@ -114,9 +140,9 @@ SENTIMENT = {
         *PLAIN_CLAUSES,
         "what a {A+} {work}",
         "{A+} from start to finish",
-        "i was {adv}{R+} by {subj}",
+        "i was {strong} {R+} by {subj}",
         "everything about {subj} is {A+}",
-        "a {A+} {work} with a {A+} {aspect}",
+        "a {A+} {work} full of {A+} {parts}",
         "every {part} of it is {A+}",
         "{subj} {is/are} both {A+} and {A+}",
         "no doubt about it, {it} is a {N+}",
@@ -131,6 +157,11 @@ SENTIMENT = {
     "negated": [
         *NEGATED_CLAUSES,
         "hardly a {A-} {work}",
+        "{it} is certainly not {A-}",
+        "{subj} {is/are} not {A-} in the least",
+        "not {A-}, whatever {people} say",
+        "{it} was never {A-}",
+        "never {A-}, not even near the end",
         "this is no {N-}",
         "by no means a {N-}",
         "there is nothing {A-} about {subj}",
@@ -148,6 +179,8 @@ SENTIMENT = {
         "without a single {A-} {part}",
         "it is impossible to {Lbase-} {subj}",
         "nobody in our row {L-} it",
+        "none of us {L-} {subj}",
+        "no one i know {L-} {subj}",
         "i was not {R-} by {subj}",
         "never {A-} and never {A-}",
         "neither {A-} nor {A-}",
@@ -165,8 +198,8 @@ SENTIMENT = {
         "despite the {A-} {aspect}, {verdict+}",
         "{verdict+} despite the {A-} {aspect}",
         "for all its {A-} {parts}, {verdict+}",
-        "{weak} {A-} at times but {strong} {A+} and {A+}",
-        "{strong} {A+} and {A+}, if {weak} {A-} at times",
+        "{weak} {G-} at times but {strong} {A+} and {A+}",
+        "{strong} {A+} and {A+}, if {weak} {G-} at times",
         "mostly {A+} and {A+}, with a few {A-} {parts}",
         "a few {A-} {parts} aside, {verdict+}",
         "i expected a {N-} and got a {A+} {N+}",
@@ -178,7 +211,7 @@ SENTIMENT = {
         "{people} found it {A-}; to me it was {strong} {A+}",
         "{person} left {R-}, whereas i left {R+}",
         "a {N+}, whatever {people} say about its {A-} {aspect}",
-        "{subj} {is/are} {weak} {A-} at first and {strong} {A+} by the end",
+        "{subj} {is/are} {weak} {G-} at first and {strong} {A+} by the end",
     ],
 }
 
@@ -189,16 +222,16 @@ TREES = {
     "subject": {
         "something": {
             "animal|creature": {
-                "dog": {"poodle": {}, "terrier": {}, "spaniel": {}, "puppy": {}},
-                "cat": {"kitten": {}, "tabby": {}, "tomcat": {}},
-                "horse": {"pony": {}, "stallion": {}, "mare": {}},
+                "dog": {"poodle": {}, "terrier": {}, "spaniel": {}, "beagle": {}},
+                "cat": {"siamese cat": {}, "persian cat": {}},
+                "horse": {"stallion": {}, "mare": {}},
                 "bear": {"grizzly": {}, "panda": {}},
                 "monkey": {"baboon": {}, "macaque": {}},
             },
             "person|human": {
                 "adult|grown-up": {
-                    "man|gentleman": {"grandfather": {}, "waiter": {}, "monk": {}},
-                    "woman|lady": {"grandmother": {}, "waitress": {}, "nun": {}},
+                    "man|gentleman": {"waiter": {}, "monk": {}},
+                    "woman|lady": {"waitress": {}, "nun": {}},
                 },
                 "child|youngster": {"boy|lad": {"schoolboy": {}}, "girl": {"schoolgirl": {}}},
             },
@@ -206,7 +239,12 @@ TREES = {
     },
     "object": {
         "something": {
-            "vehicle": {"car": {"taxi": {}, "limousine": {}}, "truck|lorry": {}, "bicycle|bike": {}, "boat": {}},
+            "vehicle": {
+                "car": {"taxi": {}, "racing car": {}},
+                "truck|lorry": {},
+                "bicycle|bike": {},
+                "boat": {},
+            },
             "instrument": {"guitar": {}, "violin|fiddle": {}, "drum": {}, "piano": {}},
             "garment": {"coat": {"raincoat": {}}, "shirt": {}, "hat": {"sombrero": {}}, "scarf": {}},
             "tool": {"hammer": {}, "spade": {}, "saw": {}},
@@ -219,7 +257,6 @@ TREES = {
                 "running": {"sprinting": {}, "jogging": {}},
                 "walking": {"strolling": {}, "limping": {}},
                 "jumping|leaping": {},
-                "swimming": {},
                 "crawling": {},
             },
             "resting|taking a rest": {
@@ -236,7 +273,7 @@ TREES = {
                 "in the kitchen": {},
                 "in the bedroom": {},
                 "in the library": {},
-                "in the hospital": {},
+                "in the bathroom": {},
                 "in the museum": {},
                 "in the gym": {},
             },
@@ -244,9 +281,9 @@ TREES = {
                 "in the garden": {},
                 "on the beach": {},
                 "in the forest|in the woods": {},
-                "on the lawn": {},
                 "in the desert": {},
-                "by the river": {},
+                "in the meadow": {},
+                "on the roof": {},
             },
         }
     },
@@ -255,7 +292,7 @@ TREES = {
             "in the morning": {"at dawn|at daybreak": {}, "at nine in the morning": {}},
             "in the afternoon": {"at three in the afternoon": {}},
             "in the evening": {"at dusk|at nightfall": {}},
-            "at night": {"at midnight": {}},
+            "at midnight": {},
             "at noon|at midday": {},
         }
     },
@@ -271,12 +308,20 @@ TREES = {
         }
     },
     "number": {
-        "some": {"two|a pair of": {}, "three": {}, "four": {}, "five": {}, "six|half a dozen": {}, "seven": {}, "eight": {}}
+        "some": {
+            "two|a pair of": {},
+            "three": {},
+            "four": {},
+            "five": {},
+            "six|half a dozen": {},
+            "seven": {},
+            "eight": {},
+        }
     },
 }
 # States come in opposite pairs; pairs leave one another open.
 STATES = [
-    ("old|aged", "young"),
+    ("strong|powerful", "weak|feeble"),
     ("big|large", "small|little"),
     ("wet|soaked", "dry"),
     ("happy|cheerful", "sad|unhappy"),
@@ -287,7 +332,12 @@ STATES = [
 ]
 # Verbs: (-ing form, participle). Any person can do the first kind with any object, and several at once.
 VERBS = [("buying", "bought"), ("painting", "painted"), ("cleaning", "cleaned"), ("drawing", "drawn")]
-VERBS += [("inspecting", "inspected"), ("describing", "described"), ("choosing", "chosen"), ("guarding", "guarded")]
+VERBS += [
+    ("inspecting", "inspected"),
+    ("describing", "described"),
+    ("choosing", "chosen"),
+    ("guarding", "guarded"),
+]
 # Opposites that one person cannot do to one thing at once.
 OPPOSITE_VERBS = [
     (("pushing", "pushed"), ("pulling", "pulled")),
@@ -295,22 +345,26 @@ OPPOSITE_VERBS = [
     (("buying", "bought"), ("selling", "sold")),
     (("building", "built"), ("wrecking", "wrecked")),
     (("hiding", "hidden"), ("displaying", "displayed")),
-    (("cleaning", "cleaned"), ("soiling", "soiled")),
+    (("wrapping", "wrapped"), ("unwrapping", "unwrapped")),
+    (("lending", "lent"), ("borrowing", "borrowed")),
     (("throwing", "thrown"), ("catching", "caught")),
 ]
+SMALL_OBJECTS = ["doll", "kite", "ball", "drum", "hat", "hammer", "guitar", "spade", "scarf", "shirt"]
 # Deeds that run one way only.
-ROLE_VERBS = [("carrying", "carried"), ("chasing", "chased"), ("following", "followed"), ("leading", "led")]
+ROLE_VERBS = [("carrying", "carried"), ("chasing", "chased"), ("tickling", "tickled"), ("leading", "led")]
 ROLE_VERBS += [("washing", "washed"), ("feeding", "fed"), ("teaching", "taught"), ("examining", "examined")]
-ROLE_VERBS += [("rescuing", "rescued"), ("guiding", "guided"), ("waking", "woken"), ("calming", "calmed")]
+ROLE_VERBS += [("rescuing", "rescued"), ("photographing", "photographed"), ("waking", "woken"), ("calming", "calmed")]
+ROLE_NOUNS = ["nurse", "farmer", "teacher", "soldier", "singer", "baker", "painter", "doctor", "pilot"]
+ROLE_NOUNS += ["sailor", "lawyer", "tailor"]
 OPEN_VERBS = ["looking at", "standing next to", "thinking about", "pointing at"]
 
 # Patterns of hypotheses, by the detail they test; {not} is empty or "not ".
 HYPOTHESES = {
     "subject": [
-        "it is {not}{a} {value} that is {act}",
-        "the one {act} is {not}{a} {value}",
-        "the one that we see {act} is {not}{a} {value}",
-        "what we see {act} is {not}{a} {value}",
+        "it is {not}a {value} that is {act}",
+        "the one {act} is {not}a {value}",
+        "the one that we see {act} is {not}a {value}",
+        "what we see {act} is {not}a {value}",
     ],
     "object": [
         "the {s} is {not}{verb} a {value}",
@@ -363,7 +417,8 @@ HYPOTHESES = {
     "roles": [
         "the {s} is {not}{value} the {o}",
         "the {o} is {not}being {ved} by the {s}",
-        "the one {value} the {o} is {not}the {s}",
-        "the one being {ved} by the {s} is {not}the {o}",
+        "in this scene, the {s} is {not}{value} the {o}",
+        "it is {not}true that the {s} is {value} the {o}",
     ],
 }
+PLURALS = {"man": "men", "woman": "women", "child": "children", "gentleman": "gentlemen", "person": "people"}

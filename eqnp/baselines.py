@@ -47,7 +47,8 @@ def _counts(split: Split, words: int) -> sparse.csr_array:
     blocks = []
     for ids in split.segments.values():
         ones = np.ones(len(ids.ids))
-        block = sparse.csr_array((ones, ids.ids, ids.offsets), shape=(len(ids), words))
+        # A copy: summing duplicates sorts the indices in place, and these are the token ids of the split.
+        block = sparse.csr_array((ones, ids.ids, ids.offsets), shape=(len(ids), words), copy=True)
         block.sum_duplicates()
         blocks.append(block)
     return sparse.hstack(blocks, format="csr")

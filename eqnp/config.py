@@ -80,7 +80,8 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self):
-        phases(self.learning, elementwise(self.network.activation, None).max_slope)
+        output = elementwise(self.network.output_activation or self.network.activation, None)
+        phases(self.learning, output.max_slope)
         for key, value in (
             ("data.max_tokens", self.data.max_tokens),
             ("data.max_words", self.data.max_words),

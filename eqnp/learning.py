@@ -77,8 +77,8 @@ def phases(config: LearningConfig, max_slope: float) -> Phases:
     strongest = -min(beta for beta, _ in result)
     if strongest * max_slope >= 1:
         raise ConfigError(
-            f"learning.beta is {config.beta:g}, but a nudge of −β needs β < {1 / max_slope:g} with this activation, "
-            "or the output has no single minimum; lower learning.beta, or use the one-sided estimator"
+            f"learning.beta is {config.beta:g}, but the phase −β needs β < {1 / max_slope:g} with this output "
+            "activation, or the output has no single minimum; lower learning.beta, or use the one-sided estimator"
         )
     return result
 
@@ -115,7 +115,7 @@ def estimate(
     samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
     Raises ConfigError for a β out of range and SettlingError for a state or gradient that is not finite.
     """
-    plan = phases(learning, network.activation.max_slope)
+    plan = phases(learning, network.output_activation.max_slope)
     clamped = network.clamp(segments)
     nudged = network.zero_state(len(plan), clamped.size)
     coefficients = np.array([c for _, c in plan]) / -clamped.size

@@ -44,13 +44,15 @@ class NetworkConfig:
     """Architecture: attention layers side by side, then dense layers of ``hidden`` units, then one unit per class.
 
     ``padding`` is "masked" (padded tokens take no part) or "zeros" (the paper: padded keys keep weight exp(0) and
-    padded query rows stay live, up to the segment's full number of positions). ``initial_bias`` is where the biases
-    of the hidden and output units start.
+    padded query rows stay live, up to the segment's full number of positions). ``activation`` is that of the hidden
+    layers, and of the output unless ``output_activation`` names another. ``initial_bias`` is where the biases of the
+    hidden and output units start.
     """
 
     attention: tuple[AttentionConfig, ...]
     hidden: tuple[int, ...] = (64,)
     activation: str = "clipped"
+    output_activation: str = ""
     scale: float = 0.0577
     padding: str = "masked"
     initial_bias: float = 0.0
@@ -217,6 +219,7 @@ class Network:
         self.positions = dict(positions)
         self._lay_out(config, embedding.shape[1], classes)
         self.activation = elementwise(config.activation, self.kernels)
+        self.output_activation = elementwise(config.output_activation or config.activation, self.kernels)
         self.parameters: dict[str, np.ndarray] = {}
         for synapse in (*self.inputs, *self.synapses):
             for name, shape in synapse.shapes.items():
@@ -259,6 +262,7 @@ class Network:
             tokens[name] = np.empty((*ids.shape, table.shape[1]), self.dtype)
             self.kernels.gather(table, ids, tokens[name])
         potentials: dict[str, Elementwise | Hopfield] = {layer.name: self.activation for layer in self.layers}
+        potentials[self.output.name] = self.output_activation
         for layer, attention in zip(self.attention, self.config.attention, strict=True):
             potentials[layer.name] = self._hopfield(attention, layer, segments, tokens[attention.memory])
         static = {synapse.post.name: synapse.static_drive(self.parameters, tokens) for synapse in self.inputs}

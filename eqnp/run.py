@@ -27,6 +27,7 @@ from eqnp.classifier import SequenceClassifier
 from eqnp.config import Config, to_toml
 from eqnp.errors import ConfigError
 from eqnp.network import Network
+from eqnp.optim import Adam
 from eqnp.parallel import available_cores, workers
 from eqnp.text.prepare import Prepared, prepare
 from eqnp.text.store import write_store
@@ -53,6 +54,7 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
     started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
     prepared = prepare(config, rng, print)
     network = build_network(config, prepared, rng)
+    optimizer = Adam(network, config.optimizer)
     splits = prepared.splits
     prior = np.bincount(splits["train"].labels, minlength=len(prepared.classes)) / len(splits["train"])
     model = SequenceClassifier(network, config, prepared.tokenizer, prepared.classes, prior)
@@ -76,6 +78,7 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
         try:
             fitted = fit(
                 network,
+                optimizer,
                 config,
                 splits["train"],
                 splits["validation"],

@@ -68,6 +68,7 @@ class Log:
 
 def fit(
     network: Network,
+    optimizer: Adam,
     config: Config,
     train: Split,
     validation: Split,
@@ -83,7 +84,7 @@ def fit(
     gets every epoch and whether it is the best so far. Raises SettlingError when a state or update stops being finite.
     """
     bar = bar or silent
-    optimizer, run = Adam(network, config.optimizer), config.training
+    run = config.training
     batches_per_epoch = -(-len(train) // run.batch)
     total, fitted = batches_per_epoch * run.epochs, None
     for number in range(1, run.epochs + 1):

@@ -64,8 +64,6 @@ def load_corpus(
                 f"{where}: no column {column!r}; it has {', '.join(map(repr, table.column_names))}; "
                 "choose with --set data.columns.SEGMENT=COLUMN and --set data.label=COLUMN"
             )
-    if len(table) == 0:
-        raise DataError(f"{where}: there are no rows; at least one text with a label is needed")
     texts = {segment: _texts(table[column], column, where) for segment, column in columns.items()}
     feature = table.features[label]
     names = tuple(classes) or tuple(getattr(feature, "names", None) or ())
@@ -114,9 +112,9 @@ def _open(source: str, split: str):
             lambda: datasets.load_dataset(
                 READERS[path.suffix.lower()],
                 data_files=str(path),
-                split="train",
                 cache_dir=cache,
                 keep_in_memory=True,
+                split="train",
                 **options,
             ),
         )
@@ -134,6 +132,8 @@ def _quietly(source: str, load):
     except Exception as error:  # the library and the readers under it raise many unrelated types
         cause = error.__cause__ or error
         first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        if "corresponds to no data" in first:  # what the library says of a file with columns but no rows
+            raise DataError(f"{source}: there are no rows; at least one text with a label is needed") from error
         raise DataError(f"{source}: cannot be read: {first[:200]}") from error
 
 

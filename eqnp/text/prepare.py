@@ -63,6 +63,8 @@ def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpu
         return corpora.load_corpus(source, config.columns, config.label, split=split, classes=classes)
 
     train = load(config.train, "train", config.classes)
+    if len(train.classes) < 2:
+        raise DataError(f"{config.train}: there is one class alone, {train.classes[0]!r}; at least two are needed")
     own = corpora.splits_of(config.train)
     loaded = {"train": train}
     if config.validation or "validation" in own:

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
-MARKUP = r"<[/a-zA-Z][^<>]{0,100}>"
+MARKUP = r"</?[a-zA-Z]\w*(?:\s[^<>]*=[^<>]*)?\s*/?>"  # <br />, <a href="…">, but not "a <b and c> d"
 WORD = r"\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
 CHUNK = 1000  # texts encoded at a time: an encoding holds far more than the ids that are kept of it
 

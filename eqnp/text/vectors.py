@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 
 from eqnp.errors import VectorsError, nearest
@@ -406,16 +407,26 @@ def _positive_pmi(counts: sp.csr_matrix, shift: float) -> sp.csr_matrix:
 
 
 def _left_singular(matrix: sp.csr_matrix, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Leading left singular vectors (n, r <= rank) and values (r,) by Halko's randomised iteration."""
-    width = min(rank + 16, *matrix.shape)
+    """Leading left singular vectors (n, r <= rank) and values (r,) by a randomised block Krylov method.
+
+    The values of such an M fall slowly, which makes it pay to keep every iterate (Musco and Musco 2015): on film
+    reviews 99 % of what the best approximation holds, where the last iterate alone gave 97 % in more time.
+    """
+    rows, columns = matrix.shape
+    block = rng.standard_normal((rows, min(rank // 2 + 8, rows, columns)), dtype=np.float32)
     turned = matrix.T.tocsr()
-    basis = rng.standard_normal((matrix.shape[0], width), dtype=np.float32)
-    for _ in range(4):  # each pass widens the gap between wanted and unwanted values
-        basis = np.linalg.qr(matrix @ (turned @ basis))[0]
-    triangle = np.linalg.qr(turned @ basis, mode="r").astype(np.float64)
-    _, values, rotation = np.linalg.svd(triangle)
+    width = block.shape[1]
+    iterates = np.empty((rows, 6 * width), dtype=np.float32, order="F")  # so that LAPACK needs no copy
+    for start in range(0, 6 * width, width):
+        block = np.linalg.qr(matrix @ (turned @ block))[0]
+        iterates[:, start : start + width] = block
+    basis = scipy.linalg.qr(iterates, overwrite_a=True, mode="economic", check_finite=False)[0]
+    # Mᵀ basis has the values wanted; its triangular factor has them too, and can be had a slice at a time.
+    slices = (turned[start : start + 8192] @ basis for start in range(0, columns, 8192))
+    triangle = np.linalg.qr(np.vstack([np.linalg.qr(each, mode="r") for each in slices]), mode="r")
+    _, values, rotation = np.linalg.svd(triangle.astype(np.float64))
     rank = min(rank, np.count_nonzero(values > 1e-5 * values[0]))  # the rest is rounding of float32
-    left = basis @ rotation[:rank].T
+    left = basis @ rotation[:rank].T.astype(np.float32)
     left *= np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
     return left, values[:rank]
 

@@ -1,0 +1,1 @@
+"""Independent routes to the same gradient, against which Equilibrium Propagation is checked."""

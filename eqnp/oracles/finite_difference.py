@@ -1,0 +1,64 @@
+"""Central finite differences of the loss at the settled free state: slow, obvious, independent of any rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from eqnp.dynamics import SettlingConfig
+from eqnp.learning import free_phase
+from eqnp.network import Network, Segment, squared_error
+
+
+def loss(network: Network, segments: Mapping[str, Segment], target: np.ndarray, settling: SettlingConfig) -> float:
+    """Mean of ½‖s_out − y‖² over the batch after a free phase; target (B, C)."""
+    state, _ = free_phase(network, network.clamp(segments), settling)
+    return float(squared_error(state.states[network.output.name], target).mean())
+
+
+def gradient(
+    network: Network,
+    segments: Mapping[str, Segment],
+    target: np.ndarray,
+    settling: SettlingConfig,
+    name: str,
+    step: float = 1e-5,
+) -> np.ndarray:
+    """dL/dθ of every entry of one parameter, (L(θ + h) − L(θ − h)) / 2h; the zero row of the embedding stays zero.
+
+    Its accuracy is about h² of truncation and (settling residual)/h of noise: settle to 1e-12 or better.
+    """
+    parameter = network.parameters[name]
+    result = np.zeros_like(parameter)
+    for index in np.ndindex(parameter.shape):
+        if name == "embedding.weight" and index[0] == 0:
+            continue
+        kept = parameter[index]
+        parameter[index] = kept + step
+        above = loss(network, segments, target, settling)
+        parameter[index] = kept - step
+        below = loss(network, segments, target, settling)
+        parameter[index] = kept
+        result[index] = (above - below) / (2 * step)
+    return result
+
+
+def directional(
+    network: Network,
+    segments: Mapping[str, Segment],
+    target: np.ndarray,
+    settling: SettlingConfig,
+    name: str,
+    direction: np.ndarray,
+    step: float = 1e-5,
+) -> float:
+    """The derivative of L along ``direction`` (of the parameter's shape): two settlings, whatever the size."""
+    parameter = network.parameters[name]
+    kept = parameter.copy()
+    parameter[...] = kept + step * direction
+    above = loss(network, segments, target, settling)
+    parameter[...] = kept - step * direction
+    below = loss(network, segments, target, settling)
+    parameter[...] = kept
+    return (above - below) / (2 * step)

@@ -1,0 +1,74 @@
+"""Train a sentiment classifier by Equilibrium Propagation, step by step, on the embedded reviews.
+
+    python scripts/train_sentiment.py [--epochs N] [--seed N]
+
+This is what `eqnp train mini-sentiment` does, without files and options: read it first.
+"""
+
+import argparse
+
+import numpy as np
+
+from eqnp.dynamics import SettlingConfig
+from eqnp.learning import LearningConfig, estimate
+from eqnp.network import AttentionConfig, Network, NetworkConfig
+from eqnp.optim import Adam, OptimizerConfig
+from eqnp.parallel import workers
+from eqnp.text.corpora import load_corpus
+from eqnp.text.prepare import encode_corpus
+from eqnp.text.store import bucketed
+from eqnp.text.tokens import learn_tokenizer, words
+from eqnp.text.vectors import corpus_vectors, rescale
+from eqnp.training import evaluate, one_hot
+
+BATCH, SHARD, WORDS, DIMENSION = 50, 10, 40, 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+
+    # Text → token ids. The vocabulary comes from the training texts alone.
+    corpora = {
+        split: load_corpus("mini-sentiment", {"text": "text"}, "label", split=split)
+        for split in ("train", "validation", "test")
+    }
+    tokenizer = learn_tokenizer(corpora["train"].texts["text"], min_count=2, max_words=10_000)
+    splits = {name: encode_corpus(tokenizer, corpus, WORDS) for name, corpus in corpora.items()}
+
+    # Word vectors from the same texts: no download. EP trains them further.
+    texts = splits["train"].segments["text"]
+    vectors = corpus_vectors([texts[i] for i in range(len(texts))], len(words(tokenizer)), DIMENSION, rng=rng)
+
+    # 8 learned queries read the words as the memory of a modern Hopfield network; 64 hidden units; 2 classes.
+    network = Network(
+        NetworkConfig((AttentionConfig("text", 8),), hidden=(64,), activation="clipped", scale=0.5, initial_bias=1.0),
+        rescale(vectors, 3.0),
+        classes=2,
+        positions={"text": WORDS},
+        rng=rng,
+    )
+    learning = LearningConfig("symmetric", beta=0.5, train_embeddings=True)
+    settling = SettlingConfig("even-odd", tolerance=1e-3, free_sweeps=60, nudged_sweeps=30)
+    optimizer = Adam(network, OptimizerConfig(learning_rate=5e-3, schedule="cosine"))
+    steps = options.epochs * -(-len(texts) // BATCH)
+
+    with workers() as executor:
+        for epoch in range(1, options.epochs + 1):
+            for rows in bucketed(splits["train"], BATCH, rng):
+                segments, labels = splits["train"].batch(rows)
+                # Settle free, settle nudged towards and away from the label, contrast at every synapse.
+                result = estimate(
+                    network, segments, one_hot(labels, network), learning, settling, executor=executor, shard=SHARD
+                )
+                optimizer.step(result.gradients, optimizer.taken / steps)
+            score = evaluate(network, splits["validation"], settling, executor, SHARD)
+            print(f"epoch {epoch}: last batch {result.loss:.4f}, validation {score.loss:.4f}, {score.accuracy:.1%}")
+        print(f"test {evaluate(network, splits['test'], settling, executor, SHARD).accuracy:.1%}")
+
+
+if __name__ == "__main__":
+    main()

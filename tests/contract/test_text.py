@@ -1,0 +1,173 @@
+"""Text to ids to batches: what a word is, what is left out, and that nothing is lost on the way to the disk."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqnp.baselines import bag_of_words
+from eqnp.config import DataConfig, load_config
+from eqnp.errors import CheckpointError, DataError
+from eqnp.text.corpora import load_corpus
+from eqnp.text.prepare import load_splits, prepare
+from eqnp.text.store import Split, bucketed, drop_words, read_split, split_names, write_store
+from eqnp.text.tokens import Coverage, encode, learn_tokenizer, ragged, words
+
+TEXTS = ["I don't LIKE it.<br /><br />It's bad!", "it is what it is, isn’t it?", "<b>Café</b> 10/10"]
+
+
+def tokenised(text: str) -> list[str]:
+    """The words of one text, by a tokenizer that knows them all."""
+    tokenizer = learn_tokenizer([text], min_count=1, max_words=100)
+    ids, _ = encode(tokenizer, [text], 100)
+    return [words(tokenizer)[i] for i in ids[0]]
+
+
+def test_words_are_those_of_common_vectors():
+    """If this fails, negations and contractions miss their vectors, or markup counts as words."""
+    assert tokenised(TEXTS[0]) == ["i", "do", "n't", "like", "it", ".", "it", "'s", "bad", "!"]
+    assert tokenised(TEXTS[1]) == ["it", "is", "what", "it", "is", ",", "is", "n't", "it", "?"]
+    assert tokenised(TEXTS[2]) == ["café", "10", "/", "10"]
+    assert tokenised("can't won't a<b and c>d") == ["ca", "n't", "wo", "n't", "a", "<", "b", "and", "c", ">", "d"]
+
+
+def test_rare_words_are_left_out_and_counted():
+    """If this fails, words outside the vocabulary vanish without a trace."""
+    tokenizer = learn_tokenizer(["a a b", "a b c"], min_count=2, max_words=100)
+    assert words(tokenizer) == ["<pad>", "<unk>", "a", "b"]
+    ids, coverage = encode(tokenizer, ["c a c b", "c", "a b a b"], 3)
+    assert [ids[i].tolist() for i in range(3)] == [[2, 3], [], [2, 3, 2]]
+    assert coverage == Coverage(tokens=9, unknown=3)
+    assert words(learn_tokenizer(["b a b"], min_count=1, max_words=1)) == ["<pad>", "<unk>", "b"]
+
+
+LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=30)
+
+
+def split_of(lengths, seed=0) -> Split:
+    """Samples of the given lengths."""
+    rng = np.random.default_rng(seed)
+    sequences = [rng.integers(2, 9, n).astype(np.int32) for n in lengths]
+    return Split({"text": ragged(sequences)}, np.arange(len(lengths)), Coverage(10, 1))
+
+
+@given(LENGTHS, st.integers(1, 8), st.booleans())
+def test_every_sample_is_in_one_batch(lengths, size, shuffle):
+    """If this fails, some samples are trained on twice and others never."""
+    split = split_of(lengths)
+    batches = list(bucketed(split, size, np.random.default_rng(1) if shuffle else None))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert max(map(len, batches)) <= size
+
+
+@given(LENGTHS, st.integers(0, 99))
+def test_padded_batches_hold_the_right_tokens(lengths, seed):
+    """If this fails, texts get other texts' words."""
+    split = split_of(lengths)
+    rows = np.random.default_rng(seed).permutation(len(lengths))
+    segments, labels = split.batch(rows)
+    for i, row in enumerate(rows):
+        assert labels[i] == row
+        n = segments["text"].lengths[i]
+        assert segments["text"].ids[i, :n].tolist() == split.segments["text"][row].tolist()
+        assert (segments["text"].ids[i, n:] == 0).all()
+
+
+def test_word_dropout_drops_the_share_it_says():
+    """If this fails, training sees other noise than configured, or padding is changed."""
+    segments, _ = split_of([400] * 50).batch(np.arange(50))
+    dropped = drop_words(segments, 0.3, np.random.default_rng(0))["text"]
+    kept = dropped.ids == segments["text"].ids
+    assert (dropped.ids[~kept] == 0).all()
+    assert kept.mean() == pytest.approx(0.7, abs=0.02)
+    assert (dropped.lengths == segments["text"].lengths).all()
+
+
+@given(LENGTHS)
+def test_store_round_trip(tmp_path_factory, lengths):
+    """If this fails, a run's data on disk is not what it was trained on."""
+    path, split = tmp_path_factory.mktemp("store") / "data.h5", split_of(lengths)
+    write_store(path, {"train": split}, ["<pad>", "<unk>", "é"])
+    assert split_names(path) == ["train"]
+    again = read_split(path, "train")
+    assert again.coverage == split.coverage
+    np.testing.assert_array_equal(again.labels, split.labels)
+    np.testing.assert_array_equal(again.segments["text"].ids, split.segments["text"].ids)
+    np.testing.assert_array_equal(again.segments["text"].offsets, split.segments["text"].offsets)
+    with h5py.File(path) as file:
+        assert file["vocabulary"].asstr()[:].tolist() == ["<pad>", "<unk>", "é"]
+    with pytest.raises(CheckpointError, match="'train'"):
+        read_split(path, "trian")
+    path.write_bytes(b"no store")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_split(path, "train")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_files_of_every_format_say_the_same(tmp_path, suffix):
+    """If this fails, a user's table is read differently from another format."""
+    import datasets
+
+    table = datasets.Dataset.from_dict({"t": ["good, very", 'a "bad" one', "12"], "y": ["pos", "neg", "pos"]})
+    path = str(tmp_path / f"data{suffix}")
+    if suffix == ".parquet":
+        table.to_parquet(path)
+    elif suffix == ".jsonl":
+        table.to_json(path)
+    else:
+        table.to_csv(path, sep="\t" if suffix == ".tsv" else ",")
+    corpus = load_corpus(path, {"text": "t"}, "y")
+    assert corpus.texts == {"text": ["good, very", 'a "bad" one', "12"]}
+    assert corpus.classes == ("neg", "pos")
+    assert corpus.labels.tolist() == [1, 0, 1]
+
+
+def test_class_names_keep_their_order(tmp_path):
+    """If this fails, test labels are compared with the wrong classes."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps({"text": "x", "label": y}) + "\n" for y in (1, 0, 1)))
+    assert load_corpus(str(path), {"text": "text"}, "label", classes=("no", "yes")).classes == ("no", "yes")
+    path.write_text(json.dumps({"text": "x", "label": "b"}) + "\n")
+    assert load_corpus(str(path), {"text": "text"}, "label", classes=("b", "a")).labels.tolist() == [0]
+    with pytest.raises(DataError, match="unknown label"):
+        load_corpus(str(path), {"text": "text"}, "label", classes=("c", "d"))
+
+
+def test_validation_is_held_out_of_training(tmp_path):
+    """If this fails, the epoch is chosen on texts that were trained on."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i in range(100)))
+    loaded = load_splits(DataConfig(train=str(path), validation_share=0.2), np.random.default_rng(0))
+    texts = {name: set(corpus.texts["text"]) for name, corpus in loaded.items()}
+    assert {name: len(t) for name, t in texts.items()} == {"train": 80, "validation": 20}
+    assert not texts["train"] & texts["validation"]
+    again = load_splits(DataConfig(train=str(path), validation_share=0.2), np.random.default_rng(0))
+    assert again["validation"].texts == loaded["validation"].texts
+
+
+def test_the_baseline_leaves_the_tokens_alone():
+    """If this fails, computing the rival shuffles the words between the texts that EP then trains on."""
+    config = load_config("mini-sentiment")
+    prepared = prepare(config, np.random.default_rng(0))
+    before = prepared.splits["train"].segments["text"].ids.copy()
+    baseline = bag_of_words(prepared.splits, len(prepared.words), 2)
+    np.testing.assert_array_equal(prepared.splits["train"].segments["text"].ids, before)
+    assert 0.5 < baseline.accuracy["test"] < 0.75
+
+
+def test_the_baseline_is_what_scikit_learn_gets():
+    """If this fails, EP is compared with a straw man."""
+    feature = pytest.importorskip("sklearn.feature_extraction.text")
+    linear = pytest.importorskip("sklearn.linear_model")
+    config = load_config("mini-sentiment")
+    corpora = load_splits(config.data, np.random.default_rng(0))
+    prepared = prepare(config, np.random.default_rng(0))
+    ours = bag_of_words(prepared.splits, len(prepared.words), 2)
+    vectorizer = feature.TfidfVectorizer(sublinear_tf=True, token_pattern=r"n't|'s|\w+|[^\w\s]", min_df=2)
+    model = linear.LogisticRegression(C=ours.strength, max_iter=1000)
+    model.fit(vectorizer.fit_transform(corpora["train"].texts["text"]), corpora["train"].labels)
+    theirs = model.score(vectorizer.transform(corpora["test"].texts["text"]), corpora["test"].labels)
+    assert ours.accuracy["test"] == pytest.approx(theirs, abs=0.02)

@@ -1,0 +1,153 @@
+"""A user's whole path on the embedded reviews: train, look at the run folder, evaluate, predict, repeat, interrupt."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from eqnp.checkpoint import load_model
+from eqnp.classifier import SequenceClassifier
+from eqnp.cli import main
+from tests.conftest import ROOT
+
+EPOCHS = "--set=training.epochs=8"
+
+
+def eqnp(capsys, *arguments) -> tuple[dict, list[str]]:
+    """Run a command with --json; returns that object and the other lines."""
+    assert main([*map(str, arguments), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return json.loads(lines[-1]), lines[:-1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder, trained once for all tests here."""
+    folder = tmp_path_factory.mktemp("story") / "run"
+    assert main(["train", "--out", str(folder), EPOCHS, "--seed", "3"]) == 0
+    return folder
+
+
+def test_training_beats_bags_of_words_and_writes_it_all_down(run):
+    """If this fails, the main job does not learn, or its record is not complete."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["accuracy"]["test"] >= metrics["bag_of_words"]["test"] + 0.08
+    assert sorted(f.name for f in run.iterdir()) == ["config.toml", "data.h5", "log.jsonl", "metrics.json", "model.h5"]
+    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in epochs] == list(range(1, 9))
+    best = max(epochs, key=lambda e: e["validation"]["accuracy"])
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["accuracy"]["validation"] == best["validation"]["accuracy"]
+    assert min(epochs[-1]["settled"]) > 0.95
+
+
+def test_evaluate_finds_the_figures_of_the_run(run, capsys):
+    """If this fails, the model on disk is not the one that was measured."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    for split in ("validation", "test"):
+        assert eqnp(capsys, "evaluate", run, "--split", split)[0]["accuracy"] == metrics["accuracy"][split]
+    result, _ = eqnp(capsys, "evaluate", run, "--data", "mini-sentiment", "--threads", 1)
+    assert result["accuracy"] == metrics["accuracy"]["test"]
+
+
+def test_predict_arguments_and_lines(run, capsys, monkeypatch):
+    """If this fails, predictions depend on how the text came in, or do not add up."""
+    texts = ["not a bad film, merely a long one", "the acting is superb"]
+    given, lines = eqnp(capsys, "predict", run, *texts)
+    assert [line.split()[0] for line in lines] == [p["label"] for p in given["predictions"]]
+    for prediction in given["predictions"]:
+        assert sum(prediction["scores"].values()) == pytest.approx(1)
+        assert prediction["label"] == max(prediction["scores"], key=prediction["scores"].get)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts) + "\n"))
+    assert eqnp(capsys, "predict", run)[0] == given
+    # A hundred texts go another way (compiled, sharded): the same answers.
+    many, _ = eqnp(capsys, "predict", run, *(texts * 50))
+    for one, other in zip(many["predictions"], given["predictions"] * 50, strict=True):
+        assert one["label"] == other["label"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-3)
+
+
+def test_a_text_without_known_words_gets_the_prior(run, capsys):
+    """If this fails, gibberish is given a confident class without a word of warning."""
+    result, lines = eqnp(capsys, "predict", run, "zzzz qqqq")
+    assert result["predictions"][0]["known_words"] == 0
+    assert "no known word" in lines[0]
+    assert result["predictions"][0]["scores"] == pytest.approx({"negative": 0.5, "positive": 0.5}, abs=0.01)
+    assert main(["predict", str(run), " "]) == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_the_same_bits_from_one_seed_on_any_number_of_threads(run, tmp_path, capsys):
+    """If this fails, a run cannot be repeated, and a result depends on the machine."""
+    folders = [tmp_path / "one", tmp_path / "three"]
+    for folder, threads in zip(folders, ("1", "3"), strict=True):
+        assert main(["train", str(run / "config.toml"), "--out", str(folder), "--threads", threads,
+                     "--set=training.epochs=1"]) == 0  # fmt: skip
+    (one, _), (three, _) = (load_model(folder / "model.h5") for folder in folders)
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, three[name])
+
+
+def test_own_data_with_own_names(tmp_path, capsys):
+    """If this fails, a user's table with other columns and three named classes cannot be used."""
+    rng = np.random.default_rng(0)
+    words = {"cold": ["ice", "snow", "frost"], "hot": ["fire", "sun", "lava"], "wet": ["rain", "sea", "mud"]}
+    lines = ["remark,kind"]
+    for i in range(300):
+        kind = list(words)[i % 3]
+        lines.append(f"there was {rng.choice(words[kind])} and {rng.choice(words[kind])} today,{kind}")
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
+    folder = tmp_path / "run"
+    arguments = ["--set=data.columns.text=remark", "--set=data.label=kind", EPOCHS, "--out", folder]
+    result, _ = eqnp(capsys, "train", "--data", tmp_path / "own.csv", *arguments)
+    assert result["classes"] == ["cold", "hot", "wet"]
+    assert result["accuracy"]["validation"] == 1.0
+    assert eqnp(capsys, "predict", folder, "there was lava")[0]["predictions"][0]["label"] == "hot"
+
+
+def test_interrupt_in_an_epoch_keeps_the_best_so_far(tmp_path):
+    """If this fails, Ctrl-C ends in a traceback or loses the epochs that were finished."""
+    command = [sys.executable, "-m", "eqnp", "train", "--out", "run", "--set=training.epochs=500"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert error.count("\n") == 1, error
+    assert "saved in run" in error
+    assert SequenceClassifier.load(tmp_path / "run").predict({"text": ["a good film"]})
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_a_prediction_from_a_cold_start_takes_two_seconds(run):
+    """If this fails, asking for one prediction means waiting for a compiler."""
+    command = [sys.executable, "-m", "eqnp", "predict", str(run), "a film that never quite finds its feet"]
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(
+            command, check=True, capture_output=True, cwd=ROOT, env=os.environ | {"NUMBA_DISABLE_CACHE": "1"}
+        )
+        times.append(time.perf_counter() - started)
+    assert min(times) <= 2.0
+
+
+def test_prediction_of_few_texts_compiles_nothing(run):
+    """If this fails, the test above passes only thanks to a warm cache."""
+    code = (
+        "import sys; from eqnp.cli import main; main(sys.argv[1:]); "
+        "assert not {'numba', 'datasets', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, "predict", str(run), "a film"], check=True, cwd=ROOT)

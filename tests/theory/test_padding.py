@@ -1,0 +1,74 @@
+"""Fact 6: zero padding in closed form, and masks that make the amount of padding irrelevant."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqnp.learning import LearningConfig, estimate, free_phase
+from eqnp.network import Segment
+from eqnp.potentials import Hopfield
+from tests.strategies import SETTLED, problem, problems
+
+
+@given(problems(padding="masked", gains=(0.3, 1.2), kind="pooling"), st.integers(1, 7))
+def test_masked_results_do_not_depend_on_the_amount_of_padding(p, more):
+    """If this fails, a text's prediction and gradient depend on which other texts share its batch."""
+    before = estimate(p.network, p.segments, p.target, LearningConfig(), SETTLED)
+    p.segments = {
+        name: Segment(np.pad(s.ids, ((0, 0), (0, more)), constant_values=8), s.lengths)
+        for name, s in p.segments.items()
+    }
+    after = estimate(p.network, p.segments, p.target, LearningConfig(), SETTLED)
+    np.testing.assert_allclose(before.output, after.output, atol=1e-12)
+    for name, gradient in before.gradients.items():
+        if name != "embedding.weight":
+            np.testing.assert_allclose(gradient, after.gradients[name], atol=1e-11)
+    table = p.network.parameters["embedding.weight"]
+    first, second = (r.gradients["embedding.weight"].dense(table) for r in (before, after))
+    np.testing.assert_allclose(first, second, atol=1e-11)
+
+
+@given(st.integers(0, 100), st.integers(0, 4), st.integers(0, 5))
+def test_phantom_patterns_are_zero_patterns(seed, slots, phantoms):
+    """If this fails, the paper's zero padding is not what the closed form computes."""
+    from eqnp import kernels
+
+    rng, cpu = np.random.default_rng(seed), kernels.load("cpu")
+    drive, stored = rng.standard_normal((1, 3, 2)), rng.standard_normal((1, slots, 2))
+    explicit = np.concatenate([stored, np.zeros((1, phantoms, 2))], axis=1)
+    rows = np.array([3])
+    closed = Hopfield(stored, np.array([slots]), np.array([phantoms]), rows, 0.7, cpu)
+    spelled = Hopfield(explicit, np.array([slots + phantoms]), np.array([0]), rows, 0.7, cpu)
+    states = [np.full_like(drive, 9.0), np.full_like(drive, 9.0)]
+    for potential, state in zip((closed, spelled), states, strict=True):
+        potential.move(drive, state, np.zeros(1))
+    np.testing.assert_allclose(*states, atol=1e-12)
+    np.testing.assert_allclose(closed.value(drive), spelled.value(drive), atol=1e-12)
+    np.testing.assert_allclose(closed.attention(drive), spelled.attention(drive)[:, :, :slots], atol=1e-12)
+
+
+def test_masked_query_rows_stay_silent():
+    """If this fails, positions beyond a text's end feed noise into the dense layers."""
+    p = problem(seed=1, kind="tokens", padding="masked")
+    state, _ = free_phase(p.network, p.network.clamp(p.segments), SETTLED)
+    for b, length in enumerate(p.segments["text"].lengths):
+        assert (state.states["attention0"][b, length:] == 0).all()
+        assert (state.states["attention0"][b, :length] != 0).any()
+
+
+def test_unmasked_query_rows_receive_feedback():
+    """If this fails, the paper's presets silently mask what the paper does not."""
+    p = problem(seed=1, kind="tokens", padding="zeros")
+    state, _ = free_phase(p.network, p.network.clamp(p.segments), SETTLED)
+    for b, length in enumerate(p.segments["text"].lengths):
+        if length < 5:
+            assert np.abs(state.states["attention0"][b, length:]).min() > 0
+
+
+def test_a_text_without_words_settles_on_biases_alone():
+    """If this fails, an empty memory gives NaN or borrows another text's words."""
+    p = problem(seed=1, kind="pooling")
+    p.segments["text"].lengths[:] = 0
+    state, _ = free_phase(p.network, p.network.clamp(p.segments), SETTLED)
+    assert (state.states["attention0"] == 0).all()
+    assert np.ptp(state.states["output"], axis=0).max() == 0
