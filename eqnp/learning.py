@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqnp.dynamics import SettlingConfig, Trace, settle
+from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.network import Clamped, Network, Nudge, Segment, State, squared_error
 
@@ -86,16 +86,16 @@ def phases(config: LearningConfig, max_slope: float) -> Phases:
 def free_phase(network: Network, clamped: Clamped, config: SettlingConfig, trace: Trace | None = None):
     """Settle from the zero state without a nudge; returns (state, Settled)."""
     state = network.zero_state(clamped.size)
-    settled = settle(
-        network,
-        clamped,
-        state,
-        config.free_sweeps,
-        order=config.order,
-        tolerance=config.tolerance,
-        trace=trace,
-    )
-    return state, settled
+    options = {"order": config.order, "tolerance": config.tolerance, "trace": trace}
+    return state, settle(network, clamped, state, config.free_sweeps, **options)
+
+
+def nudged_phase(
+    network: Network, clamped: Clamped, state: State, nudge: Nudge, config: SettlingConfig, trace: Trace | None = None
+) -> Settled:
+    """Settle ``state`` in place, from the free state that it holds, under a nudge."""
+    options = {"order": config.order, "tolerance": config.tolerance, "trace": trace}
+    return settle(network, clamped, state, config.nudged_sweeps, nudge=nudge, **options)
 
 
 def estimate(
@@ -116,109 +116,121 @@ def estimate(
     Raises ConfigError for a β out of range and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.output_activation.max_slope)
-    clamped = network.clamp(segments)
-    nudged = network.zero_state(len(plan), clamped.size)
-    coefficients = np.array([c for _, c in plan]) / -clamped.size
-    job = _Job(network, clamped, target, plan, coefficients, learning, settling, nudged, trace)
-    width = shard or clamped.size
-    slices = [slice(start, min(start + width, clamped.size)) for start in range(0, clamped.size, width)]
-    reports = list((executor.map if executor else map)(job.settle_shard, slices))
+    coefficients = np.array([c for _, c in plan]) / -len(target)
+    nudged = network.zero_state(len(plan), len(target))
+    job = _Job(network, segments, target, plan, coefficients, learning, settling, nudged, trace)
+    width = shard or len(target)
+    slices = [slice(start, start + width) for start in range(0, len(target), width)]
+    shards = list((executor.map if executor else map)(job.run, slices))
 
     gradients: dict[str, np.ndarray | RowGradient] = {}
-    for synapse in (*network.inputs, *network.synapses):
-        for name, columns, post, pre in synapse.ends(nudged, clamped):
-            gradient = gradients.setdefault(name, np.empty_like(network.parameters[name]))
-            flat = gradient.reshape(post.shape[-1], -1)
-            network.kernels.local_update(post, pre, coefficients, flat[:, columns])
-    if learning.train_embeddings:
-        gradients["embedding.weight"] = _embedding_gradient(network, segments, job.token_contrast)
+    for synapse in network.synapses:
+        gradients |= contrast(network, synapse.ends(nudged), coefficients)
+    for name in shards[0].gradients:
+        gradients[name] = _total([part.gradients[name] for part in shards])
     _check_finite(gradients)
-    output = np.concatenate([report.output for report in reports])
+    output = np.concatenate([part.output for part in shards])
     return Estimate(
         gradients,
         float(squared_error(output, target).mean()),
         output,
-        np.concatenate([report.sweeps for report in reports], axis=1),
-        np.concatenate([report.residual for report in reports], axis=1),
-        [t for report in reports for t in report.traces],
+        np.concatenate([part.sweeps for part in shards], axis=1),
+        np.concatenate([part.residual for part in shards], axis=1),
+        [t for part in shards for t in part.traces],
     )
 
 
+def contrast(network: Network, ends, coefficients: np.ndarray) -> dict[str, np.ndarray]:
+    """The local update of each bundle of synapses, from (parameter, columns, post, pre) with phases first."""
+    gradients: dict[str, np.ndarray] = {}
+    for name, columns, post, pre in ends:
+        gradient = gradients.setdefault(name, np.empty_like(network.parameters[name]))
+        network.kernels.local_update(post, pre, coefficients, gradient.reshape(post.shape[-1], -1)[:, columns])
+    return gradients
+
+
 @dataclass
-class _Report:
+class _Part:
+    """What one shard of a batch yields; gradients of the synapses whose other end is clamped, summed over the shard."""
+
+    gradients: dict[str, np.ndarray | RowGradient]
     output: np.ndarray
     sweeps: np.ndarray
     residual: np.ndarray
     traces: list[Trace]
 
 
+@dataclass
 class _Job:
-    """The part of a batch's work that each shard does on its own: settle all phases, contrast the tokens."""
+    """The work that each shard of a batch does on its own, from the gathering of its embeddings on.
 
-    def __init__(self, network, clamped, target, plan, coefficients, learning, settling, nudged, trace):
-        self.network, self.clamped, self.target, self.plan = network, clamped, target, plan
-        self.coefficients, self.learning, self.settling = coefficients, learning, settling
-        self.nudged: State = nudged
-        self.trace = trace
-        self.token_contrast = {}
-        if learning.train_embeddings:
-            self.token_contrast = {name: np.zeros_like(x) for name, x in clamped.tokens.items()}
+    The shards settle into slices of ``nudged``, the states of all phases of the whole batch, so that the weights
+    between layers can be contrasted over the batch at once.
+    """
 
-    def settle_shard(self, samples: slice) -> _Report:
-        clamped = self.clamped.shard(samples)
-        traces = [Trace() for _ in range(1 + len(self.plan))] if self.trace else [None] * (1 + len(self.plan))
+    network: Network
+    segments: Mapping[str, Segment]
+    target: np.ndarray
+    plan: Phases
+    coefficients: np.ndarray
+    learning: LearningConfig
+    settling: SettlingConfig
+    nudged: State
+    trace: bool
+
+    def run(self, samples: slice) -> _Part:
+        segments = {name: segment.take(samples) for name, segment in self.segments.items()}
+        clamped, nudged = self.network.clamp(segments), self.nudged[:, samples]
+        traces = [Trace() if self.trace else None for _ in range(1 + len(self.plan))]
         free, settled = free_phase(self.network, clamped, self.settling, traces[0])
         history = [settled]
         for p, (beta, _) in enumerate(self.plan):
-            state = self.nudged[p, samples]
+            state = nudged[p]
             state.assign(free)
-            if beta == 0:
-                continue
-            history.append(
-                settle(
-                    self.network,
-                    clamped,
-                    state,
-                    self.settling.nudged_sweeps,
-                    nudge=Nudge(beta, self.target[samples]),
-                    order=self.settling.order,
-                    tolerance=self.settling.tolerance,
-                    trace=traces[1 + p],
-                )
-            )
+            if beta != 0:
+                nudge = Nudge(beta, self.target[samples])
+                history.append(nudged_phase(self.network, clamped, state, nudge, self.settling, traces[1 + p]))
+        gradients: dict[str, np.ndarray | RowGradient] = {}
+        for synapse in self.network.inputs:
+            gradients |= contrast(self.network, synapse.ends(nudged, clamped), self.coefficients)
         if self.learning.train_embeddings:
-            self.contrast_tokens(clamped, samples)
-        return _Report(
-            free.states[self.network.output.name].copy(),
+            gradients["embedding.weight"] = self.contrast_words(clamped, segments, nudged)
+        return _Part(
+            gradients,
+            free.states[self.network.output.name],
             np.array([[h.sweeps] * clamped.size for h in history]),
             np.stack([h.residual for h in history]),
             [t for t in traces if t is not None],
         )
 
-    def contrast_tokens(self, clamped: Clamped, samples: slice) -> None:
-        """∂E/∂X of every memory slot, and of the tokens that query, contrasted over the phases of this shard."""
-        nudged = self.nudged[:, samples]
-        for layer, config in zip(self.network.attention, self.network.config.attention, strict=True):
-            memory = np.empty_like(clamped.tokens[config.memory])
+    def contrast_words(self, clamped: Clamped, segments: Mapping[str, Segment], nudged: State) -> RowGradient:
+        """∂E/∂x of every memory slot and every token that queries, added up by word; the zero row never learns."""
+        network, tokens = self.network, {name: np.zeros_like(x) for name, x in clamped.tokens.items()}
+        for layer, config in zip(network.attention, network.config.attention, strict=True):
+            update = np.empty_like(tokens[config.memory])
             drive = np.ascontiguousarray(nudged.drives[layer.name])
-            clamped.potentials[layer.name].memory_update(drive, self.coefficients, memory)
-            self.token_contrast[config.memory][samples] += memory
-        for synapse in self.network.inputs:
-            if hasattr(synapse, "token_update"):
-                out = self.token_contrast[synapse.segment][samples]
-                synapse.token_update(self.network.parameters, nudged, self.coefficients, out)
+            clamped.potentials[layer.name].memory_update(drive, self.coefficients, update)
+            tokens[config.memory] += update
+        for synapse in network.inputs:
+            synapse.add_token_update(network.parameters, nudged, self.coefficients, tokens)
+        words = np.unique(np.concatenate([segments[name].ids.ravel() for name in tokens]))
+        words = words[words > 0]
+        values = np.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
+        for name, update in tokens.items():
+            ids = segments[name].ids
+            network.kernels.scatter_add(update, np.where(ids > 0, np.searchsorted(words, ids), -1), values)
+        return RowGradient(words, values)
 
 
-def _embedding_gradient(network: Network, segments, contrast: Mapping[str, np.ndarray]) -> RowGradient:
-    """Add up the contrasts of all slots that hold the same word; the zero row 0 never learns."""
-    words = np.unique(np.concatenate([segments[name].ids.ravel() for name in contrast]))
-    words = words[words > 0]
-    values = np.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
-    for name, x in contrast.items():
-        ids = segments[name].ids
-        index = np.where(ids > 0, np.searchsorted(words, ids), -1)
-        network.kernels.scatter_add(x, index, values)
-    return RowGradient(words, values)
+def _total(parts: list):
+    """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
+    if not isinstance(parts[0], RowGradient):
+        return sum(parts[1:], start=parts[0])
+    rows = np.unique(np.concatenate([part.rows for part in parts]))
+    values = np.zeros((len(rows), parts[0].values.shape[1]), parts[0].values.dtype)
+    for part in parts:
+        values[np.searchsorted(rows, part.rows)] += part.values
+    return RowGradient(rows, values)
 
 
 def _check_finite(gradients) -> None:

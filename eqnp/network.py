@@ -64,6 +64,11 @@ class Segment(NamedTuple):
     ids: np.ndarray
     lengths: np.ndarray
 
+    def take(self, samples: slice) -> Segment:
+        """Some of the samples, padded no further than their own longest."""
+        lengths = self.lengths[samples]
+        return Segment(self.ids[samples, : max(1, lengths.max())], lengths)
+
 
 class Nudge(NamedTuple):
     """The pull β·C on the output: strength and targets (B, C)."""
@@ -103,15 +108,6 @@ class Clamped:
     static: dict[str, np.ndarray]
     size: int
 
-    def shard(self, samples: slice) -> Clamped:
-        """A view of some samples of the batch."""
-        return Clamped(
-            {name: x[samples] for name, x in self.tokens.items()},
-            {name: potential.shard(samples) for name, potential in self.potentials.items()},
-            {name: drive[samples] for name, drive in self.static.items()},
-            len(range(*samples.indices(self.size))),
-        )
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -141,7 +137,7 @@ class Dense:
         """Its part of the drive of one pre layer, flattened: s_post W, (B, K)."""
         return state.states[self.post.name] @ parameters[f"{self.name}.weight"][:, self.columns[pre]]
 
-    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+    def ends(self, state: State) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K)."""
         post = state.states[self.post.name]
         for pre, columns in self.columns.items():
@@ -172,8 +168,9 @@ class Projection:
         pre = np.broadcast_to(x, (phases, *x.shape)).reshape(phases, -1, width)
         yield f"{self.name}.weight", slice(None), post.reshape(phases, -1, width), pre
 
-    def token_update(self, parameters, state: State, coefficients, out: np.ndarray) -> None:
-        """out (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
+    def add_token_update(self, parameters, state: State, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
+        """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
+        out = tokens[self.segment]
         post = state.states[self.post.name][:, :, : out.shape[1]]
         out += np.tensordot(coefficients, post, axes=1) @ parameters[f"{self.name}.weight"]
 
@@ -195,6 +192,9 @@ class Queries:
         post = state.states[self.post.name]
         post = post.reshape(*post.shape[:2], -1)
         yield f"{self.name}.weight", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+
+    def add_token_update(self, parameters, state: State, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
+        """Nothing: no token is at an end of these synapses."""
 
 
 class Network:

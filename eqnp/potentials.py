@@ -42,10 +42,6 @@ class Elementwise:
         """state ← argmin_s Λ*(s) − ⟨drive, s⟩ + β/2 ‖s − target‖², exactly; the drive becomes u = a − β(s − y)."""
         getattr(self.kernels, f"{self.name}_nudged")(drive, state, beta, target, residual)
 
-    def shard(self, samples: slice) -> Elementwise:
-        """The potential of some samples of a batch: the same for all."""
-        return self
-
 
 @dataclass(frozen=True)
 class Hopfield:
@@ -86,11 +82,6 @@ class Hopfield:
     def memory_update(self, drive: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
         """out (B, M, D) = Σ_p c_p A_pᵀ u_p, the contrast of −∂E/∂X over phases; drive (P, B, R, D)."""
         self.kernels.memory_update(drive, *self._content(), coefficients, out)
-
-    def shard(self, samples: slice) -> Hopfield:
-        """The potential of some samples of the batch."""
-        parts = (self.memory, self.slots, self.phantoms, self.rows)
-        return Hopfield(*(part[samples] for part in parts), self.scale, self.kernels)
 
     def _content(self):
         return self.memory, self.slots, self.phantoms, self.rows, self.memory.dtype.type(self.scale)
