@@ -6,6 +6,7 @@ executed on loading.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,13 @@ def save_model(path: Path, parameters: Mapping[str, np.ndarray], about: Mapping)
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.create_dataset("about", data=json.dumps(about), dtype=h5py.string_dtype())
         for name, value in parameters.items():
-            file.create_dataset(f"parameters/{name}", data=value)
+            file.create_dataset(f"parameters/{name}", data=value).attrs["sha256"] = _digest(value)
+
+
+def _digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and bytes."""
+    about = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(about + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def load_model(path: Path) -> tuple[dict[str, np.ndarray], dict]:
@@ -62,6 +69,12 @@ def load_model(path: Path) -> tuple[dict[str, np.ndarray], dict]:
                     f"{path}: version {file.attrs.get('version')} of the format; this release reads version {VERSION}"
                 )
             about = json.loads(file["about"][()])
-            return {name: value[:] for name, value in file["parameters"].items()}, about
+            parameters = {name: value[:] for name, value in file["parameters"].items()}
+            for name, value in parameters.items():
+                if file["parameters"][name].attrs.get("sha256") != _digest(value):
+                    raise CheckpointError(
+                        f"{path}: parameter {name!r} was changed or damaged; restore it or train again"
+                    )
+            return parameters, about
     except FORMAT_ERRORS as error:
         raise CheckpointError(f"{path}: damaged or not a model file ({error}); restore it or train again") from error

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from eqnp import checkpoint
 from eqnp.config import Config, from_tree, to_tree
-from eqnp.errors import CheckpointError, DataError
+from eqnp.errors import CheckpointError, DataError, EqnpError
 from eqnp.network import Network
 from eqnp.text import tokens
 from eqnp.text.store import Split
@@ -76,17 +76,23 @@ class SequenceClassifier:
                 np.random.default_rng(0),
                 device,
             )
-            for name, value in network.parameters.items():
-                if parameters[name].shape != value.shape:
-                    raise CheckpointError(f"{path}: parameter {name!r} has shape {parameters[name].shape}")
+            shapes = {name: value.shape for name, value in network.parameters.items()}
+            if shapes != {name: value.shape for name, value in parameters.items()}:
+                raise CheckpointError(f"{path}: its parameters are not those of its configuration; train again")
+            if tokenizer.get_vocab_size() != len(parameters["embedding.weight"]):
+                raise CheckpointError(f"{path}: its vocabulary and its embeddings differ in size; train again")
             network.parameters = parameters
             return cls(network, config, tokenizer, about["classes"], about["prior"])
-        except (KeyError, TypeError, ValueError) as error:
+        except EqnpError as error:
+            raise CheckpointError(str(error)) from error
+        except Exception as error:  # whatever the JSON inside may hold
             raise CheckpointError(f"{path}: damaged ({error!r}); restore it or train again") from error
 
     def predict(self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None) -> list[Prediction]:
         """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
         for name, column in texts.items():
+            if isinstance(column, str):
+                raise DataError(f"segment {name!r} is one text; give a list of texts")
             for number, text in enumerate(column, start=1):
                 if not text.strip():
                     raise DataError(f"text {number} of segment {name!r} is empty; give at least one word")
@@ -107,7 +113,17 @@ class SequenceClassifier:
         ]
 
     def evaluate(self, split: Split, executor: Executor | None = None) -> Score:
-        """Loss and accuracy on encoded samples."""
+        """Loss and accuracy on encoded samples; raises CheckpointError if they belong to another model."""
+        words, classes = len(self.network.parameters["embedding.weight"]), len(self.classes)
+        largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
+        if (
+            set(split.segments) != set(self.network.positions)
+            or largest >= words
+            or not ((split.labels >= 0) & (split.labels < classes)).all()
+        ):
+            raise CheckpointError(
+                "the samples are not of this model (other segments, words or classes); use its own run"
+            )
         return evaluate(self.network, split, self.config.settling, executor, self.config.training.shard)
 
     def normalised(self, output: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,16 +75,15 @@ def _command(commands, name: str, run, summary: str) -> Parser:
 
 
 def _threads(command: Parser) -> None:
-    command.add_argument("--threads", metavar="N", type=_positive, help="threads (default: one per core)")
+    command.add_argument("--threads", metavar="N", type=_thread_count, help="threads (default: one per core)")
     options = [option for action in command._actions for option in action.option_strings]
     command.set_defaults(known_options=options)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or greater")
-    return number
+def _thread_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or greater")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = options.run_command(options)
     except EqnpError as error:
         print(f"eqnp: {error}", file=sys.stderr)
+        return MISTAKEN
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does: nothing to say, and no one to hear it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError as error:
+        print(f"eqnp: not enough memory ({error}); lower network or batch sizes", file=sys.stderr)
         return MISTAKEN
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -111,18 +117,14 @@ def run_train(options) -> dict:
     from eqnp.config import load_config
     from eqnp.run import run_training
 
-    settings = list(options.set)
-    for key, value in (
-        ("data.train", options.data),
-        ("data.validation", options.val_data),
-        ("data.test", options.test_data),
-        ("vectors.source", options.vectors),
-    ):
-        if value is not None:
-            settings.append(f"{key}={json.dumps(value)}")
-    if options.seed is not None:
-        settings.append(f"training.seed={options.seed}")
-    config = load_config(options.config, settings)
+    given = {
+        "data.train": options.data,
+        "data.validation": options.val_data,
+        "data.test": options.test_data,
+        "vectors.source": options.vectors,
+        "training.seed": options.seed,
+    }
+    config = load_config(options.config, options.set, {key: v for key, v in given.items() if v is not None})
     folder = options.out or _free_folder(Path("runs") / Path(options.config).stem)
     return run_training(config, folder, threads=options.threads)
 
@@ -146,11 +148,17 @@ def run_evaluate(options) -> dict:
     model = SequenceClassifier.load(options.run)
     if options.data:
         from eqnp.text.corpora import load_corpus
-        from eqnp.text.prepare import encode_corpus
+        from eqnp.text.prepare import encode_corpus, is_numbered
 
         data = model.config.data
-        where = options.split or "test"
-        corpus = load_corpus(options.data, data.columns, data.label, split=where, classes=model.classes)
+        corpus = load_corpus(
+            options.data,
+            data.columns,
+            data.label,
+            split=options.split or "test",
+            classes=model.classes,
+            numbered=is_numbered(data, model.classes),
+        )
         split, where = encode_corpus(model.tokenizer, corpus, data.max_tokens), options.data
     else:
         names = split_names(options.run / STORE)
@@ -160,7 +168,7 @@ def run_evaluate(options) -> dict:
         score = model.evaluate(split, executor)
     print(
         f"{where}: accuracy {score.accuracy:.2%}, loss {score.loss:.4f}, {len(split):,} samples, "
-        f"{split.coverage.share:.2%} of {split.coverage.tokens:,} tokens unknown"
+        f"{split.coverage.tokens:,} tokens, {split.coverage}"
     )
     return {
         "data": where,
@@ -169,6 +177,7 @@ def run_evaluate(options) -> dict:
         "samples": len(split),
         "tokens": split.coverage.tokens,
         "unknown_tokens": split.coverage.unknown,
+        "cut_tokens": split.coverage.cut,
     }
 
 
@@ -178,7 +187,7 @@ def run_predict(options) -> dict:
 
     from eqnp.classifier import SequenceClassifier
 
-    given = options.text or [line.rstrip("\n") for line in sys.stdin]
+    given = [readable(text) for text in options.text or _lines(sys.stdin)]
     if not given:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
     few = len(given) <= FEW_TEXTS
@@ -195,6 +204,20 @@ def run_predict(options) -> dict:
         note = "" if prediction.known_words else "  [no known word: the prior]"
         print(f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {' | '.join(parts)}{note}")
     return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def _lines(stream) -> list[str]:
+    """The lines of standard input, none when it is closed; bytes that are not UTF-8 are marked, not fatal."""
+    if stream is None:
+        return []
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+    return [line.rstrip("\r\n") for line in stream]
+
+
+def readable(text: str) -> str:
+    """The text with undecodable bytes of an argument replaced by a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _by_segment(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:

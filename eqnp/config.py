@@ -5,8 +5,10 @@ A preset is a TOML file in ``eqnp/presets``. Every key has a default, so a file 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import re
 import tomllib
 import types
 import typing
@@ -18,9 +20,12 @@ from pathlib import Path
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import ConfigError, nearest
 from eqnp.learning import LearningConfig, phases
-from eqnp.network import AttentionConfig, NetworkConfig
+from eqnp.network import AttentionConfig, NetworkConfig, check_network
 from eqnp.optim import OptimizerConfig
 from eqnp.potentials import elementwise
+
+LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
+SEGMENT = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,12 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self):
+        check_network(self.network, self.data.columns)
+        for name in self.data.columns:
+            if not SEGMENT.fullmatch(name) or name in ("labels", "vocabulary"):
+                raise ConfigError(f"data.columns has a segment {name!r}; a name of letters, digits and _ is needed")
+        if len(set(self.data.classes)) < len(self.data.classes):
+            raise ConfigError("data.classes names a class twice; every name must differ")
         output = elementwise(self.network.output_activation or self.network.activation, None)
         phases(self.learning, output.max_slope)
         for key, value in (
@@ -108,8 +119,8 @@ def presets() -> list[str]:
     return sorted(f.name[:-5] for f in resources.files("eqnp.presets").iterdir() if f.name.endswith(".toml"))
 
 
-def load_config(source: str, settings: Sequence[str] = ()) -> Config:
-    """A preset or a TOML file, with ``section.key=value`` settings applied; raises ConfigError."""
+def load_config(source: str, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
+    """A preset or a TOML file, then ``section.key=value`` settings, then values by key; raises ConfigError."""
     if source in presets():
         text = (resources.files("eqnp.presets") / f"{source}.toml").read_text("utf-8")
     elif source.endswith(".toml"):
@@ -118,22 +129,24 @@ def load_config(source: str, settings: Sequence[str] = ()) -> Config:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
     else:
-        raise ConfigError(f"unknown preset {source!r}{nearest(source, presets())} Or give a file ending in .toml")
+        raise ConfigError(f"unknown preset {source!r} (a .toml file works too){nearest(source, presets())}")
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
-    return from_tree(tree, settings)
+    return from_tree(tree, settings, given)
 
 
-def from_tree(tree: Mapping, settings: Sequence[str] = ()) -> Config:
-    """A configuration from nested mappings (as TOML gives them) and settings; raises ConfigError."""
-    tree = json.loads(json.dumps(tree))  # a deep copy that is ours to change
+def from_tree(tree: Mapping, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
+    """A configuration from nested mappings (as TOML gives them), settings and values; raises ConfigError."""
+    tree = copy.deepcopy(dict(tree))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting!r} has no '='; write --set section.key=value")
-        _put(tree, key.strip().split("."), _value(value.strip()), key.strip())
+        _put(tree, key.strip(), _value(value.strip()))
+    for key, value in (given or {}).items():
+        _put(tree, key, value)
     return _build(Config, tree, "")
 
 
@@ -153,10 +166,10 @@ def to_toml(config: Config) -> str:
 
 def _toml(value) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(text: str):
@@ -167,13 +180,14 @@ def _value(text: str):
         return text
 
 
-def _put(tree, path: list[str], value, key: str) -> None:
+def _put(tree, key: str, value) -> None:
+    path = key.split(".")
     for step in path[:-1]:
         if isinstance(tree, list):
             if not (step.isdigit() and int(step) < len(tree)):
                 raise ConfigError(f"--set {key}: there is no entry {step!r}; it has entries 0 … {len(tree) - 1}")
             tree = tree[int(step)]
-        else:
+        elif isinstance(tree, dict):
             tree = tree.setdefault(step, {})
     if not isinstance(tree, dict):
         raise ConfigError(f"--set {key}: {path[-1]!r} is not a key inside a table; check the spelling of the key")
@@ -198,8 +212,12 @@ def _build(kind, value, where: str):
         return tuple(_build(arguments[0], v, f"{where}.{i}") for i, v in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
         return {str(k): _build(arguments[1], v, _join(where, k)) for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= LARGEST:
+            raise ConfigError(f"{where} is {value}; it must be a number of at most {LARGEST:g}")
         return float(value)
+    if type(value) is int and abs(value) > LARGEST:
+        raise ConfigError(f"{where} is {value}; it must be at most {LARGEST:g}")
     plain = arguments if isinstance(kind, types.UnionType) else (kind,)
     if any(p in (str, int, float, bool) and type(value) is p for p in plain):
         return value

@@ -7,7 +7,7 @@ all layers at once from the previous states, as in the paper; they have no such 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,8 @@ class SettlingConfig:
     """How a phase settles: update order, tolerance on the residual, and the caps T (free) and K (nudged) on sweeps.
 
     The residual of a sample is the largest absolute change of any of its units in one sweep. A tolerance of 0 always
-    runs the full T and K sweeps, as the paper does.
+    runs the full T and K sweeps, as the paper does. The tolerance is meant for a nudge of 1: what a nudge of β < 1
+    moves is smaller by β, and so is the tolerance of the phases that are contrasted (see `for_nudge`).
     """
 
     order: str = "even-odd"
@@ -34,10 +35,14 @@ class SettlingConfig:
     def __post_init__(self):
         if self.order not in ORDERS:
             raise ConfigError(f"unknown settling.order {self.order!r}{nearest(self.order, ORDERS)}")
-        if not self.tolerance >= 0:
+        if not 0 <= self.tolerance < np.inf:
             raise ConfigError(f"settling.tolerance is {self.tolerance}; it must be 0 or greater")
         if self.free_sweeps < 1 or self.nudged_sweeps < 1:
             raise ConfigError("settling.free_sweeps and settling.nudged_sweeps must be 1 or greater")
+
+    def for_nudge(self, beta: float) -> SettlingConfig:
+        """The settings of all phases of an estimate with nudge β: the tolerance times min(1, β)."""
+        return replace(self, tolerance=self.tolerance * min(1.0, beta))
 
 
 class Settled(NamedTuple):

@@ -118,7 +118,9 @@ def estimate(
     plan = phases(learning, network.output_activation.max_slope)
     coefficients = np.array([c for _, c in plan]) / -len(target)
     nudged = network.zero_state(len(plan), len(target))
-    job = _Job(network, segments, target, plan, coefficients, learning, settling, nudged, trace)
+    job = _Job(
+        network, segments, target, plan, coefficients, learning, settling.for_nudge(learning.beta), nudged, trace
+    )
     width = shard or len(target)
     slices = [slice(start, start + width) for start in range(0, len(target), width)]
     shards = list((executor.map if executor else map)(job.run, slices))

@@ -9,12 +9,12 @@ neighbouring levels only, so the layers of even level and those of odd level for
 
 Layers are named attention0, attention1, …, hidden0, …, output; parameters ``<synapse>.weight`` and
 ``<synapse>.bias`` with the synapses queries<i> or projection<i> (into attention<i>), hidden<i> and output; and
-``embedding.weight``, whose row 0 is the zero vector of padding and dropped words.
+``embedding.weight``, whose row 0 is the zero vector of padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -214,7 +214,7 @@ class Network:
         rng: np.random.Generator,
         device: str = "cpu",
     ):
-        _check(config, positions)
+        check_network(config, positions)
         self.config, self.dtype, self.kernels = config, embedding.dtype, twins.load(device)
         self.positions = dict(positions)
         self._lay_out(config, embedding.shape[1], classes)
@@ -334,7 +334,8 @@ def _draw(name: str, shape: tuple[int, ...], config: NetworkConfig, rng: np.rand
     return rng.uniform(-1, 1, shape) / np.sqrt(shape[1])
 
 
-def _check(config: NetworkConfig, positions: Mapping[str, int]) -> None:
+def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
+    """Raise ConfigError for an architecture that cannot be built over these segments."""
     if config.padding not in PADDINGS:
         raise ConfigError(f"unknown padding {config.padding!r}{nearest(config.padding, PADDINGS)}")
     if not config.scale > 0:
@@ -345,8 +346,8 @@ def _check(config: NetworkConfig, positions: Mapping[str, int]) -> None:
         if isinstance(attention.queries, int) and attention.queries < 1:
             raise ConfigError(f"an attention layer has {attention.queries} queries; it needs at least 1")
         for segment in (attention.memory, attention.queries):
-            if isinstance(segment, str) and segment not in positions:
-                raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, positions)}")
+            if isinstance(segment, str) and segment not in segments:
+                raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, segments)}")
     for units in config.hidden:
         if units < 1:
             raise ConfigError(f"network.hidden holds {units}; a dense layer needs at least 1 unit")

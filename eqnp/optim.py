@@ -36,8 +36,12 @@ class OptimizerConfig:
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"unknown optimizer.schedule {self.schedule!r}{nearest(self.schedule, SCHEDULES)}")
         for rate in (self.learning_rate, *self.learning_rates.values()):
-            if not rate > 0:
-                raise ConfigError(f"a learning rate is {rate}; it must be greater than 0")
+            if not 0 < rate <= 1000:
+                raise ConfigError(f"a learning rate is {rate}; it must be greater than 0, and at most 1000")
+        if not (0 <= self.decay_mean < 1 and 0 <= self.decay_square < 1):
+            raise ConfigError("optimizer.decay_mean and optimizer.decay_square must be in [0, 1)")
+        if not 1e-30 <= self.epsilon <= 1:
+            raise ConfigError(f"optimizer.epsilon is {self.epsilon}; it must be in [1e-30, 1]")
 
     def rate(self, parameter: str) -> float:
         """The learning rate of a parameter like "projection0.weight"."""
@@ -47,7 +51,11 @@ class OptimizerConfig:
 
 
 class Adam:
-    """The optimiser of one network: running means of every gradient and its square, in the network's dtype."""
+    """The optimiser of one network: running means of every gradient and its square, in the network's dtype.
+
+    Rows of the embedding move only when their word occurs, and share the step count of all, as sparse Adam commonly
+    does: a rare word's first steps are somewhat longer.
+    """
 
     def __init__(self, network: Network, config: OptimizerConfig):
         synapses = {name.rsplit(".", 1)[0] for name in network.parameters}

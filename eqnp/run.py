@@ -12,20 +12,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from eqnp.checkpoint import write_text
-from eqnp.classifier import SequenceClassifier
+from eqnp.classifier import MODEL, SequenceClassifier
 from eqnp.config import Config, to_toml
-from eqnp.errors import ConfigError
+from eqnp.errors import ConfigError, SettlingError
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, workers
@@ -47,10 +47,15 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
 
     Nothing is written before the configuration and all data have been read and found good. Raises EqnpError.
     """
-    from eqnp.baselines import bag_of_words
-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not an empty folder; choose another with --out")
+    with workers(threads) as executor:
+        return _run(config, folder, threads, executor)
+
+
+def _run(config: Config, folder: Path, threads: int | None, executor: Executor) -> dict:
+    from eqnp.baselines import bag_of_words
+
     started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
     prepared = prepare(config, rng, print)
     network = build_network(config, prepared, rng)
@@ -62,7 +67,7 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
     print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.toml", to_toml(config))
+    write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
     write_store(folder / STORE, splits, prepared.words)
     log = Log(folder / "log.jsonl")
     baseline = bag_of_words(splits, len(prepared.words), len(prepared.classes))
@@ -74,27 +79,26 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
             model.save(folder)
         print(_line(epoch, config.training.epochs, best))
 
-    with workers(threads) as executor:
-        try:
-            fitted = fit(
-                network,
-                optimizer,
-                config,
-                splits["train"],
-                splits["validation"],
-                rng,
-                executor,
-                bar=progress_bar,
-                after_epoch=after_epoch,
-            )
-        except KeyboardInterrupt:
-            saved = (folder / "model.h5").exists()
-            kept = f"the best epoch so far is saved in {folder}" if saved else f"no epoch was finished in {folder}"
-            raise KeyboardInterrupt(f"; {kept}") from None
-        accuracy = {"validation": fitted.best.validation.accuracy}
-        if "test" in splits:
-            score = evaluate(network, splits["test"], config.settling, executor, config.training.shard)
-            accuracy["test"] = score.accuracy
+    try:
+        fitted = fit(
+            network,
+            optimizer,
+            config,
+            splits["train"],
+            splits["validation"],
+            rng,
+            executor,
+            bar=progress_bar,
+            after_epoch=after_epoch,
+        )
+    except (KeyboardInterrupt, SettlingError) as stop:
+        saved = (folder / MODEL).exists()
+        kept = f"the best epoch so far is saved in {folder}" if saved else f"no epoch was finished in {folder}"
+        raise type(stop)(f"{stop}; {kept}") from None
+    accuracy = {"validation": fitted.best.validation.accuracy}
+    if "test" in splits:
+        score = evaluate(network, splits["test"], config.settling, executor, config.training.shard)
+        accuracy["test"] = score.accuracy
     metrics = {
         "run": str(folder),
         "accuracy": accuracy,
@@ -105,10 +109,11 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
         "samples": {name: len(split) for name, split in splits.items()},
         "tokens": {name: split.coverage.tokens for name, split in splits.items()},
         "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
+        "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
         "words": len(prepared.words) - 2,
         "words_with_vector": prepared.found,
         "seconds": round(time.perf_counter() - started, 1),
-        "peak_resident_gib": round(_peak_resident_gib(), 2),
+        "peak_resident_gib": _peak_resident_gib(),
         "environment": environment(threads),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -116,6 +121,21 @@ def run_training(config: Config, folder: Path, *, threads: int | None = None) ->
     print(f"bag-of-words baseline:   {_accuracies(baseline.accuracy)}")
     print(f'saved in {folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {folder} "…"')
     return metrics
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """The same configuration with files named in full, so that it repeats the run from any folder."""
+
+    def full(source: str) -> str:
+        return str(Path(source).resolve()) if source and Path(source).is_file() else source
+
+    data, vectors = config.data, config.vectors
+    sources = {"train": full(data.train), "validation": full(data.validation), "test": full(data.test)}
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(data, **sources),
+        vectors=dataclasses.replace(vectors, source=full(vectors.source)),
+    )
 
 
 def environment(threads: int | None) -> dict:
@@ -126,8 +146,15 @@ def environment(threads: int | None) -> dict:
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": available_cores(),
         "threads": threads or available_cores(),
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        return "unknown"
 
 
 @contextmanager
@@ -157,6 +184,10 @@ def _line(epoch: Epoch, epochs: int, best: bool) -> str:
     )
 
 
-def _peak_resident_gib() -> float:
+def _peak_resident_gib() -> float | None:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)

@@ -14,6 +14,7 @@ import numpy as np
 
 from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig
+from eqnp.errors import SettlingError
 from eqnp.learning import estimate, free_phase
 from eqnp.network import Network, Segment, squared_error
 from eqnp.optim import Adam
@@ -81,14 +82,15 @@ def fit(
     """Train ``network`` in place by EP.
 
     ``bar(total, name)`` is a context manager that yields an ``advance(text)`` callable, for progress. ``after_epoch``
-    gets every epoch and whether it is the best so far. Raises SettlingError when a state or update stops being finite.
+    gets every epoch and whether it is the best so far. Raises SettlingError when a state, update or weight stops being
+    finite.
     """
     bar = bar or silent
     run = config.training
     batches_per_epoch = -(-len(train) // run.batch)
     total, fitted = batches_per_epoch * run.epochs, None
     for number in range(1, run.epochs + 1):
-        started, tally = time.perf_counter(), _Tally(config.settling.tolerance)
+        started, tally = time.perf_counter(), _Tally(config.settling.for_nudge(config.learning.beta).tolerance)
         with bar(batches_per_epoch, f"epoch {number}/{run.epochs}") as advance:
             for rows in bucketed(train, run.batch, rng):
                 segments, labels = train.batch(rows)
@@ -107,6 +109,7 @@ def fit(
                 tally.add(result, labels, segments)
                 advance(tally.line())
         seconds = time.perf_counter() - started
+        _check_finite(network)
         score = evaluate(network, validation, config.settling, executor, run.shard)
         epoch = Epoch(
             number,
@@ -164,6 +167,13 @@ def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
 def silent(total: int, name: str) -> Iterator[Callable[[str], None]]:
     """A progress bar that shows nothing."""
     yield lambda text: None
+
+
+def _check_finite(network: Network) -> None:
+    """Clipped units swallow an infinite weight without a trace in any state: look at the weights themselves."""
+    for name, value in network.parameters.items():
+        if not np.isfinite(value).all():
+            raise SettlingError(f"{name!r} is no longer a finite number; lower optimizer.learning_rate")
 
 
 class _Tally:

@@ -53,18 +53,19 @@ def replay(path: str, device: str = "cpu") -> dict[str, float]:
     for estimator, short in (("symmetric", "sym"), ("one-sided", "one")):
         learning = LearningConfig(estimator, float(trace["beta"]), train_embeddings=False)
         result = estimate(network, segments, target, learning, settling, trace=True)
-        deviation[f"grad_{short}"] = max(
-            float(np.abs(result.gradients[f"{name}.{kind}"] - trace[f"grad_{short}_{letter}{i}"]).max())
+        gaps = [
+            np.abs(result.gradients[f"{name}.{kind}"] - trace[f"grad_{short}_{letter}{i}"]).max()
             for i, name in enumerate(synapses)
             for kind, letter in (("weight", "W"), ("bias", "b"))
             if f"grad_{short}_{letter}{i}" in trace
-        )
+        ]
+        deviation[f"grad_{short}"] = float(np.max(gaps))  # NaN stays NaN
         for phase, steps in zip(("free", "plus", "minus"), result.traces, strict=False):
             for i, layer in enumerate(network.layers):
                 states = np.stack([s[layer.name] for s in steps.states]) if steps.states else np.empty(0)
                 if len(states):
                     gap = np.abs(states - trace[f"{phase}_s{i}"][1:]).max()
-                    deviation["states"] = max(deviation["states"], float(gap))
+                    deviation["states"] = float(np.maximum(deviation["states"], gap))
     return deviation
 
 

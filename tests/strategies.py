@@ -10,6 +10,7 @@ from eqnp.learning import free_phase
 from eqnp.network import AttentionConfig, Network, NetworkConfig, Segment
 
 SETTLED = SettlingConfig("even-odd", 1e-13, 4000, 4000)
+CONTRASTED = SettlingConfig("even-odd", 1e-10, 4000, 4000)  # for estimates, which settle to this times β
 KINDS = ("pooling", "tokens", "both", "two texts")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +48,9 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
         if split.lengths.max(initial=0) == 0:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
     words = tokens.words(tokenizer)
-    unknown = ", ".join(f"{split.coverage.share:.2%} of {name}" for name, split in splits.items())
-    say(f"vocabulary: {len(words) - 2:,} words; left out as unknown: {unknown} tokens")
+    say(f"vocabulary: {len(words) - 2:,} words")
+    for name, split in splits.items():
+        say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
 
     embedding, found = _embed(config, splits["train"], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
@@ -59,21 +60,28 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
 def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
     """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
 
-    def load(source: str, split: str, classes=()) -> Corpus:
-        return corpora.load_corpus(source, config.columns, config.label, split=split, classes=classes)
+    def load(source: str, split: str, classes=(), numbered=True) -> Corpus:
+        return corpora.load_corpus(
+            source, config.columns, config.label, split=split, classes=classes, numbered=numbered
+        )
 
     train = load(config.train, "train", config.classes)
-    if len(train.classes) < 2:
-        raise DataError(f"{config.train}: there is one class alone, {train.classes[0]!r}; at least two are needed")
-    own = corpora.splits_of(config.train)
+    if len(np.unique(train.labels)) < 2:
+        raise DataError(f"{config.train}: all texts have one and the same label; at least two classes are needed")
+    own, numbered = corpora.splits_of(config.train), is_numbered(config, train.classes)
     loaded = {"train": train}
     if config.validation or "validation" in own:
-        loaded["validation"] = load(config.validation or config.train, "validation", train.classes)
+        loaded["validation"] = load(config.validation or config.train, "validation", train.classes, numbered)
     else:
         loaded["train"], loaded["validation"] = _hold_out(train, config.validation_share, rng)
     if config.test or "test" in own:
-        loaded["test"] = load(config.test or config.train, "test", train.classes)
+        loaded["test"] = load(config.test or config.train, "test", train.classes, numbered)
     return loaded
+
+
+def is_numbered(config: DataConfig, classes: Sequence[str]) -> bool:
+    """Whether bare numbers may stand for the classes: their order was given, or they are numbers themselves."""
+    return bool(config.classes) or list(classes) == [str(i) for i in range(len(classes))]
 
 
 def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import h5py
@@ -91,7 +91,7 @@ def write_store(path: Path, splits: Mapping[str, Split], vocabulary: list[str]) 
         file.create_dataset("vocabulary", data=vocabulary, dtype=h5py.string_dtype(), compression="gzip")
         for name, split in splits.items():
             group = file.create_group(name)
-            group.attrs["coverage"] = json.dumps([split.coverage.tokens, split.coverage.unknown])
+            group.attrs["coverage"] = json.dumps(astuple(split.coverage))
             group.create_dataset("labels", data=split.labels)
             for segment, ids in split.segments.items():
                 group.create_dataset(f"{segment}/ids", data=ids.ids, compression="gzip", compression_opts=1)
@@ -116,7 +116,13 @@ def read_split(path: Path, name: str) -> Split:
             for segment in group
             if segment != "labels"
         }
-        return Split(segments, group["labels"][:], Coverage(*json.loads(group.attrs["coverage"])))
+        split = Split(segments, group["labels"][:], Coverage(*json.loads(group.attrs["coverage"])))
+    for ids in segments.values():
+        steps = np.diff(ids.offsets)
+        ends = len(ids) == len(split) and ids.offsets[0] == 0 and ids.offsets[-1] == len(ids.ids)
+        if not ends or (steps < 0).any() or (ids.ids < 0).any():
+            raise CheckpointError(f"{path}: split {name!r} is damaged; train the run again")
+    return split
 
 
 @contextmanager

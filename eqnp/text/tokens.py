@@ -60,18 +60,19 @@ def ragged(sequences: Sequence[np.ndarray]) -> Ragged:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many tokens a text or corpus had, and how many of them were outside the vocabulary (and left out)."""
+    """How many tokens a text or corpus had, how many of them were left out as outside the vocabulary, and how many of
+    the known ones were cut off at the end of too long a text."""
 
     tokens: int = 0
     unknown: int = 0
+    cut: int = 0
 
     def __add__(self, other: Coverage) -> Coverage:
-        return Coverage(self.tokens + other.tokens, self.unknown + other.unknown)
+        return Coverage(self.tokens + other.tokens, self.unknown + other.unknown, self.cut + other.cut)
 
-    @property
-    def share(self) -> float:
-        """Share of unknown tokens, 0 for no tokens at all."""
-        return self.unknown / max(1, self.tokens)
+    def __str__(self) -> str:
+        tokens = max(1, self.tokens)
+        return f"{self.unknown / tokens:.2%} unknown, {self.cut / tokens:.2%} cut off"
 
 
 def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> Tokenizer:
@@ -83,6 +84,7 @@ def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> 
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
+            normalizers.Replace(Regex(r"[\x00-\x1f\x7f]"), " "),
             normalizers.Replace(Regex(MARKUP), " "),
             normalizers.Replace(Regex("[\u2018\u2019`\u00b4]"), "'"),
             normalizers.Lowercase(),
@@ -107,11 +109,12 @@ def words(tokenizer: Tokenizer) -> list[str]:
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
     """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown."""
-    sequences, tokens, unknown = [], 0, 0
+    sequences, tokens, unknown, cut = [], 0, 0, 0
     for start in range(0, len(texts), CHUNK):
         for encoding in tokenizer.encode_batch_fast(list(texts[start : start + CHUNK])):
             ids = np.array(encoding.ids, np.int32)
-            known = ids[ids != UNKNOWN]
+            known = ids[ids > UNKNOWN]
             tokens, unknown = tokens + len(ids), unknown + len(ids) - len(known)
+            cut += max(0, len(known) - max_tokens)
             sequences.append(known[:max_tokens])
-    return ragged(sequences), Coverage(tokens, unknown)
+    return ragged(sequences), Coverage(tokens, unknown, cut)

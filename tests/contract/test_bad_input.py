@@ -64,7 +64,8 @@ def test_wrong_columns_and_labels(train, tmp_path):
         ([-1, 0], "0 … C−1"),
         ([0.5, 1.0], "fractions"),
         ([None, 1], "no label"),
-        ([0, 0], "one class"),
+        ([0, 0], "same label"),
+        ([[0], [1]], "neither numbers nor text"),
     ):
         rows = [{"text": r["text"], "label": labels[i % 2]} for i, r in enumerate(ROWS)]
         assert complaint in train("--data", jsonl(tmp_path / "labels.jsonl", rows)), labels
@@ -72,6 +73,10 @@ def test_wrong_columns_and_labels(train, tmp_path):
     good = jsonl(tmp_path / "names.jsonl", names)
     other = jsonl(tmp_path / "other.jsonl", [{"text": "a film", "label": "goood"}])
     assert "did you mean 'good'" in train("--data", good, "--test-data", other)
+    numbers = jsonl(tmp_path / "numbers.jsonl", ROWS)
+    assert "which number is which" in train("--data", good, "--test-data", numbers)
+    nested = [{"text": {"a": r["text"]}, "label": r["label"]} for r in ROWS]
+    assert "text column" in train("--data", jsonl(tmp_path / "nested.jsonl", nested))
 
 
 def test_empty_and_unknown_text(train, tmp_path):
@@ -109,7 +114,7 @@ def test_bad_vectors(train, tmp_path):
         (["--set", "training.epochs=0"], "1 or greater"),
         (["--set", "learning.beta=2"], "β < 2"),
         (["--set", "learning.beta=0"], "greater than 0"),
-        (["--set", "learning.beta=nan"], "greater than 0"),
+        (["--set", "learning.beta=nan"], "a number"),
         (["--set", "network.activation=relu"], "clipped"),
         (["--set", "network.attention.0.queries=0"], "at least 1"),
         (["--set", "network.attention.0.memory=txt"], "'text'"),
@@ -121,7 +126,22 @@ def test_bad_vectors(train, tmp_path):
         (["--set", "training.seed=-1"], "0 or greater"),
         (["--set", "training.word_dropout=1.0"], "[0, 1)"),
         (["--set", "vectors.norm=-1.0"], "greater than 0"),
+        (["--set", "data.columns={}"], "unknown segment 'text'"),
+        (["--set", "data.columns={labels='text'}"], "unknown segment 'text'"),
+        (["--set", "data.train.x.y=5"], "not a key inside a table"),
+        (["--set", "data.classes=['a', 'a']"], "twice"),
+        (["--set", "data.label=2020-01-01"], "data.label"),
+        (["--set", "network.attention=[]"], "at least one"),
+        (["--set", "network.hidden=64"], "a list"),
+        (["--set", "network.hidden=[1000000000000]"], "at most"),
+        (["--set", "network.scale=inf"], "at most"),
+        (["--set", "optimizer.decay_mean=1.0"], "[0, 1)"),
+        (["--set", "optimizer.epsilon=0.0"], "epsilon"),
+        (["--set", "optimizer.learning_rate=1e39"], "at most"),
+        (["--set", "settling.tolerance=-1"], "0 or greater"),
+        (["--set", "settling.free_sweeps=0"], "1 or greater"),
         (["--seed", "one"], "invalid int"),
+        (["--threads", "x"], "1 or greater"),
         (["--threads", "0"], "1 or greater"),
     ],
 )

@@ -20,6 +20,15 @@ def test_a_preset_survives_the_way_to_disk(name, tmp_path):
     assert from_tree(to_tree(config)) == config
 
 
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_text_survives_the_way_to_disk(tmp_path_factory, label, column):
+    """If this fails, a column name in another script or with odd characters makes a run that cannot be repeated."""
+    config = load_config("mini-sentiment", given={"data.label": label, "data.columns": {"text": column}})
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_bytes(to_toml(config).encode("utf-8"))
+    assert load_config(str(path)) == config
+
+
 @given(st.floats(1e-6, 1.9), st.integers(1, 9))
 def test_settings_reach_their_key(beta, queries):
     """If this fails, --set changes something else, or nothing."""

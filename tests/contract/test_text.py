@@ -40,7 +40,7 @@ def test_rare_words_are_left_out_and_counted():
     assert words(tokenizer) == ["<pad>", "<unk>", "a", "b"]
     ids, coverage = encode(tokenizer, ["c a c b", "c", "a b a b"], 3)
     assert [ids[i].tolist() for i in range(3)] == [[2, 3], [], [2, 3, 2]]
-    assert coverage == Coverage(tokens=9, unknown=3)
+    assert coverage == Coverage(tokens=9, unknown=3, cut=1)
     assert words(learn_tokenizer(["b a b"], min_count=1, max_words=1)) == ["<pad>", "<unk>", "b"]
 
 
@@ -144,6 +144,38 @@ def test_class_names_keep_their_order(tmp_path):
     assert load_corpus(str(path), {"text": "text"}, "label", classes=("b", "a")).labels.tolist() == [0]
     with pytest.raises(DataError, match="unknown label"):
         load_corpus(str(path), {"text": "text"}, "label", classes=("c", "d"))
+
+
+def test_named_numbers_match_by_name(tmp_path):
+    """If this fails, a data set that lists its classes in another order is scored upside down."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])})
+    path = str(tmp_path / "data.parquet")
+    datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [0, 1]}, features=features).to_parquet(path)
+    assert load_corpus(path, {"text": "text"}, "label").classes == ("pos", "neg")
+    assert load_corpus(path, {"text": "text"}, "label", classes=("neg", "pos")).labels.tolist() == [1, 0]
+    assert load_corpus(path, {"text": "text"}, "label", classes=("no", "yes")).labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match="which number is which"):
+        load_corpus(path, {"text": "text"}, "label", classes=("no", "yes"), numbered=False)
+
+
+def test_words_like_none_and_numbers_like_one_point_zero(tmp_path):
+    """If this fails, a CSV reader's idea of missing values drops texts and labels."""
+    path = tmp_path / "data[1].csv"
+    path.write_text("text,label\nNone,1.0\nNA,0.0\nnull,1.0\n")
+    corpus = load_corpus(str(path), {"text": "text"}, "label")
+    assert corpus.texts["text"] == ["None", "NA", "null"]
+    assert corpus.labels.tolist() == [1, 0, 1]
+
+
+def test_special_tokens_in_a_text_are_no_words():
+    """If this fails, a text that spells out "<pad>" puts the padding row into the memory."""
+    tokenizer = learn_tokenizer(["a b <pad> <unk>"], min_count=1, max_words=10)
+    ids, coverage = encode(tokenizer, ["a <pad> b <unk>", "a\x00b"], 10)
+    assert [words(tokenizer)[i] for i in ids[0]] == ["a", "b"]
+    assert [words(tokenizer)[i] for i in ids[1]] == ["a", "b"]
+    assert coverage.unknown == 2
 
 
 def test_validation_is_held_out_of_training(tmp_path):

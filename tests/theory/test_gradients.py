@@ -5,14 +5,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from eqnp.dynamics import SettlingConfig
 from eqnp.learning import LearningConfig, RowGradient, estimate
 from eqnp.oracles import finite_difference
-from tests.strategies import KINDS, SETTLED, kink_distance, problem, problems
+from tests.strategies import CONTRASTED, KINDS, SETTLED, kink_distance, problem, problems
 
 
-def ep(p, beta: float, estimator: str = "symmetric") -> dict[str, np.ndarray]:
+def ep(p, beta: float, estimator: str = "symmetric", settling=CONTRASTED) -> dict[str, np.ndarray]:
     """EP gradients by parameter name, the embedding's in the shape of the table."""
-    result = estimate(p.network, p.segments, p.target, LearningConfig(estimator, beta), SETTLED)
+    result = estimate(p.network, p.segments, p.target, LearningConfig(estimator, beta), settling)
     return {
         name: g.dense(p.network.parameters[name]) if isinstance(g, RowGradient) else g
         for name, g in result.gradients.items()
@@ -46,6 +47,11 @@ def test_symmetric_estimate_is_the_gradient_of_every_parameter(kind, hidden, out
     assert kink_distance(p) > 1e-3
     estimated, truth = ep(p, beta), exact(p)
     assert set(estimated) == set(truth) == set(p.network.parameters)
+    assert_right(estimated, truth)
+
+
+def assert_right(estimated, truth) -> None:
+    """The bound that every parameter's symmetric estimate has to meet."""
     errors = {name: relative(estimated[name], truth[name]) for name in truth}
     assert max(errors.values()) <= 1e-4, errors
 
@@ -90,7 +96,20 @@ def test_a_checker_that_gets_a_wrong_gradient_says_so():
     """If this fails, the tests above would pass a gradient that is off by 0.1 %."""
     p = problem(seed=3, batch=2)
     estimated, truth = ep(p, 0.01), exact(p)
-    assert all(relative(1.001 * estimated[name], truth[name]) > 1e-4 for name in truth)
+    for name in truth:
+        with pytest.raises(AssertionError):
+            assert_right(estimated | {name: 1.001 * estimated[name]}, truth)
+
+
+@pytest.mark.parametrize("estimator", ["symmetric", "one-sided"])
+@pytest.mark.parametrize("beta", [0.5, 0.1, 0.01, 0.001])
+def test_the_tolerance_of_training_is_tight_enough_for_any_beta(estimator, beta):
+    """If this fails, a small β stops before its nudge has reached the lower layers, and the log says "settled"."""
+    p = problem(seed=3, kind="both", gain=2.0)
+    usual = ep(p, beta, estimator, SettlingConfig(free_sweeps=500, nudged_sweeps=500))
+    settled = ep(p, beta, estimator)
+    errors = {name: relative(usual[name], settled[name]) for name in settled}
+    assert max(errors.values()) <= 0.05, errors
 
 
 def test_each_word_learns_from_all_its_slots():

@@ -28,6 +28,16 @@ def test_states_and_gradients_of_the_paper(shared, name):
     assert max(deviation.values()) <= 1e-10
 
 
+@pytest.mark.parametrize("key", ["free_s1", "grad_one_b2"])
+def test_nan_in_a_trace_is_noticed(shared, tmp_path, key):
+    """If this fails, a comparison with NaN counts as agreement."""
+    with np.load(shared / "parity" / "imdb_small.npz") as file:
+        trace = {name: file[name].copy() for name in file.files}
+    trace[key][-1] = np.nan
+    np.savez(tmp_path / "changed.npz", **trace)
+    assert any(np.isnan(value) for value in replay(tmp_path / "changed.npz").values())
+
+
 @pytest.mark.parametrize("key", ["free_s1", "minus_s0", "grad_sym_W1", "grad_one_b2"])
 def test_a_changed_trace_is_noticed(shared, tmp_path, key):
     """If this fails, the comparison above does not look at all that it reports."""

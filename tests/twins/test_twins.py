@@ -132,6 +132,25 @@ def test_nan_is_never_taken_for_settled(twin, name):
         assert np.isnan(residual[0])
 
 
+@pytest.mark.parametrize("name", ["clipped_nudged", "logistic_nudged", "tanh_nudged"])
+@pytest.mark.parametrize("twin", [NAIVE, CPU])
+def test_nan_is_never_taken_for_settled_output(twin, name):
+    """If this fails, a NaN in the output block is hidden by the solver."""
+    drive, residual = np.array([[1.0, np.nan]]), np.zeros(1)
+    getattr(twin, name)(drive, np.zeros((1, 2)), 0.5, np.zeros((1, 2)), residual)
+    assert np.isnan(residual[0])
+
+
+@pytest.mark.parametrize("twin", [NAIVE, CPU])
+@pytest.mark.parametrize("where", ["drive", "memory"])
+def test_nan_is_never_taken_for_settled_attention(twin, where):
+    """If this fails, NaN in a word vector trains on unnoticed."""
+    drive, memory, residual = np.ones((1, 2, 3)), np.ones((1, 4, 3)), np.zeros(1)
+    (drive if where == "drive" else memory)[0, 1, 2] = np.nan
+    twin.retrieve(drive, memory, np.array([4]), np.array([0]), np.array([2]), 1.0, np.zeros((1, 2, 3)), residual)
+    assert np.isnan(residual[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_batch_on_both_twins(kind):
     """If this fails, the twins agree one by one but not together."""
