@@ -1,4 +1,4 @@
-"""The command line: ``eqnp train``, ``eqnp evaluate``, ``eqnp predict``.
+"""The command line: ``eqnp train``, ``eqnp evaluate``, ``eqnp predict``, ``eqnp benchmark``.
 
 Thin on purpose: it reads options, prints, and turns the package's errors into one line on stderr and exit code 2.
 Imports that take long are inside the commands that need them.
@@ -64,6 +64,11 @@ def build_parser() -> Parser:
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
     _threads(predict)
+
+    benchmark = _command(commands, "benchmark", run_benchmark, "time training batches at full size")
+    benchmark.add_argument("--task", choices=("imdb", "snli", "recommended"), help="which network (default: all)")
+    benchmark.add_argument("--repeat", metavar="N", type=_at_least_one, default=3, help="batches to time (3)")
+    _threads(benchmark)
     return parser
 
 
@@ -75,12 +80,12 @@ def _command(commands, name: str, run, summary: str) -> Parser:
 
 
 def _threads(command: Parser) -> None:
-    command.add_argument("--threads", metavar="N", type=_thread_count, help="threads (default: one per core)")
+    command.add_argument("--threads", metavar="N", type=_at_least_one, help="threads (default: one per core)")
     options = [option for action in command._actions for option in action.option_strings]
     command.set_defaults(known_options=options)
 
 
-def _thread_count(text: str) -> int:
+def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or greater")
     return int(text)
@@ -204,6 +209,16 @@ def run_predict(options) -> dict:
         note = "" if prediction.known_words else "  [no known word: the prior]"
         print(f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {' | '.join(parts)}{note}")
     return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def run_benchmark(options) -> dict:
+    """``eqnp benchmark``: returns the figures of every task."""
+    from eqnp.benchmark import PRESETS, measure, table
+
+    tasks = [options.task] if options.task else list(PRESETS)
+    figures = [measure(task, repeat=options.repeat, threads=options.threads, say=print) for task in tasks]
+    print(table(figures))
+    return {"tasks": figures}
 
 
 def _lines(stream) -> list[str]:

@@ -78,11 +78,12 @@ def settle(
     Raises SettlingError, naming the layer, as soon as a state is no longer finite.
     """
     blocks = network.blocks if order == "even-odd" else (network.layers,)
+    first = _from_output(network) if order == "even-odd" and nudge is not None else blocks
     move_output = _solve_output if order == "even-odd" else _step_output
     residual = np.empty(clamped.size, network.dtype)
     for sweep in range(1, sweeps + 1):
         residual[:] = 0
-        for block in blocks:
+        for block in first if sweep == 1 else blocks:
             for layer in block:
                 network.compute_drive(layer, clamped, state)
             for layer in block:
@@ -99,6 +100,15 @@ def settle(
         if worst <= tolerance:
             break
     return Settled(sweep, residual)
+
+
+def _from_output(network: Network) -> tuple[list[Layer], list[Layer]]:
+    """The blocks of a nudged phase's first sweep: the output, then what it can move.
+
+    The other layers of the output's block are where the free phase left them and hear nothing of the nudge yet.
+    """
+    even, odd = network.blocks
+    return ([network.output], odd if network.output in even else even)
 
 
 def _solve_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:

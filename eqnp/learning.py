@@ -20,6 +20,7 @@ from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.network import Clamped, Network, Nudge, Segment, State, squared_error
 
+COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits
 Phases = tuple[tuple[float, float], ...]
 
 ESTIMATORS: dict[str, Callable[[float], Phases]] = {
@@ -127,7 +128,7 @@ def estimate(
 
     gradients: dict[str, np.ndarray | RowGradient] = {}
     for synapse in network.synapses:
-        gradients |= contrast(network, synapse.ends(nudged), coefficients)
+        gradients |= contrast(network, synapse.ends(nudged), coefficients, executor)
     for name in shards[0].gradients:
         gradients[name] = _total([part.gradients[name] for part in shards])
     _check_finite(gradients)
@@ -142,12 +143,22 @@ def estimate(
     )
 
 
-def contrast(network: Network, ends, coefficients: np.ndarray) -> dict[str, np.ndarray]:
-    """The local update of each bundle of synapses, from (parameter, columns, post, pre) with phases first."""
+def contrast(
+    network: Network, ends, coefficients: np.ndarray, executor: Executor | None = None
+) -> dict[str, np.ndarray]:
+    """The local update of each bundle of synapses, from (parameter, columns, post, pre) with phases first.
+
+    A wide bundle is cut into blocks of `COLUMNS` pre units, whose updates are independent, for the threads.
+    """
     gradients: dict[str, np.ndarray] = {}
+    tasks = []
     for name, columns, post, pre in ends:
         gradient = gradients.setdefault(name, np.empty_like(network.parameters[name]))
-        network.kernels.local_update(post, pre, coefficients, gradient.reshape(post.shape[-1], -1)[:, columns])
+        out = gradient.reshape(post.shape[-1], -1)[:, columns]
+        for start in range(0, pre.shape[-1], COLUMNS):
+            block = slice(start, start + COLUMNS)
+            tasks.append((post, pre[..., block], coefficients, out[:, block]))
+    list((executor.map if executor else map)(lambda task: network.kernels.local_update(*task), tasks))
     return gradients
 
 

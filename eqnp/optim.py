@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import cos, pi
 
@@ -12,6 +13,7 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.learning import RowGradient
 from eqnp.network import Network
 
+ENTRIES, ROWS = 1 << 20, 1 << 11  # what one thread updates at a time; every entry stands alone, so any cut will do
 SCHEDULES = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: (1 + cos(pi * progress)) / 2,
@@ -66,8 +68,11 @@ class Adam:
         self.mean = {name: np.zeros_like(p) for name, p in network.parameters.items()}
         self.square = {name: np.zeros_like(p) for name, p in network.parameters.items()}
 
-    def step(self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float) -> None:
+    def step(
+        self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float, executor: Executor | None = None
+    ) -> None:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
+        tasks = []
         self.taken += 1
         scale, config, kernels = SCHEDULES[self.config.schedule](progress), self.config, self.network.kernels
         for name, gradient in gradients.items():
@@ -81,7 +86,14 @@ class Adam:
             held = (self.network.parameters[name], self.mean[name], self.square[name])
             if isinstance(gradient, RowGradient):
                 table, mean, square = held
-                kernels.adam_rows(table, gradient.rows, gradient.values, mean, square, *rest)
+                for start in range(0, len(gradient.rows), ROWS):
+                    part = slice(start, start + ROWS)
+                    rows, values = gradient.rows[part], gradient.values[part]
+                    tasks.append((kernels.adam_rows, (table, rows, values, mean, square, *rest)))
             else:
                 parameter, mean, square = (array.reshape(-1) for array in held)
-                kernels.adam(parameter, gradient.reshape(-1), mean, square, *rest)
+                flat = gradient.reshape(-1)
+                for start in range(0, len(flat), ENTRIES):
+                    part = slice(start, start + ENTRIES)
+                    tasks.append((kernels.adam, (parameter[part], flat[part], mean[part], square[part], *rest)))
+        list((executor.map if executor else map)(lambda task: task[0](*task[1]), tasks))

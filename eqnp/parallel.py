@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,3 +26,13 @@ def workers(threads: int | None = None) -> Iterator[Executor]:
         ThreadPoolExecutor(threads or available_cores()) as executor,
     ):
         yield executor
+
+
+def peak_resident_gib() -> float | None:
+    """The largest resident set of this process so far, in GiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)

@@ -28,7 +28,7 @@ from eqnp.config import Config, to_toml
 from eqnp.errors import ConfigError, SettlingError
 from eqnp.network import Network
 from eqnp.optim import Adam
-from eqnp.parallel import available_cores, workers
+from eqnp.parallel import available_cores, peak_resident_gib, workers
 from eqnp.text.prepare import Prepared, prepare
 from eqnp.text.store import write_store
 from eqnp.training import Epoch, Log, evaluate, fit
@@ -113,7 +113,7 @@ def _run(config: Config, folder: Path, threads: int | None, executor: Executor) 
         "words": len(prepared.words) - 2,
         "words_with_vector": prepared.found,
         "seconds": round(time.perf_counter() - started, 1),
-        "peak_resident_gib": _peak_resident_gib(),
+        "peak_resident_gib": peak_resident_gib(),
         "environment": environment(threads),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -182,12 +182,3 @@ def _line(epoch: Epoch, epochs: int, best: bool) -> str:
         f"validation loss {epoch.validation.loss:.4f}, {epoch.validation.accuracy:.1%}{' (best)' if best else ''}; "
         f"sweeps {sweeps}, settled {min(epoch.settled):.1%}; {epoch.seconds:.0f} s"
     )
-
-
-def _peak_resident_gib() -> float | None:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)

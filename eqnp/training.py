@@ -105,7 +105,7 @@ def fit(
                     executor=executor,
                     shard=run.shard,
                 )
-                optimizer.step(result.gradients, optimizer.taken / total)
+                optimizer.step(result.gradients, optimizer.taken / total, executor)
                 tally.add(result, labels, segments)
                 advance(tally.line())
         seconds = time.perf_counter() - started

@@ -64,7 +64,7 @@ def main() -> None:
                 result = estimate(
                     network, segments, one_hot(labels, network), learning, settling, executor=executor, shard=SHARD
                 )
-                optimizer.step(result.gradients, optimizer.taken / steps)
+                optimizer.step(result.gradients, optimizer.taken / steps, executor)
             score = evaluate(network, splits["validation"], settling, executor, SHARD)
             print(f"epoch {epoch}: last batch {result.loss:.4f}, validation {score.loss:.4f}, {score.accuracy:.1%}")
         print(f"test {evaluate(network, splits['test'], settling, executor, SHARD).accuracy:.1%}")

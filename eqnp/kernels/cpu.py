@@ -160,14 +160,14 @@ def _softmax(drive, memory, phantoms, scale, out):
 
 
 def local_update(post, pre, coefficients, out):
-    """All phases in one GEMM: the phases are stacked along the rows, with the coefficients on the narrower side."""
+    """All phases in one GEMM: the phases are stacked along the rows, with the coefficients on the post side."""
     phases, rows = post.shape[:2]
-    weights = np.repeat(np.asarray(coefficients, post.dtype), rows)[:, None]
-    post, pre = post.reshape(phases * rows, -1), pre.reshape(phases * rows, -1)
-    if post.shape[1] <= pre.shape[1]:
-        np.matmul((post * weights).T, pre, out=out)
-    else:
-        np.matmul(post.T, pre * weights, out=out)
+    weights = np.asarray(coefficients, post.dtype)[:, None, None]
+    stacked = (post * weights).reshape(phases * rows, -1)
+    if pre.strides[0] != rows * pre.strides[1]:  # the phases of a shard do not follow each other in memory
+        pre = np.ascontiguousarray(pre)
+    shape, strides = (phases * rows, pre.shape[-1]), pre.strides[1:]
+    np.matmul(stacked.T, np.lib.stride_tricks.as_strided(pre, shape, strides), out=out)
 
 
 @kernel
