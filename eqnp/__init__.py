@@ -9,7 +9,7 @@ _HOMES = {
     "AttentionConfig": "eqnp.network",
     "Network": "eqnp.network",
     "NetworkConfig": "eqnp.network",
-    "Segment": "eqnp.network",
+    "Segment": "eqnp.synapses",
     "SettlingConfig": "eqnp.dynamics",
     "settle": "eqnp.dynamics",
     "LearningConfig": "eqnp.learning",

@@ -20,9 +20,10 @@ import numpy as np
 
 from eqnp.config import Config, load_config
 from eqnp.learning import Estimate, estimate
-from eqnp.network import Network, Segment
+from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
+from eqnp.synapses import Segment
 from eqnp.training import one_hot
 
 PRESETS = {"imdb": "imdb-paper", "snli": "snli-paper", "recommended": "imdb"}

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from eqnp.errors import ConfigError, SettlingError, nearest
-from eqnp.network import Clamped, Layer, Network, Nudge, State
+from eqnp.network import Network
+from eqnp.synapses import Clamped, Layer, Nudge, State
 
 ORDERS = ("even-odd", "synchronous")
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
-from eqnp.network import Clamped, Network, Nudge, Segment, State, squared_error
+from eqnp.network import Network, squared_error
+from eqnp.synapses import Clamped, Nudge, Segment, State
 
 COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits
 Phases = tuple[tuple[float, float], ...]

@@ -16,8 +16,9 @@ from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
 from eqnp.learning import estimate, free_phase
-from eqnp.network import Network, Segment, squared_error
+from eqnp.network import Network, squared_error
 from eqnp.optim import Adam
+from eqnp.synapses import Segment
 from eqnp.text.store import Split, bucketed, drop_words
 
 

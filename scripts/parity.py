@@ -14,7 +14,8 @@ import numpy as np
 
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import LearningConfig, estimate
-from eqnp.network import AttentionConfig, Network, NetworkConfig, Segment
+from eqnp.network import AttentionConfig, Network, NetworkConfig
+from eqnp.synapses import Segment
 
 WIRING = {1: ((0, 0),), 2: ((0, 1), (1, 0), (0, 0), (1, 1))}  # segments: (queries, memory) of each attention layer
 

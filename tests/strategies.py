@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import free_phase
-from eqnp.network import AttentionConfig, Network, NetworkConfig, Segment
+from eqnp.network import AttentionConfig, Network, NetworkConfig
+from eqnp.synapses import Segment
 
 SETTLED = SettlingConfig("even-odd", 1e-13, 4000, 4000)
 CONTRASTED = SettlingConfig("even-odd", 1e-10, 4000, 4000)  # for estimates, which settle to this times β

@@ -8,7 +8,8 @@ import numpy as np
 
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import free_phase
-from eqnp.network import Network, Segment, squared_error
+from eqnp.network import Network, squared_error
+from eqnp.synapses import Segment
 
 
 def loss(network: Network, segments: Mapping[str, Segment], target: np.ndarray, settling: SettlingConfig) -> float:

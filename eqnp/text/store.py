@@ -21,7 +21,7 @@ import numpy as np
 
 from eqnp.checkpoint import FORMAT_ERRORS, replacing
 from eqnp.errors import CheckpointError, nearest
-from eqnp.network import Segment
+from eqnp.synapses import Segment
 from eqnp.text.tokens import PADDING, Coverage, Ragged
 
 FORMAT, VERSION = "eqnp token store", 1

@@ -9,8 +9,8 @@ from eqnp import kernels
 from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate, free_phase, phases
-from eqnp.network import Nudge
 from eqnp.potentials import ACTIVATIONS, elementwise
+from eqnp.synapses import Nudge
 from tests.strategies import problem, problems
 
 DRIVES = st.lists(st.floats(-10, 10), min_size=1, max_size=6)

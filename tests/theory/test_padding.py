@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqnp.learning import LearningConfig, estimate, free_phase
-from eqnp.network import Segment
 from eqnp.potentials import Hopfield
+from eqnp.synapses import Segment
 from tests.strategies import SETTLED, problem, problems
 
 

@@ -1,0 +1,160 @@
+"""Layers and the synapses between them: what they hold, what they add to a drive, and what is at their two ends.
+
+A synapse is a bilinear term of Φ, ⟨s_post, W s_pre + b⟩. Its derivative by s_post is its forward part of the drive, its
+derivative by s_pre the feedback, and its derivative by W the product of its ends, which is all that learning needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from eqnp.potentials import Elementwise, Hopfield
+
+
+class Segment(NamedTuple):
+    """One text of every sample: token ids (B, N), 0 beyond each sample's ``lengths`` (B,)."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+    def take(self, samples: slice) -> Segment:
+        """Some of the samples, padded no further than their own longest."""
+        lengths = self.lengths[samples]
+        return Segment(self.ids[samples, : max(1, lengths.max())], lengths)
+
+
+class Nudge(NamedTuple):
+    """The pull β·C on the output: strength and targets (B, C)."""
+
+    beta: float
+    target: np.ndarray
+
+
+@dataclass
+class State:
+    """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together."""
+
+    states: dict[str, np.ndarray]
+    drives: dict[str, np.ndarray]
+
+    def __getitem__(self, index) -> State:
+        """A view of some phases or samples."""
+        return State({k: v[index] for k, v in self.states.items()}, {k: v[index] for k, v in self.drives.items()})
+
+    def assign(self, other: State) -> None:
+        """Copy another state of the same shapes into this one."""
+        for mine, theirs in ((self.states, other.states), (self.drives, other.drives)):
+            for name, value in theirs.items():
+                mine[name][...] = value
+
+
+@dataclass
+class Clamped:
+    """What a batch holds fixed while the states settle.
+
+    ``tokens`` are the embedded segments (B, M, D); ``potentials`` one per layer, with the memory of the attention
+    layers in it; ``static`` the part of each attention layer's drive (B, R, D) that comes from tokens or queries.
+    """
+
+    tokens: dict[str, np.ndarray]
+    potentials: dict[str, Elementwise | Hopfield]
+    static: dict[str, np.ndarray]
+    size: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's name, its level in the graph (0 for attention) and the shape of its state per sample."""
+
+    name: str
+    level: int
+    shape: tuple[int, ...]
+
+
+class Dense:
+    """Synapses ⟨s_post, Σ_i W_i s_pre_i + b⟩ from all layers of one level to a dense layer; W is (H, Σ K_i)."""
+
+    def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer):
+        self.name, self.pres, self.post = name, pres, post
+        edges = np.cumsum([0, *(prod(layer.shape) for layer in pres)])
+        self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
+        self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
+
+    def forward(self, parameters, state: State) -> np.ndarray:
+        """Its part of the drive of the post layer, (B, H)."""
+        weight = parameters[f"{self.name}.weight"]
+        drive = sum(flat(state.states[pre]) @ weight[:, columns].T for pre, columns in self.columns.items())
+        return drive + parameters[f"{self.name}.bias"]
+
+    def feedback(self, parameters, state: State, pre: str, out: np.ndarray) -> None:
+        """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened."""
+        np.matmul(state.states[self.post.name], parameters[f"{self.name}.weight"][:, self.columns[pre]], out=out)
+
+    def ends(self, state: State) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K)."""
+        post = state.states[self.post.name]
+        for pre, columns in self.columns.items():
+            s_pre = state.states[pre]
+            yield f"{self.name}.weight", columns, post, s_pre.reshape(*s_pre.shape[:2], -1)
+        yield f"{self.name}.bias", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+
+
+class Projection:
+    """Synapses ⟨s_post, P x⟩ from the clamped tokens of a segment to the attention rows, P (D, D), without a bias."""
+
+    def __init__(self, name: str, segment: str, post: Layer):
+        self.name, self.segment, self.post = name, segment, post
+        self.shapes = {f"{name}.weight": (post.shape[1], post.shape[1])}
+
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+        """X Pᵀ, zero beyond the tokens at hand; (B, R, D)."""
+        x = tokens[self.segment]
+        drive = np.zeros((len(x), *self.post.shape), x.dtype)
+        drive[:, : x.shape[1]] = x @ parameters[f"{self.name}.weight"].T
+        return drive
+
+    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """As `Dense.ends`; every row of every sample shares the weight, and the tokens are the same in all phases."""
+        x = clamped.tokens[self.segment]
+        post = state.states[self.post.name][:, :, : x.shape[1]]
+        phases, width = len(post), x.shape[-1]
+        pre = np.broadcast_to(x, (phases, *x.shape)).reshape(phases, -1, width)
+        yield f"{self.name}.weight", slice(None), post.reshape(phases, -1, width), pre
+
+    def add_token_update(self, parameters, state: State, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
+        """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
+        out = tokens[self.segment]
+        post = state.states[self.post.name][:, :, : out.shape[1]]
+        out += np.tensordot(coefficients, post, axes=1) @ parameters[f"{self.name}.weight"]
+
+
+class Queries:
+    """Synapses ⟨s_post, Q⟩ from a unit that is always 1 to the attention rows: R learned queries, Q (R, D)."""
+
+    def __init__(self, name: str, post: Layer):
+        self.name, self.post = name, post
+        self.shapes = {f"{name}.weight": post.shape}
+
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Q for every sample; (B, R, D)."""
+        size = len(next(iter(tokens.values())))
+        return np.broadcast_to(parameters[f"{self.name}.weight"], (size, *self.post.shape))
+
+    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """As `Dense.ends`, with the state flattened to (P, B, R·D) and 1 at the other end."""
+        post = state.states[self.post.name]
+        post = post.reshape(*post.shape[:2], -1)
+        yield f"{self.name}.weight", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+
+    def add_token_update(self, parameters, state: State, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
+        """Nothing: no token is at an end of these synapses."""
+
+
+def flat(state: np.ndarray) -> np.ndarray:
+    """The states of each sample in one row, (B, units)."""
+    return state.reshape(len(state), -1)
