@@ -109,8 +109,10 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
     _, R, D = drive.shape
     weights = np.empty(min(R, ROW_BLOCK) * memory.shape[1], drive.dtype)
     retrieved = np.empty((min(R, ROW_BLOCK), D), drive.dtype)
+    change = np.empty(D, drive.dtype)
     for b in range(drive.shape[0]):
         m, r = slots[b], rows[b]
+        change[:] = 0
         for start in range(0, R, ROW_BLOCK):
             stop = min(start + ROW_BLOCK, R)
             live = max(min(stop, r) - start, 0) if m > 0 else 0
@@ -121,8 +123,10 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
             if live < stop - start:
                 retrieved[live : stop - start] = 0
             for i in range(stop - start):
-                for d in range(D):
-                    _move(state[b, start + i], d, retrieved[i, d], residual, b)
+                _overwrite(state[b, start + i], retrieved[i], change)
+        for d in range(D):
+            if change[d] > residual[b] or change[d] != change[d]:
+                residual[b] = change[d]
 
 
 @kernel
@@ -227,6 +231,16 @@ def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_squar
     for i in range(len(rows)):
         row = rows[i]
         adam(table[row], gradient[i], mean[row], square[row], rate, decay_mean, decay_square, epsilon, step)
+
+
+@exact
+def _overwrite(row, new, change):
+    """row ← new, with ``change`` raised to the absolute change of each unit; a loop that fills vector registers."""
+    for d in range(row.shape[0]):
+        c = abs(new[d] - row[d])
+        keep = change[d] >= c or change[d] != change[d]  # NaN, once seen, stays
+        change[d] = change[d] if keep else c
+        row[d] = new[d]
 
 
 @njit(nogil=True, cache=True, inline="always")
