@@ -76,16 +76,19 @@ def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: t
 
 def useful_flops(problem: Problem, result: Estimate) -> float:
     """Floating-point operations of one training batch, by formula; a multiply and an add count as two."""
-    network, sweeps, total = problem.network, result.sweeps.sum(axis=0), 0.0
+    network, total = problem.network, 0.0
     phases, size = result.sweeps.shape[0] - 1, len(problem.labels)
+    # The first feedback of a free phase comes from silence, and the first half-sweeps of a nudged one have no news.
+    halves = 2 * result.sweeps - np.array([1] + [2] * phases)[:, None]
+    retrievals = (np.ceil(result.sweeps) - np.array([0] + [1] * phases)[:, None]).sum(axis=0)
     for synapse in network.synapses:
         units = int(np.prod(synapse.shapes[f"{synapse.name}.weight"]))
-        total += 4 * units * sweeps.sum()  # forward and feedback
+        total += 2 * units * halves.sum()  # forward or feedback
         total += 2 * units * phases * size  # contrast
     for layer, attention in zip(network.attention, network.config.attention, strict=True):
         rows, width = layer.shape
         slots = problem.segments[attention.memory].lengths
-        total += 4 * rows * width * (slots * sweeps).sum()  # logits and retrieval
+        total += 4 * rows * width * (slots * retrievals).sum()  # logits and retrieval
         if isinstance(attention.queries, str):
             tokens = problem.segments[attention.queries].lengths.sum()
             total += 2 * width * width * tokens * (1 + phases)  # static drive, contrast of the projection

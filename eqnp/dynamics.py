@@ -23,9 +23,9 @@ ORDERS = ("even-odd", "synchronous")
 class SettlingConfig:
     """How a phase settles: update order, tolerance on the residual, and the caps T (free) and K (nudged) on sweeps.
 
-    The residual of a sample is the largest absolute change of any of its units in one sweep. A tolerance of 0 always
-    runs the full T and K sweeps, as the paper does. The tolerance is meant for a nudge of 1: what a nudge of β < 1
-    moves is smaller by β, and so is the tolerance of the phases that are contrasted (see `for_nudge`).
+    The residual of a sample is the largest absolute change of any of its units in the last update of its layer. A
+    tolerance of 0 always runs the full T and K sweeps, as the paper does. The tolerance is meant for a nudge of 1: what
+    a nudge of β < 1 moves is smaller by β, and so is the tolerance of the phases contrasted (see `for_nudge`).
     """
 
     order: str = "even-odd"
@@ -47,9 +47,9 @@ class SettlingConfig:
 
 
 class Settled(NamedTuple):
-    """What a phase took: the number of sweeps, and the last residual of each sample (B,)."""
+    """What a phase took: sweeps (ending in .5 between blocks), and the last residual of each sample (B,)."""
 
-    sweeps: int
+    sweeps: float
     residual: np.ndarray
 
 
@@ -75,41 +75,49 @@ def settle(
 ) -> Settled:
     """Settle ``state`` in place: at most ``sweeps`` sweeps, until the residual of every sample is within tolerance.
 
-    Without a nudge this is the free phase, else the nudged one; the state it starts from is the one passed in.
+    Without a nudge this is the free phase, else the nudged one; the state it starts from is the one passed in. Layers
+    whose neighbours have not moved since their last update are where an update would put them, and are left alone.
+    An even–odd phase may end with either half of a sweep, as soon as the last update of every layer was small.
     Raises SettlingError, naming the layer, as soon as a state is no longer finite.
     """
     blocks = network.blocks if order == "even-odd" else (network.layers,)
-    first = _from_output(network) if order == "even-odd" and nudge is not None else blocks
-    move_output = _solve_output if order == "even-odd" else _step_output
-    residual = np.empty(clamped.size, network.dtype)
-    for sweep in range(1, sweeps + 1):
-        residual[:] = 0
-        for block in first if sweep == 1 else blocks:
-            for layer in block:
-                network.compute_drive(layer, clamped, state)
-            for layer in block:
-                if nudge is not None and layer is network.output:
-                    move_output(layer, clamped, state, nudge, residual)
-                else:
-                    drive, s = state.drives[layer.name], state.states[layer.name]
-                    clamped.potentials[layer.name].move(drive, s, residual)
-        if trace is not None:
+    change = {name: np.full(clamped.size, np.inf if news else 0, network.dtype) for name, news in state.news.items()}
+    if nudge is not None:
+        change[network.output.name][:] = np.inf
+    for step in range(sweeps * len(blocks)):
+        block = blocks[step % len(blocks)]
+        _update(network, clamped, state, block, nudge, order, change)
+        residual = np.max(list(change.values()), axis=0)
+        ends_sweep = (step + 1) % len(blocks) == 0
+        settled = residual.max() <= tolerance
+        if trace is not None and (ends_sweep or settled):
             _record(trace, network, clamped, state, nudge, residual)
-        worst = residual.max(initial=0)
-        if not np.isfinite(worst):
-            raise SettlingError(_blame(network, state, nudge, sweep))
-        if worst <= tolerance:
+        if ends_sweep and not np.isfinite(residual).all():
+            raise SettlingError(_blame(network, state, nudge, step // len(blocks) + 1))
+        if settled:
+            state.news = {name: set() for name in state.news}
             break
-    return Settled(sweep, residual)
+    return Settled((step + 1) / len(blocks), residual)
 
 
-def _from_output(network: Network) -> tuple[list[Layer], list[Layer]]:
-    """The blocks of a nudged phase's first sweep: the output, then what it can move.
-
-    The other layers of the output's block are where the free phase left them and hear nothing of the nudge yet.
-    """
-    even, odd = network.blocks
-    return ([network.output], odd if network.output in even else even)
+def _update(network: Network, clamped: Clamped, state: State, block, nudge: Nudge | None, order: str, change) -> None:
+    """Update the layers of a block that have news, record the change of each sample, and tell the neighbours."""
+    nudged = network.output if nudge is not None else None
+    active = [layer for layer in block if layer is nudged or state.news[layer.name]]
+    for layer in active:
+        network.compute_drive(layer, clamped, state)
+        state.news[layer.name] = set()
+    for layer in active:
+        residual = change[layer.name]
+        residual[:] = 0
+        if layer is nudged:
+            move_output = _solve_output if order == "even-odd" else _step_output
+            move_output(layer, clamped, state, nudge, residual)
+        else:
+            clamped.potentials[layer.name].move(state.drives[layer.name], state.states[layer.name], residual)
+        if residual.any():
+            for neighbour in network.neighbours[layer.name]:
+                state.news[neighbour].add(layer.name)
 
 
 def _solve_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:

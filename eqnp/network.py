@@ -106,6 +106,11 @@ class Network:
             below = (layer,)
         self.output = self.layers[-1]
         self.blocks = tuple([layer for layer in self.layers if layer.level % 2 == parity] for parity in (0, 1))
+        self.neighbours: dict[str, set[str]] = {layer.name: set() for layer in self.layers}
+        for synapse in self.synapses:
+            for pre in synapse.pres:
+                self.neighbours[pre.name].add(synapse.post.name)
+                self.neighbours[synapse.post.name].add(pre.name)
         self._into = {synapse.post.name: synapse for synapse in self.synapses}
         self._out_of = {pre.name: synapse for synapse in self.synapses for pre in synapse.pres}
 
@@ -139,17 +144,18 @@ class Network:
         return Hopfield(memory, slots, phantoms, rows, self.config.scale, self.kernels)
 
     def zero_state(self, *size: int) -> State:
-        """All states and drives zero, with leading shape ``size``: (B,) or (P, B)."""
-        return State(
-            {layer.name: np.zeros((*size, *layer.shape), self.dtype) for layer in self.layers},
-            {layer.name: np.zeros((*size, *layer.shape), self.dtype) for layer in self.layers},
-        )
+        """All states and drives zero, with leading shape ``size``: (B,) or (P, B); every layer has news of all."""
+        states, drives = ({x.name: np.zeros((*size, *x.shape), self.dtype) for x in self.layers} for _ in range(2))
+        incoming = {x.post.name: np.zeros((*size, *x.post.shape), self.dtype) for x in self.synapses}
+        return State(states, drives, incoming, {name: set(near) for name, near in self.neighbours.items()})
 
     def compute_drive(self, layer: Layer, clamped: Clamped, state: State) -> None:
         """drive ← ∂Φ/∂s of one layer at the present states, without the nudge."""
         drive = state.drives[layer.name]
         above, below = self._out_of.get(layer.name), self._into.get(layer.name)
-        source = below.forward(self.parameters, state) if below else clamped.static[layer.name]
+        source = state.incoming[layer.name] if below else clamped.static[layer.name]
+        if below and not state.news[layer.name].isdisjoint(below.columns):
+            source[...] = below.forward(self.parameters, state)
         # A silent layer feeds nothing back: at the start of a free phase this saves the largest product of all.
         if above and state.states[above.post.name].any():
             above.feedback(self.parameters, state, layer.name, flat(drive))

@@ -37,20 +37,29 @@ class Nudge(NamedTuple):
 
 @dataclass
 class State:
-    """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together."""
+    """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together.
+
+    ``incoming`` keeps the part of each dense layer's drive that comes from below, and ``news`` names, for each layer,
+    the neighbours that have moved since it last looked: a layer without news is where it would move to, and a product
+    with a state that did not move need not be computed again.
+    """
 
     states: dict[str, np.ndarray]
     drives: dict[str, np.ndarray]
+    incoming: dict[str, np.ndarray]
+    news: dict[str, set[str]]
 
     def __getitem__(self, index) -> State:
         """A view of some phases or samples."""
-        return State({k: v[index] for k, v in self.states.items()}, {k: v[index] for k, v in self.drives.items()})
+        arrays = ({k: v[index] for k, v in part.items()} for part in (self.states, self.drives, self.incoming))
+        return State(*arrays, {layer: set(moved) for layer, moved in self.news.items()})
 
     def assign(self, other: State) -> None:
         """Copy another state of the same shapes into this one."""
-        for mine, theirs in ((self.states, other.states), (self.drives, other.drives)):
-            for name, value in theirs.items():
-                mine[name][...] = value
+        for part in ("states", "drives", "incoming"):
+            for name, value in getattr(other, part).items():
+                getattr(self, part)[name][...] = value
+        self.news = {layer: set(moved) for layer, moved in other.news.items()}
 
 
 @dataclass
@@ -87,9 +96,10 @@ class Dense:
 
     def forward(self, parameters, state: State) -> np.ndarray:
         """Its part of the drive of the post layer, (B, H)."""
-        weight = parameters[f"{self.name}.weight"]
-        drive = sum(flat(state.states[pre]) @ weight[:, columns].T for pre, columns in self.columns.items())
-        return drive + parameters[f"{self.name}.bias"]
+        weight, drive = parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"]
+        for pre, columns in self.columns.items():
+            drive = drive + flat(state.states[pre]) @ weight[:, columns].T
+        return drive
 
     def feedback(self, parameters, state: State, pre: str, out: np.ndarray) -> None:
         """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened."""
@@ -115,7 +125,8 @@ class Projection:
         """X Pᵀ, zero beyond the tokens at hand; (B, R, D)."""
         x = tokens[self.segment]
         drive = np.zeros((len(x), *self.post.shape), x.dtype)
-        drive[:, : x.shape[1]] = x @ parameters[f"{self.name}.weight"].T
+        projected = x.reshape(-1, x.shape[2]) @ parameters[f"{self.name}.weight"].T  # one product, not one a sample
+        drive[:, : x.shape[1]] = projected.reshape(x.shape)
         return drive
 
     def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
