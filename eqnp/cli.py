@@ -13,10 +13,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eqnp.errors import ConfigError, EqnpError, nearest
+from eqnp.errors import ConfigError, DataError, EqnpError, nearest
 
 INTERRUPTED, MISTAKEN = 130, 2
 FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
+
+
+class Version(argparse.Action):
+    """Print the installed version; looked up only when asked for."""
+
+    def __init__(self, **options):
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser, *_):
+        """Print and exit."""
+        from importlib.metadata import version
+
+        parser.exit(0, f"eqnp {version('eqnp')}\n")
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +52,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(prog="eqnp", description="Sequence classifiers trained by Equilibrium Propagation.")
+    parser.add_argument("--version", action=Version, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = _command(commands, "train", run_train, "train a network and save it in a run folder")
@@ -47,7 +61,7 @@ def build_parser() -> Parser:
     train.add_argument("--val-data", metavar="F", help="validation data (default: a random share of the training data)")
     train.add_argument("--test-data", metavar="F", help="test data, looked at once at the end")
     train.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
-    train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>)")
+    train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
     train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     train.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
     _threads(train)
@@ -130,17 +144,9 @@ def run_train(options) -> dict:
         "training.seed": options.seed,
     }
     config = load_config(options.config, options.set, {key: v for key, v in given.items() if v is not None})
-    folder = options.out or _free_folder(Path("runs") / Path(options.config).stem)
-    return run_training(config, folder, threads=options.threads)
-
-
-def _free_folder(base: Path) -> Path:
-    """`base`, or the first of base-2, base-3, … that does not exist yet."""
-    number, folder = 1, base
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+    source = Path(options.config)
+    name = source.resolve().parent.name if source.name == "config.toml" else source.stem
+    return run_training(config, options.out or Path("runs") / name, numbered=not options.out, threads=options.threads)
 
 
 def run_evaluate(options) -> dict:
@@ -152,9 +158,11 @@ def run_evaluate(options) -> dict:
 
     model = SequenceClassifier.load(options.run)
     if options.data:
-        from eqnp.text.corpora import load_corpus
+        from eqnp.text.corpora import load_corpus, splits_of
         from eqnp.text.prepare import encode_corpus, is_numbered
 
+        if options.split and not splits_of(options.data):
+            raise ConfigError(f"--split {options.split}: {options.data} has no splits; leave --split out")
         data = model.config.data
         corpus = load_corpus(
             options.data,
@@ -227,7 +235,11 @@ def _lines(stream) -> list[str]:
         return []
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
-    return [line.rstrip("\r\n") for line in stream]
+    lines = [line.rstrip("\r\n") for line in stream]
+    empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), None)
+    if empty is not None:
+        raise DataError(f"line {empty} of standard input is empty; every line is a text")
+    return lines
 
 
 def readable(text: str) -> str:

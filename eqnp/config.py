@@ -203,7 +203,8 @@ def _build(kind, value, where: str):
         hints = typing.get_type_hints(kind)
         for key in value:
             if key not in hints:
-                raise ConfigError(f"unknown key {_join(where, key)!r}{nearest(key, hints)}")
+                known = [_join(where, hint) for hint in hints]
+                raise ConfigError(f"unknown key {_join(where, key)!r}{nearest(_join(where, key), known)}")
         missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in value]
         if missing:
             raise ConfigError(f"{where} lacks the key {missing[0]!r}; add it")

@@ -10,8 +10,10 @@ RUN/metrics.json   final figures and the environment they were measured in
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,18 +44,39 @@ def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) 
     return Network(config.network, prepared.embedding, len(prepared.classes), positions, rng)
 
 
-def run_training(config: Config, folder: Path, *, threads: int | None = None) -> dict:
+def run_training(config: Config, folder: Path, *, numbered: bool = False, threads: int | None = None) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
-    Nothing is written before the configuration and all data have been read and found good. Raises EqnpError.
+    With ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
+    written before the configuration and all data have been read and found good. Raises EqnpError.
     """
+    if not numbered:
+        _check_free(folder)
+    with workers(threads) as executor:
+        return _run(config, folder, numbered, threads, executor)
+
+
+def _check_free(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not an empty folder; choose another with --out")
-    with workers(threads) as executor:
-        return _run(config, folder, threads, executor)
 
 
-def _run(config: Config, folder: Path, threads: int | None, executor: Executor) -> dict:
+def _claim(folder: Path, numbered: bool) -> Path:
+    """Make the run folder, so that no other run that starts at the same time can have it too."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(2):
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            if not numbered:
+                _check_free(folder)
+                return folder
+            base = folder.name.removesuffix(f"-{number - 1}") if number > 2 else folder.name
+            folder = folder.with_name(f"{base}-{number}")
+
+
+def _run(config: Config, folder: Path, numbered: bool, threads: int | None, executor: Executor) -> dict:
     from eqnp.baselines import bag_of_words
 
     started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
@@ -66,7 +89,7 @@ def _run(config: Config, folder: Path, threads: int | None, executor: Executor) 
     size = {name: value.size for name, value in network.parameters.items()}
     print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
 
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _claim(folder, numbered)
     write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
     write_store(folder / STORE, splits, prepared.words)
     log = Log(folder / "log.jsonl")
@@ -92,9 +115,10 @@ def _run(config: Config, folder: Path, threads: int | None, executor: Executor) 
             after_epoch=after_epoch,
         )
     except (KeyboardInterrupt, SettlingError) as stop:
-        saved = (folder / MODEL).exists()
-        kept = f"the best epoch so far is saved in {folder}" if saved else f"no epoch was finished in {folder}"
-        raise type(stop)(f"{stop}; {kept}") from None
+        if (folder / MODEL).exists():
+            raise type(stop)(f"{stop}; the best epoch so far is saved in {folder}") from None
+        shutil.rmtree(folder)  # it was empty when this run claimed it
+        raise type(stop)(f"{stop}; no epoch was finished, nothing is kept") from None
     accuracy = {"validation": fitted.best.validation.accuracy}
     if "test" in splits:
         score = evaluate(network, splits["test"], config.settling, executor, config.training.shard)

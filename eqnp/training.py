@@ -121,7 +121,7 @@ def fit(
             round(time.perf_counter() - started, 3),
             round(tally.tokens / seconds),
         )
-        is_best = fitted is None or score.accuracy > fitted.best.validation.accuracy
+        is_best = fitted is None or _rank(score) > _rank(fitted.best.validation)
         if is_best:
             copies = {name: value.copy() for name, value in network.parameters.items()}
             fitted = Fitted(copies, epoch, fitted.epochs if fitted else [])
@@ -168,6 +168,11 @@ def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
 def silent(total: int, name: str) -> Iterator[Callable[[str], None]]:
     """A progress bar that shows nothing."""
     yield lambda text: None
+
+
+def _rank(score: Score) -> tuple[float, float]:
+    """By accuracy, and among equals (common on a small validation split) by loss."""
+    return score.accuracy, -score.loss
 
 
 def _check_finite(network: Network) -> None:

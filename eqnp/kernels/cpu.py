@@ -18,8 +18,21 @@ from eqnp.kernels import naive
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ROW_BLOCK = 64  # attention rows handled at a time, so that their logits are still in cache when they retrieve
 
-kernel = njit(nogil=True, cache=True, fastmath=FASTMATH)
-exact = njit(nogil=True, cache=True)  # root finding and the optimiser: same operations, same order as `naive`
+
+def _compiled(**options):
+    """`njit` with its cache on disk, or without one where no folder for it can be written."""
+
+    def decorate(function):
+        try:
+            return njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:
+            return njit(nogil=True, **options)(function)
+
+    return decorate
+
+
+kernel = _compiled(fastmath=FASTMATH)
+exact = _compiled()  # root finding and the optimiser: same operations, same order as `naive`
 
 
 # --- states of dense layers -------------------------------------------------------------------------------------------
@@ -243,7 +256,7 @@ def _overwrite(row, new, change):
         row[d] = new[d]
 
 
-@njit(nogil=True, cache=True, inline="always")
+@_compiled(inline="always")
 def _move(row, unit, new, residual, sample):
     """Overwrite one unit and let NaN through: a comparison with `max` would hide it and call the state settled."""
     change = abs(new - row[unit])

@@ -61,11 +61,11 @@ def load_corpus(
     Raises DataError for a source, column, text or label that cannot be used.
     """
     table, where = _open(source, split)
-    for column in (*columns.values(), label):
+    for key, column in {"data.label": label, **{f"data.columns.{s}": c for s, c in columns.items()}}.items():
         if column not in table.column_names:
             raise DataError(
                 f"{where}: no column {column!r}; it has {', '.join(map(repr, table.column_names))}; "
-                "training chooses them with --set data.columns.SEGMENT=COLUMN and --set data.label=COLUMN"
+                f"training chooses with --set {key}=COLUMN"
             )
     texts = {segment: _texts(table[column], column, where) for segment, column in columns.items()}
     feature = table.features[label]

@@ -106,7 +106,7 @@ def test_bad_vectors(train, tmp_path):
         (["imdbb"], "'imdb'"),
         (["absent.toml"], "absent.toml"),
         (["--sed", "1"], "'--seed'"),
-        (["--set", "learning.betta=1"], "'beta'"),
+        (["--set", "learning.betta=1"], "'learning.beta'"),
         (["--set", "lerning.beta=1"], "'learning'"),
         (["--set", "learning.beta"], "section.key=value"),
         (["--set", "learning.beta=high"], "a number"),

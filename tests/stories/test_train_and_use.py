@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from eqnp.checkpoint import load_model
 from eqnp.classifier import SequenceClassifier
 from eqnp.cli import main
+from eqnp.errors import ConfigError
+from eqnp.run import _claim
 from tests.conftest import ROOT
 
 EPOCHS = "--set=training.epochs=12"
@@ -169,3 +172,23 @@ def test_a_changed_weight_is_noticed(run, tmp_path, capsys):
         file["parameters/output.bias"][0] += 1
     assert main(["predict", str(tmp_path), "a film"]) == 2
     assert "changed or damaged" in capsys.readouterr().err
+
+
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
+    """If this fails, a run that starts beside another writes into its files."""
+    claimed = [_claim(tmp_path / "runs" / "x", numbered=True) for _ in range(3)]
+    assert [folder.name for folder in claimed] == ["x", "x-2", "x-3"]
+    assert _claim(tmp_path / "empty", numbered=False) == _claim(tmp_path / "empty", numbered=False)
+    (tmp_path / "empty" / "config.toml").touch()
+    with pytest.raises(ConfigError, match="--out"):
+        _claim(tmp_path / "empty", numbered=False)
+
+
+def test_kernels_compile_where_no_cache_can_be_written(tmp_path):
+    """If this fails, an installation without a writable folder cannot train at all."""
+    shutil.copytree(ROOT / "eqnp", tmp_path / "eqnp", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "eqnp" / "kernels" / "__pycache__").touch()  # a file where the folder would be
+    environment = os.environ | {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "PYTHONPATH": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    code = "from eqnp.kernels import cpu; import numpy as n; cpu.clipped(n.ones((1, 1)), n.ones((1, 1)), n.ones(1))"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path)
