@@ -19,13 +19,13 @@ def test_masked_results_do_not_depend_on_the_amount_of_padding(p, more):
         for name, s in p.segments.items()
     }
     after = estimate(p.network, p.segments, p.target, LearningConfig(), SETTLED)
-    np.testing.assert_allclose(before.output, after.output, atol=1e-12)
+    np.testing.assert_allclose(before.output, after.output, rtol=0, atol=1e-12)
     for name, gradient in before.gradients.items():
         if name != "embedding.weight":
-            np.testing.assert_allclose(gradient, after.gradients[name], atol=1e-11)
+            np.testing.assert_allclose(gradient, after.gradients[name], rtol=0, atol=1e-11)
     table = p.network.parameters["embedding.weight"]
     first, second = (r.gradients["embedding.weight"].dense(table) for r in (before, after))
-    np.testing.assert_allclose(first, second, atol=1e-11)
+    np.testing.assert_allclose(first, second, rtol=0, atol=1e-11)
 
 
 @given(st.integers(0, 100), st.integers(0, 4), st.integers(0, 5))
@@ -42,9 +42,9 @@ def test_phantom_patterns_are_zero_patterns(seed, slots, phantoms):
     states = [np.full_like(drive, 9.0), np.full_like(drive, 9.0)]
     for potential, state in zip((closed, spelled), states, strict=True):
         potential.move(drive, state, np.zeros(1))
-    np.testing.assert_allclose(*states, atol=1e-12)
-    np.testing.assert_allclose(closed.value(drive), spelled.value(drive), atol=1e-12)
-    np.testing.assert_allclose(closed.attention(drive), spelled.attention(drive)[:, :, :slots], atol=1e-12)
+    np.testing.assert_allclose(*states, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(closed.value(drive), spelled.value(drive), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(closed.attention(drive), spelled.attention(drive)[:, :, :slots], rtol=0, atol=1e-12)
 
 
 def test_masked_query_rows_stay_silent():
