@@ -10,22 +10,54 @@ from eqnp.synapses import Segment
 from tests.strategies import SETTLED, problem, problems
 
 
-@given(problems(padding="masked", gains=(0.3, 1.2), kind="pooling"), st.integers(1, 7))
-def test_masked_results_do_not_depend_on_the_amount_of_padding(p, more):
-    """If this fails, a text's prediction and gradient depend on which other texts share its batch."""
-    before = estimate(p.network, p.segments, p.target, LearningConfig(), SETTLED)
+def settled(p) -> dict[str, np.ndarray]:
+    """The free states of the batch as it stands, padding and all."""
+    return free_phase(p.network, p.network.clamp(p.segments), SETTLED)[0].states
+
+
+@given(problems(padding="masked", gains=(0.1, 0.5), kind="pooling"), st.integers(1, 7))
+def test_masked_states_do_not_depend_on_the_amount_of_padding(p, more):
+    """If this fails, a text's prediction depends on how far its batch is padded, or on what stands in the padding."""
+    before = settled(p)
     p.segments = {
-        name: Segment(np.pad(s.ids, ((0, 0), (0, more)), constant_values=8), s.lengths)
+        name: Segment(
+            np.pad(
+                np.where(np.arange(s.ids.shape[1]) < s.lengths[:, None], s.ids, 7),
+                ((0, 0), (0, more)),
+                constant_values=8,
+            ),
+            s.lengths,
+        )
         for name, s in p.segments.items()
     }
-    after = estimate(p.network, p.segments, p.target, LearningConfig(), SETTLED)
-    np.testing.assert_allclose(before.output, after.output, rtol=0, atol=1e-12)
-    for name, gradient in before.gradients.items():
-        if name != "embedding.weight":
-            np.testing.assert_allclose(gradient, after.gradients[name], rtol=0, atol=1e-11)
-    table = p.network.parameters["embedding.weight"]
-    first, second = (r.gradients["embedding.weight"].dense(table) for r in (before, after))
-    np.testing.assert_allclose(first, second, rtol=0, atol=1e-11)
+    for name, state in settled(p).items():
+        np.testing.assert_allclose(state, before[name], rtol=0, atol=1e-11)
+
+
+@given(problems(padding="masked", gains=(0.1, 0.5), kind="pooling"))
+def test_a_batch_learns_what_its_texts_learn_alone(p):
+    """If this fails, a text's gradient depends on which other texts share its batch."""
+    together = estimate(p.network, p.segments, p.target, LearningConfig(), SETTLED)
+    table, size = p.network.parameters["embedding.weight"], len(p.target)
+    alone = {name: np.zeros_like(value) for name, value in p.network.parameters.items()}
+    for i in range(size):
+        one = {name: s.take(slice(i, i + 1)) for name, s in p.segments.items()}
+        part = estimate(p.network, one, p.target[i : i + 1], LearningConfig(), SETTLED)
+        for name, gradient in part.gradients.items():
+            alone[name] += (gradient.dense(table) if name == "embedding.weight" else gradient) / size
+    for name, gradient in together.gradients.items():
+        dense = gradient.dense(table) if name == "embedding.weight" else gradient
+        np.testing.assert_allclose(dense, alone[name], rtol=0, atol=1e-10)
+
+
+@given(problems(padding="zeros", gains=(0.1, 0.5), kind="tokens"))
+def test_zero_padding_is_a_full_text_of_zero_vectors(p):
+    """If this fails, padded keys lose the weight exp(0) that they have in the paper's networks."""
+    closed = settled(p)
+    full = np.full_like(p.segments["text"].lengths, p.segments["text"].ids.shape[1])
+    p.segments["text"] = p.segments["text"]._replace(lengths=full)  # id 0 beyond the text is the zero row
+    for name, state in settled(p).items():
+        np.testing.assert_allclose(state, closed[name], rtol=0, atol=1e-11)
 
 
 @given(st.integers(0, 100), st.integers(0, 4), st.integers(0, 5))
