@@ -9,22 +9,29 @@ contrasts. Nothing else is counted, so the rate is a lower bound.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from eqnp.classifier import SequenceClassifier
 from eqnp.config import Config, load_config
+from eqnp.errors import ConfigError
 from eqnp.learning import Estimate, estimate
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
+from eqnp.run import STORE
 from eqnp.synapses import Segment
+from eqnp.text.store import bucketed, read_split
 from eqnp.training import one_hot
+from eqnp.workspace import Workspace
 
 PRESETS = {"imdb": "imdb-paper", "snli": "snli-paper", "recommended": "imdb"}
 RESIDUAL = 1e-5  # to which the paper's networks are settled here, instead of running all of T and K
@@ -41,25 +48,21 @@ class Problem:
     segments: dict[str, Segment]
     labels: np.ndarray
 
-    def step(self, executor) -> Estimate:
+    def step(self, executor, workspace: Workspace | None = None) -> Estimate:
         """One training batch."""
         target = one_hot(self.labels, self.network)
         run = self.config.training
         result = estimate(
             self.network, self.segments, target, self.config.learning, self.config.settling,
-            executor=executor, shard=run.shard,
+            executor=executor, shard=run.shard, workspace=workspace,
         )  # fmt: skip
         self.optimizer.step(result.gradients, 0.0, executor)
         return result
 
 
-def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: tuple[str, ...] = ()) -> Problem:
+def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: Sequence[str] = ()) -> Problem:
     """The network of a task at full size, and a batch whose texts use a quarter to all of their positions."""
-    config = load_config(PRESETS[task], settings)
-    beta = config.learning.beta
-    if task != "recommended":
-        settling = dataclasses.replace(config.settling, order="even-odd", tolerance=RESIDUAL / min(1.0, beta))
-        config = dataclasses.replace(config, settling=settling)
+    config = _to_tolerance(load_config(PRESETS[task], settings), task)
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((WORDS, DIMENSION), np.float32) * np.float32(SPREAD)
     table[0] = 0
@@ -72,6 +75,28 @@ def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: t
         ids = rng.integers(1, WORDS, (size, n)).astype(np.int32)
         segments[name] = Segment(np.where(np.arange(n) < lengths[:, None], ids, 0), lengths)
     return Problem(config, network, Adam(network, config.optimizer), segments, rng.integers(0, classes, size))
+
+
+def load_problem(task: str, run: Path, batch: int | None = None, batch_number: int = 0) -> Problem:
+    """The trained network of a run and its training batch number ``batch_number``; ConfigError for another task's."""
+    model = SequenceClassifier.load(run)
+    config, network = _to_tolerance(model.config, task), model.network
+    wanted = load_config(PRESETS[task])
+    if (config.network, config.data.max_tokens) != (wanted.network, wanted.data.max_tokens):
+        raise ConfigError(f"{run}: its network is not that of the preset {PRESETS[task]!r}; train that one")
+    split = read_split(run / STORE, "train")
+    batches = bucketed(split, batch or config.training.batch, np.random.default_rng(0))
+    rows = next(itertools.islice(batches, batch_number, None))
+    return Problem(config, network, Adam(network, config.optimizer), *split.batch(rows))
+
+
+def _to_tolerance(config: Config, task: str) -> Config:
+    """The paper's networks are settled to `RESIDUAL`, in even–odd sweeps, instead of running all of T and K."""
+    if task == "recommended":
+        return config
+    tolerance = RESIDUAL / min(1.0, config.learning.beta)
+    settling = dataclasses.replace(config.settling, order="even-odd", tolerance=tolerance, accelerate=True)
+    return dataclasses.replace(config, settling=settling)
 
 
 def useful_flops(problem: Problem, result: Estimate) -> float:
@@ -91,7 +116,7 @@ def useful_flops(problem: Problem, result: Estimate) -> float:
         total += 4 * rows * width * (slots * retrievals).sum()  # logits and retrieval
         if isinstance(attention.queries, str):
             tokens = problem.segments[attention.queries].lengths.sum()
-            total += 2 * width * width * tokens * (1 + phases)  # static drive, contrast of the projection
+            total += 2 * width * width * tokens * 2  # static drive, contrast of the projection
         if problem.config.learning.train_embeddings:
             total += 4 * rows * width * slots.sum() * phases
     return float(total)
@@ -110,56 +135,75 @@ def sgemm_peak(executor, threads: int, size: int = 2048, repeat: int = 5) -> flo
                for _ in range(repeat + 1))  # fmt: skip
 
 
+@dataclasses.dataclass
+class Peer:
+    """Another program for the same job, run as ``PYTHON SCRIPT --task T --batch B --repeat 1 --threads N``.
+
+    Its last line is JSON with its ``seconds`` per batch; measured at another ``batch``, they are scaled in proportion.
+    """
+
+    script: str
+    python: str = sys.executable
+    batch: int | None = None
+
+    def seconds(self, task: str, size: int, threads: int) -> float:
+        """Its time for one batch of ``size`` samples."""
+        batch = self.batch or size
+        options = {"task": task, "batch": batch, "repeat": 1, "threads": threads}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        result = subprocess.run([self.python, self.script, *words], capture_output=True, text=True, check=True)
+        return json.loads(result.stdout.splitlines()[-1])["seconds"] * size / batch
+
+
 def measure(
     task: str,
     *,
     batch: int | None = None,
     repeat: int = 3,
     threads: int | None = None,
-    peer: str | None = None,
-    peer_batch: int | None = None,
-    peer_python: str = sys.executable,
-    settings: tuple[str, ...] = (),
+    peer: Peer | None = None,
+    weights: Path | None = None,
+    settings: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Time training batches of a task, in turn with a peer's if its script is given.
+    """Time training batches of a task, in turn with a peer's if there is one.
 
-    The peer is run as ``PEER_PYTHON PEER --task T --batch B --repeat 1`` and prints its seconds as JSON; at another
-    batch size its time is scaled in proportion. Returns seconds (median), sweeps per phase, GFLOP/s, the share of the
-    measured GEMM peak, peak memory in GiB, and the ratio.
+    ``weights`` names a run folder whose trained network is timed, on batches of its own text, instead of fresh weights
+    on random text. Returns medians: seconds, sweeps per phase, GFLOP/s, the share of the measured GEMM peak, the ratio
+    to the peer; and the peak memory in GiB.
     """
     threads = threads or available_cores()
+    workspace, rows = Workspace(), []
     with workers(threads) as executor:
-        say("compiling kernels, once")
-        started = time.perf_counter()
-        problem = make_problem(task, batch, settings=settings)
-        problem.step(executor)
-        say(f"first batch after {time.perf_counter() - started:.1f} s")
-        ours, theirs, flops, result = [], [], [], None
-        for _ in range(repeat):
+        for number in range(repeat + 1):
             # The same batch at the same weights would get easier by training on it: start afresh each time.
-            problem = None
-            problem = make_problem(task, batch, settings=settings)
+            problem = result = None
+            problem = (
+                load_problem(task, weights, batch, number) if weights else make_problem(task, batch, settings=settings)
+            )
             started = time.perf_counter()
-            result = problem.step(executor)
-            ours.append(time.perf_counter() - started)
-            flops.append(useful_flops(problem, result))
+            result = problem.step(executor, workspace)
+            seconds = time.perf_counter() - started
+            if number == 0:
+                say(f"first batch {seconds:.2f} s, kernels compiled or loaded: not counted")
+                continue
+            size, theirs = len(problem.labels), None
             if peer:
-                theirs.append(
-                    _run_peer(peer_python, peer, task, peer_batch or len(problem.labels), len(problem.labels), threads)
-                )
-            say(f"ours {ours[-1]:.3f} s" + (f", peer {theirs[-1]:.3f} s" if peer else ""))
+                theirs = peer.seconds(task, size, threads)
+            rows.append((seconds, useful_flops(problem, result) / 1e9, *result.sweeps.mean(axis=1), theirs))
+            say(f"ours {seconds:.3f} s" + (f", peer {theirs:.3f} s" if peer else ""))
         peak = sgemm_peak(executor, threads)
-    seconds = statistics.median(ours)
-    rate = statistics.median(flops) / seconds / 1e9
+    ours, work, *sweeps, theirs = zip(*rows, strict=True)
+    rate = statistics.median(g / s for g, s in zip(work, ours, strict=True))
     figures = {
         "task": task,
-        "batch": len(problem.labels),
+        "batch": size,
         "threads": threads,
-        "seconds": round(seconds, 4),
-        "sweeps": [round(float(s), 2) for s in result.sweeps.mean(axis=1)],
+        "trained": weights is not None,
+        "seconds": round(statistics.median(ours), 4),
+        "sweeps": [round(float(statistics.median(s)), 2) for s in sweeps],
         "residual": float(result.residual.max()),
-        "gflop": round(statistics.median(flops) / 1e9, 1),
+        "gflop": round(statistics.median(work), 1),
         "gflop_per_second": round(rate, 1),
         "sgemm_peak": round(peak, 1),
         "share_of_peak": round(rate / peak, 3),
@@ -169,6 +213,18 @@ def measure(
         figures["peer_seconds"] = round(statistics.median(theirs), 3)
         figures["ratio"] = round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 2)
     return figures
+
+
+GROWTH = {"batch": "training.batch={}", "positions": "data.max_tokens={}", "hidden": "network.hidden.0={}"}
+
+
+def growth(task: str, axis: str, sizes: Sequence[int], repeat: int = 3, threads: int | None = None) -> list[dict]:
+    """`measure` of a task at each of several batch sizes, numbers of positions or of units in the first dense layer."""
+    rows = []
+    for size in sizes:
+        figures = measure(task, repeat=repeat, threads=threads, settings=[GROWTH[axis].format(size)])
+        rows.append({"axis": axis, "size": size} | figures)
+    return rows
 
 
 def table(figures: list[dict]) -> str:
@@ -182,16 +238,10 @@ def table(figures: list[dict]) -> str:
         rate = f"{f['gflop_per_second']:.0f} ({f['share_of_peak']:.0%} of {f['sgemm_peak']:.0f})"
         peer = f"{f['peer_seconds']:.2f} | {f['ratio']:.1f}" if "ratio" in f else "– | –"
         lines.append(
-            f"| {f['task']} | {f['batch']} | {f['seconds']:.2f} | {sweeps} | {rate} | "
+            f"| {f['task']}{', trained' * f['trained']} | {f['batch']} | {f['seconds']:.2f} | {sweeps} | {rate} | "
             f"{f['peak_resident_gib']} GiB | {peer} |"
         )
     return "\n".join(lines)
-
-
-def _run_peer(python: str, peer: str, task: str, batch: int, scaled_to: int, threads: int) -> float:
-    command = [python, peer, "--task", task, "--batch", str(batch), "--repeat", "1", "--threads", str(threads)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(result.stdout.splitlines()[-1])["seconds"] * scaled_to / batch
 
 
 def _timed(call: Callable) -> float:

@@ -73,18 +73,14 @@ class SequenceClassifier:
                 parameters["embedding.weight"],
                 len(about["classes"]),
                 positions,
-                np.random.default_rng(0),
-                device,
+                device=device,
+                parameters=parameters,
             )
-            shapes = {name: value.shape for name, value in network.parameters.items()}
-            if shapes != {name: value.shape for name, value in parameters.items()}:
-                raise CheckpointError(f"{path}: its parameters are not those of its configuration; train again")
             if tokenizer.get_vocab_size() != len(parameters["embedding.weight"]):
-                raise CheckpointError(f"{path}: its vocabulary and its embeddings differ in size; train again")
-            network.parameters = parameters
+                raise CheckpointError("its vocabulary and its embeddings differ in size; train again")
             return cls(network, config, tokenizer, about["classes"], about["prior"])
         except EqnpError as error:
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
             raise CheckpointError(f"{path}: damaged ({error!r}); restore it or train again") from error
 

@@ -1,4 +1,4 @@
-"""The command line: ``eqnp train``, ``eqnp evaluate``, ``eqnp predict``, ``eqnp benchmark``.
+"""The command line: ``eqnp train``, ``eqnp evaluate``, ``eqnp predict``, ``eqnp benchmark``, ``eqnp cache``.
 
 Thin on purpose: it reads options, prints, and turns the package's errors into one line on stderr and exit code 2.
 Imports that take long are inside the commands that need them.
@@ -81,8 +81,13 @@ def build_parser() -> Parser:
 
     benchmark = _command(commands, "benchmark", run_benchmark, "time training batches at full size")
     benchmark.add_argument("--task", choices=("imdb", "snli", "recommended"), help="which network (default: all)")
+    benchmark.add_argument("--weights", metavar="RUN", type=Path, help="time a run's trained network on its own text")
     benchmark.add_argument("--repeat", metavar="N", type=_at_least_one, default=3, help="batches to time (3)")
     _threads(benchmark)
+
+    cache = _command(commands, "cache", run_cache, "show or clear the compiled kernels kept on disk")
+    cache.add_argument("--clear", action="store_true", help="remove them; the next run compiles again")
+    _know_options(cache)
     return parser
 
 
@@ -95,6 +100,11 @@ def _command(commands, name: str, run, summary: str) -> Parser:
 
 def _threads(command: Parser) -> None:
     command.add_argument("--threads", metavar="N", type=_at_least_one, help="threads (default: one per core)")
+    _know_options(command)
+
+
+def _know_options(command: Parser) -> None:
+    """Let a typo be answered with the nearest of the command's options."""
     options = [option for action in command._actions for option in action.option_strings]
     command.set_defaults(known_options=options)
 
@@ -223,10 +233,26 @@ def run_benchmark(options) -> dict:
     """``eqnp benchmark``: returns the figures of every task."""
     from eqnp.benchmark import PRESETS, measure, table
 
+    if options.weights and not options.task:
+        raise ConfigError("--weights needs the --task that the run was trained for")
     tasks = [options.task] if options.task else list(PRESETS)
-    figures = [measure(task, repeat=options.repeat, threads=options.threads, say=print) for task in tasks]
+    given = {"repeat": options.repeat, "threads": options.threads, "weights": options.weights, "say": print}
+    figures = [measure(task, **given) for task in tasks]
     print(table(figures))
     return {"tasks": figures}
+
+
+def run_cache(options) -> dict:
+    """``eqnp cache``: returns where the compiled kernels are, and their size in bytes."""
+    from eqnp.kernels import cache, load
+
+    load("cpu")
+    found = cache.files()
+    size = cache.clear() if options.clear else sum(path.stat().st_size for path in found)
+    folders = sorted({str(path.parent) for path in found})
+    where = f"{'removed from' if options.clear else 'in'} {', '.join(folders)}"
+    print(f"{len(found)} files, {size / 2**20:.1f} MiB {where}" if found else "no compiled kernels on disk")
+    return {"files": len(found), "bytes": size, "folders": folders, "cleared": options.clear}
 
 
 def _lines(stream) -> list[str]:

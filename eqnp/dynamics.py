@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eqnp.acceleration import Anderson
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.network import Network
 from eqnp.synapses import Clamped, Layer, Nudge, State
@@ -32,6 +33,7 @@ class SettlingConfig:
     tolerance: float = 1e-3
     free_sweeps: int = 60
     nudged_sweeps: int = 30
+    accelerate: bool = True
 
     def __post_init__(self):
         if self.order not in ORDERS:
@@ -71,6 +73,7 @@ def settle(
     nudge: Nudge | None = None,
     order: str = "even-odd",
     tolerance: float = 0.0,
+    accelerate: bool = False,
     trace: Trace | None = None,
 ) -> Settled:
     """Settle ``state`` in place: at most ``sweeps`` sweeps, until the residual of every sample is within tolerance.
@@ -78,17 +81,25 @@ def settle(
     Without a nudge this is the free phase, else the nudged one; the state it starts from is the one passed in. Layers
     whose neighbours have not moved since their last update are where an update would put them, and are left alone.
     An even–odd phase may end with either half of a sweep, as soon as the last update of every layer was small.
+    ``accelerate`` extrapolates between even–odd sweeps (see `eqnp.acceleration`).
     Raises SettlingError, naming the layer, as soon as a state is no longer finite.
     """
     blocks = network.blocks if order == "even-odd" else (network.layers,)
     change = {name: np.full(clamped.size, np.inf if news else 0, network.dtype) for name, news in state.news.items()}
     if nudge is not None:
         change[network.output.name][:] = np.inf
+    anderson = Anderson(network, clamped, state, nudge) if accelerate and order == "even-odd" else None
     for step in range(sweeps * len(blocks)):
         block = blocks[step % len(blocks)]
-        _update(network, clamped, state, block, nudge, order, change)
-        residual = np.max(list(change.values()), axis=0)
         ends_sweep = (step + 1) % len(blocks) == 0
+        if anderson and ends_sweep:
+            anderson.remember(state)
+        active = _update(network, clamped, state, block, nudge, order, change)
+        if anderson:
+            anderson.saw(active)
+            if not ends_sweep and anderson.take_back(state, change):
+                _update(network, clamped, state, block, nudge, order, change)
+        residual = np.max(list(change.values()), axis=0)
         settled = residual.max() <= tolerance
         if trace is not None and (ends_sweep or settled):
             _record(trace, network, clamped, state, nudge, residual)
@@ -97,10 +108,12 @@ def settle(
         if settled:
             state.news = {name: set() for name in state.news}
             break
+        if anderson and ends_sweep:
+            anderson.extrapolate(state, change)
     return Settled((step + 1) / len(blocks), residual)
 
 
-def _update(network: Network, clamped: Clamped, state: State, block, nudge: Nudge | None, order: str, change) -> None:
+def _update(network: Network, clamped: Clamped, state: State, block, nudge, order: str, change) -> list[Layer]:
     """Update the layers of a block that have news, record the change of each sample, and tell the neighbours."""
     nudged = network.output if nudge is not None else None
     active = [layer for layer in block if layer is nudged or state.news[layer.name]]
@@ -114,24 +127,31 @@ def _update(network: Network, clamped: Clamped, state: State, block, nudge: Nudg
             move_output = _solve_output if order == "even-odd" else _step_output
             move_output(layer, clamped, state, nudge, residual)
         else:
-            clamped.potentials[layer.name].move(state.drives[layer.name], state.states[layer.name], residual)
+            _move(layer, clamped, state, residual)
         if residual.any():
             for neighbour in network.neighbours[layer.name]:
                 state.news[neighbour].add(layer.name)
+    return active
+
+
+def _move(layer: Layer, clamped: Clamped, state: State, residual: np.ndarray) -> None:
+    """s ← ∇Λ(u)."""
+    name = layer.name
+    clamped.potentials[name].move(state.drives[name], state.states[name], residual, state.values[name])
 
 
 def _solve_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:
     """The exact minimum of F over the output block: s = ∇Λ(a − β(s − y))."""
-    clamped.potentials[layer.name].move_nudged(
-        state.drives[layer.name], state.states[layer.name], nudge.beta, nudge.target, residual
+    name = layer.name
+    clamped.potentials[name].move_nudged(
+        state.drives[name], state.states[name], nudge.beta, nudge.target, residual, state.values[name]
     )
 
 
 def _step_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:
     """The paper's nudge, with the output's previous state on the right: s ← ∇Λ(a − β(s − y))."""
-    drive, s = state.drives[layer.name], state.states[layer.name]
-    drive -= nudge.beta * (s - nudge.target)
-    clamped.potentials[layer.name].move(drive, s, residual)
+    state.drives[layer.name] -= nudge.beta * (state.states[layer.name] - nudge.target)
+    _move(layer, clamped, state, residual)
 
 
 def _record(trace: Trace, network, clamped, state: State, nudge, residual) -> None:

@@ -20,6 +20,7 @@ from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.network import Network, squared_error
 from eqnp.synapses import Clamped, Nudge, Segment, State
+from eqnp.workspace import Room, Workspace
 
 COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits
 Phases = tuple[tuple[float, float], ...]
@@ -85,19 +86,27 @@ def phases(config: LearningConfig, max_slope: float) -> Phases:
     return result
 
 
-def free_phase(network: Network, clamped: Clamped, config: SettlingConfig, trace: Trace | None = None):
-    """Settle from the zero state without a nudge; returns (state, Settled)."""
-    state = network.zero_state(clamped.size)
-    options = {"order": config.order, "tolerance": config.tolerance, "trace": trace}
-    return state, settle(network, clamped, state, config.free_sweeps, **options)
+def free_phase(
+    network: Network, clamped: Clamped, config: SettlingConfig, trace: Trace | None = None, room: Room | None = None
+) -> tuple[State, Settled]:
+    """Settle from the zero state without a nudge."""
+    state = network.zero_state(clamped.size, room=room)
+    return state, _settle_free(network, clamped, state, config, trace)
+
+
+def _settle_free(network, clamped, state: State, config: SettlingConfig, trace: Trace | None) -> Settled:
+    return settle(network, clamped, state, config.free_sweeps, **_options(config), trace=trace)
 
 
 def nudged_phase(
     network: Network, clamped: Clamped, state: State, nudge: Nudge, config: SettlingConfig, trace: Trace | None = None
 ) -> Settled:
     """Settle ``state`` in place, from the free state that it holds, under a nudge."""
-    options = {"order": config.order, "tolerance": config.tolerance, "trace": trace}
-    return settle(network, clamped, state, config.nudged_sweeps, nudge=nudge, **options)
+    return settle(network, clamped, state, config.nudged_sweeps, nudge=nudge, **_options(config), trace=trace)
+
+
+def _options(config: SettlingConfig) -> dict:
+    return {"order": config.order, "tolerance": config.tolerance, "accelerate": config.accelerate}
 
 
 def estimate(
@@ -109,27 +118,30 @@ def estimate(
     *,
     executor: Executor | None = None,
     shard: int | None = None,
+    workspace: Workspace | None = None,
     trace: bool = False,
 ) -> Estimate:
     """The EP gradient estimate of the mean loss of one batch.
 
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
     samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
+    With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
     Raises ConfigError for a β out of range and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.output_activation.max_slope)
     coefficients = np.array([c for _, c in plan]) / -len(target)
-    nudged = network.zero_state(len(plan), len(target))
-    job = _Job(
-        network, segments, target, plan, coefficients, learning, settling.for_nudge(learning.beta), nudged, trace
-    )
+    workspace = workspace or Workspace()
+    shapes = {layer.name: (len(plan), len(target), *layer.shape) for layer in network.layers}
+    ends = {name: workspace.batch(name, shape, network.dtype) for name, shape in shapes.items()}
+    settling = settling.for_nudge(learning.beta)
+    job = _Job(network, segments, target, plan, coefficients, learning, settling, ends, workspace, trace)
     width = shard or len(target)
     slices = [slice(start, start + width) for start in range(0, len(target), width)]
     shards = list((executor.map if executor else map)(job.run, slices))
 
     gradients: dict[str, np.ndarray | RowGradient] = {}
     for synapse in network.synapses:
-        gradients |= contrast(network, synapse.ends(nudged), coefficients, executor)
+        gradients |= contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
     for name in shards[0].gradients:
         gradients[name] = _total([part.gradients[name] for part in shards])
     _check_finite(gradients)
@@ -145,16 +157,19 @@ def estimate(
 
 
 def contrast(
-    network: Network, ends, coefficients: np.ndarray, executor: Executor | None = None
+    network: Network, ends, coefficients: np.ndarray, executor: Executor | None = None, room: Room | None = None
 ) -> dict[str, np.ndarray]:
     """The local update of each bundle of synapses, from (parameter, columns, post, pre) with phases first.
 
-    A wide bundle is cut into blocks of `COLUMNS` pre units, whose updates are independent, for the threads.
+    A wide bundle is cut into blocks of `COLUMNS` pre units, whose updates are independent, for the threads. The
+    updates are written into ``room``, if given.
     """
+    room = room or Room()
     gradients: dict[str, np.ndarray] = {}
     tasks = []
     for name, columns, post, pre in ends:
-        gradient = gradients.setdefault(name, np.empty_like(network.parameters[name]))
+        parameter = network.parameters[name]
+        gradient = gradients.setdefault(name, room(name, parameter.shape, parameter.dtype))
         out = gradient.reshape(post.shape[-1], -1)[:, columns]
         for start in range(0, pre.shape[-1], COLUMNS):
             block = slice(start, start + COLUMNS)
@@ -178,7 +193,7 @@ class _Part:
 class _Job:
     """The work that each shard of a batch does on its own, from the gathering of its embeddings on.
 
-    The shards settle into slices of ``nudged``, the states of all phases of the whole batch, so that the weights
+    The shards settle into slices of ``ends``, the states of all phases of the whole batch, so that the weights
     between layers can be contrasted over the batch at once.
     """
 
@@ -189,44 +204,48 @@ class _Job:
     coefficients: np.ndarray
     learning: LearningConfig
     settling: SettlingConfig
-    nudged: State
+    ends: dict[str, np.ndarray]
+    workspace: Workspace
     trace: bool
 
     def run(self, samples: slice) -> _Part:
+        network, settling, room = self.network, self.settling, self.workspace.shard
         segments = {name: segment.take(samples) for name, segment in self.segments.items()}
-        clamped, nudged = self.network.clamp(segments), self.nudged[:, samples]
+        clamped = network.clamp(segments, room)
+        ends = {name: states[:, samples] for name, states in self.ends.items()}
+        state = network.zero_state(len(self.plan), clamped.size, room=room, states=ends)
         traces = [Trace() if self.trace else None for _ in range(1 + len(self.plan))]
-        free, settled = free_phase(self.network, clamped, self.settling, traces[0])
-        history = [settled]
+        free, *others = (state.phase(p) for p in range(len(self.plan)))
+        history = [_settle_free(network, clamped, free, settling, traces[0])]
+        output = free.states[network.output.name].copy()
+        for other in others:
+            other.assign(free)
         for p, (beta, _) in enumerate(self.plan):
-            state = nudged[p]
-            state.assign(free)
             if beta != 0:
                 nudge = Nudge(beta, self.target[samples])
-                history.append(nudged_phase(self.network, clamped, state, nudge, self.settling, traces[1 + p]))
+                history.append(nudged_phase(network, clamped, (free, *others)[p], nudge, settling, traces[1 + p]))
         gradients: dict[str, np.ndarray | RowGradient] = {}
-        for synapse in self.network.inputs:
-            gradients |= contrast(self.network, synapse.ends(nudged, clamped), self.coefficients)
+        for synapse in network.inputs:
+            gradients |= contrast(network, synapse.ends(ends, clamped), self.coefficients)
         if self.learning.train_embeddings:
-            gradients["embedding.weight"] = self.contrast_words(clamped, segments, nudged)
+            gradients["embedding.weight"] = self.contrast_words(clamped, segments, state)
         return _Part(
             gradients,
-            free.states[self.network.output.name],
+            output,
             np.array([[h.sweeps] * clamped.size for h in history]),
             np.stack([h.residual for h in history]),
             [t for t in traces if t is not None],
         )
 
-    def contrast_words(self, clamped: Clamped, segments: Mapping[str, Segment], nudged: State) -> RowGradient:
+    def contrast_words(self, clamped: Clamped, segments: Mapping[str, Segment], state: State) -> RowGradient:
         """∂E/∂x of every memory slot and every token that queries, added up by word; the zero row never learns."""
         network, tokens = self.network, {name: np.zeros_like(x) for name, x in clamped.tokens.items()}
         for layer, config in zip(network.attention, network.config.attention, strict=True):
             update = np.empty_like(tokens[config.memory])
-            drive = np.ascontiguousarray(nudged.drives[layer.name])
-            clamped.potentials[layer.name].memory_update(drive, self.coefficients, update)
+            clamped.potentials[layer.name].memory_update(state.drives[layer.name], self.coefficients, update)
             tokens[config.memory] += update
         for synapse in network.inputs:
-            synapse.add_token_update(network.parameters, nudged, self.coefficients, tokens)
+            synapse.add_token_update(network.parameters, state.states, self.coefficients, tokens)
         words = np.unique(np.concatenate([segments[name].ids.ravel() for name in tokens]))
         words = words[words > 0]
         values = np.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
@@ -250,7 +269,8 @@ def _total(parts: list):
 def _check_finite(gradients) -> None:
     for name, gradient in gradients.items():
         values = gradient.values if isinstance(gradient, RowGradient) else gradient
-        if not np.isfinite(values).all():
+        # NaN and infinity both show in the extremes, which need no array of their own to be found.
+        if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
             raise SettlingError(
                 f"the update of {name!r} is not a finite number, and was not applied; lower the learning rate"
             )

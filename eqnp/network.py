@@ -23,6 +23,7 @@ from eqnp import kernels as twins
 from eqnp.errors import ConfigError, nearest
 from eqnp.potentials import Elementwise, Hopfield, elementwise
 from eqnp.synapses import Clamped, Dense, Layer, Nudge, Projection, Queries, Segment, State, flat
+from eqnp.workspace import Room
 
 PADDINGS = ("masked", "zeros")
 
@@ -62,7 +63,8 @@ class Network:
 
     embedding: (V, D) word vectors with a zero row 0, which become the parameter ``embedding.weight``. ``positions``
     gives the fixed number of positions of every segment (needed where tokens query); ``rng`` draws the weights,
-    uniform in ±1/√fan-in, and standard normal queries. dtype is that of the embedding. Raises ConfigError.
+    uniform in ±1/√fan-in, and standard normal queries. Other ``parameters`` by name may be given instead, and are
+    used as they are. dtype is that of the embedding. Raises ConfigError, also where those have other shapes.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Network:
         embedding: np.ndarray,
         classes: int,
         positions: Mapping[str, int],
-        rng: np.random.Generator,
+        rng: np.random.Generator | None = None,
         device: str = "cpu",
+        parameters: Mapping[str, np.ndarray] | None = None,
     ):
         check_network(config, positions)
         self.config, self.dtype, self.kernels = config, embedding.dtype, twins.load(device)
@@ -80,10 +83,13 @@ class Network:
         self._lay_out(config, embedding.shape[1], classes)
         self.activation = elementwise(config.activation, self.kernels)
         self.output_activation = elementwise(config.output_activation or config.activation, self.kernels)
-        self.parameters: dict[str, np.ndarray] = {}
-        for synapse in (*self.inputs, *self.synapses):
-            for name, shape in synapse.shapes.items():
-                self.parameters[name] = _draw(name, shape, config, rng, self.dtype)
+        shapes = {k: shape for synapse in (*self.inputs, *self.synapses) for k, shape in synapse.shapes.items()}
+        if parameters is None:
+            self.parameters = {name: _draw(name, shape, config, rng, self.dtype) for name, shape in shapes.items()}
+        else:
+            self.parameters = {name: value for name, value in parameters.items() if name != "embedding.weight"}
+            if {name: value.shape for name, value in self.parameters.items()} != shapes:
+                raise ConfigError("the parameters are not those of the configuration; train again")
         self.parameters["embedding.weight"] = embedding
 
     def _lay_out(self, config: NetworkConfig, width: int, classes: int) -> None:
@@ -114,23 +120,25 @@ class Network:
         self._into = {synapse.post.name: synapse for synapse in self.synapses}
         self._out_of = {pre.name: synapse for synapse in self.synapses for pre in synapse.pres}
 
-    def clamp(self, segments: Mapping[str, Segment]) -> Clamped:
+    def clamp(self, segments: Mapping[str, Segment], room: Room | None = None) -> Clamped:
         """Embed a batch and compute everything that stays fixed while its states settle.
 
-        Raises ConfigError when a segment the architecture names is missing.
+        The arrays are taken from ``room``, if given. Raises ConfigError when a segment the architecture names is
+        missing.
         """
+        room = room or Room()
         tokens, table = {}, self.parameters["embedding.weight"]
         for name in self.positions:
             if name not in segments:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, segments)}")
             ids = segments[name].ids
-            tokens[name] = np.empty((*ids.shape, table.shape[1]), self.dtype)
+            tokens[name] = room((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
             self.kernels.gather(table, ids, tokens[name])
         potentials: dict[str, Elementwise | Hopfield] = {layer.name: self.activation for layer in self.layers}
         potentials[self.output.name] = self.output_activation
         for layer, attention in zip(self.attention, self.config.attention, strict=True):
             potentials[layer.name] = self._hopfield(attention, layer, segments, tokens[attention.memory])
-        static = {synapse.post.name: synapse.static_drive(self.parameters, tokens) for synapse in self.inputs}
+        static = {synapse.post.name: synapse.static_drive(self.parameters, tokens, room) for synapse in self.inputs}
         size = len(next(iter(tokens.values())))
         return Clamped(tokens, potentials, static, size)
 
@@ -143,11 +151,24 @@ class Network:
             rows = np.asarray(segments[attention.queries].lengths, np.int64)
         return Hopfield(memory, slots, phantoms, rows, self.config.scale, self.kernels)
 
-    def zero_state(self, *size: int) -> State:
-        """All states and drives zero, with leading shape ``size``: (B,) or (P, B); every layer has news of all."""
-        states, drives = ({x.name: np.zeros((*size, *x.shape), self.dtype) for x in self.layers} for _ in range(2))
-        incoming = {x.post.name: np.zeros((*size, *x.post.shape), self.dtype) for x in self.synapses}
-        return State(states, drives, incoming, {name: set(near) for name, near in self.neighbours.items()})
+    def zero_state(self, *size: int, room: Room | None = None, states: dict[str, np.ndarray] | None = None) -> State:
+        """All states zero, with leading shape ``size``: (B,) or (P, B); every layer has news of all.
+
+        The arrays are taken from ``room``, if given; those of the states may be given instead, as ``states``.
+        """
+        room = room or Room()
+        shapes = {layer.name: (*size, *layer.shape) for layer in self.layers}
+        states = states or {name: room((name, "state"), shape, self.dtype) for name, shape in shapes.items()}
+        for state in states.values():
+            state[...] = 0
+        drives = {name: room((name, "drive"), shape, self.dtype) for name, shape in shapes.items()}
+        values = {name: room((name, "value"), size, np.float64) for name in shapes}
+        dense = [synapse.post for synapse in self.synapses]
+        incoming = {layer.name: room((layer.name, "incoming"), shapes[layer.name], self.dtype) for layer in dense}
+        across = {layer.name: (*size[:-1], *layer.shape, size[-1]) for layer in dense}
+        scratch = {name: room((name, "scratch"), shape, self.dtype) for name, shape in across.items()}
+        news = {name: set(near) for name, near in self.neighbours.items()}
+        return State(states, drives, values, incoming, scratch, news)
 
     def compute_drive(self, layer: Layer, clamped: Clamped, state: State) -> None:
         """drive ← ∂Φ/∂s of one layer at the present states, without the nudge."""
@@ -155,7 +176,7 @@ class Network:
         above, below = self._out_of.get(layer.name), self._into.get(layer.name)
         source = state.incoming[layer.name] if below else clamped.static[layer.name]
         if below and not state.news[layer.name].isdisjoint(below.columns):
-            source[...] = below.forward(self.parameters, state)
+            below.forward(self.parameters, state, source)
         # A silent layer feeds nothing back: at the start of a free phase this saves the largest product of all.
         if above and state.states[above.post.name].any():
             above.feedback(self.parameters, state, layer.name, flat(drive))
@@ -169,7 +190,9 @@ class Network:
         for synapse in self.inputs:
             total += _dot(state.states[synapse.post.name], clamped.static[synapse.post.name])
         for synapse in self.synapses:
-            total += _dot(state.states[synapse.post.name], synapse.forward(self.parameters, state))
+            drive = np.empty((clamped.size, *synapse.post.shape), self.dtype)
+            synapse.forward(self.parameters, state, drive)
+            total += _dot(state.states[synapse.post.name], drive)
         return total
 
     def energy(self, clamped: Clamped, state: State, nudge: Nudge | None = None) -> np.ndarray:
@@ -199,9 +222,7 @@ def _draw(
         return np.full(shape, config.initial_bias, dtype)
     if name.startswith("queries"):
         return rng.standard_normal(shape, dtype)
-    weight = rng.random(
-        shape, dtype
-    )  # drawn in the network's own type: the paper's largest layer has 1.4 GB in float64
+    weight = rng.random(shape, dtype)  # in the network's own type: the paper's largest layer has 1.4 GB in float64
     weight -= 0.5
     weight *= 2 / np.sqrt(shape[1])
     return weight

@@ -1,8 +1,8 @@
 """Potentials: every kind of layer is a convex function Λ of its drive u, and its state is s = ∇Λ(u).
 
 The convex conjugate Λ* that enters the energy needs no formula of its own: with s = ∇Λ(u), Fenchel's equality gives
-Λ*(s) = ⟨u, s⟩ − Λ(u). Values are for diagnosis and proofs and are plain NumPy; the states, which training computes
-millions of times, are kernels (see `eqnp.kernels.naive` for their formulas).
+Λ*(s) = ⟨u, s⟩ − Λ(u). ``value`` is for diagnosis and proofs and is plain NumPy; ``move``, which training calls
+millions of times, is a kernel (formulas: `eqnp.kernels.values` and `eqnp.kernels.naive`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
+from eqnp.kernels import values
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Elementwise:
         """Λ(u) per sample, shape (B,)."""
         return self.scalar(drive).sum(axis=1)
 
-    def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray) -> None:
-        """state ← ∇Λ(drive) in place, with ``residual`` (B,) raised to the largest change per sample."""
-        getattr(self.kernels, self.name)(drive, state, residual)
+    def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray, value: np.ndarray) -> None:
+        """state ← ∇Λ(drive) in place, ``residual`` (B,) raised to the largest change, ``value`` (B,) ← Λ(drive)."""
+        getattr(self.kernels, self.name)(drive, state, residual, value)
 
-    def move_nudged(self, drive, state, beta, target, residual) -> None:
+    def move_nudged(self, drive, state, beta, target, residual, value) -> None:
         """state ← argmin_s Λ*(s) − ⟨drive, s⟩ + β/2 ‖s − target‖², exactly; the drive becomes u = a − β(s − y)."""
-        getattr(self.kernels, f"{self.name}_nudged")(drive, state, beta, target, residual)
+        getattr(self.kernels, f"{self.name}_nudged")(drive, state, beta, target, residual, value)
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,11 @@ class Hopfield:
 
     def value(self, drive: np.ndarray) -> np.ndarray:
         """Λ(u) per sample, shape (B,); a sample without any pattern has Λ = 0."""
-        values = np.zeros(len(drive), drive.dtype)
-        for b, (m, zeros, r) in enumerate(zip(self.slots, self.phantoms, self.rows, strict=True)):
-            if m + zeros:
-                logits = np.zeros((r, m + zeros), drive.dtype)
-                logits[:, :m] = self.scale * drive[b, :r] @ self.memory[b, :m].T
-                values[b] = np.logaddexp.reduce(logits, axis=1).sum() / self.scale
-        return values
+        return values.hopfield(drive, *self._content())
 
-    def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray) -> None:
-        """state ← softmax(κ u Xᵀ) X in place, with ``residual`` (B,) raised to the largest change per sample."""
-        self.kernels.retrieve(drive, *self._content(), state, residual)
+    def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray, value: np.ndarray) -> None:
+        """state ← softmax(κ u Xᵀ) X in place, ``residual`` (B,) raised to the largest change, ``value`` ← Λ(drive)."""
+        self.kernels.retrieve(drive, *self._content(), state, residual, value)
 
     def attention(self, drive: np.ndarray) -> np.ndarray:
         """The weights softmax(κ u Xᵀ), shape (B, R, M)."""
@@ -87,22 +82,10 @@ class Hopfield:
         return self.memory, self.slots, self.phantoms, self.rows, self.memory.dtype.type(self.scale)
 
 
-def _clipped_value(u):
-    return np.where(u < 0, 0, np.where(u > 2, u - 1, u * u / 4))
-
-
-def _softplus(u):
-    return np.logaddexp(0, u)
-
-
-def _log_cosh(u):
-    return np.logaddexp(u, -u) - np.log(u.dtype.type(2))
-
-
 _KINDS = {  # name: λ, max λ'', analytic
-    "clipped": (_clipped_value, 0.5, False),
-    "logistic": (_softplus, 0.25, True),
-    "tanh": (_log_cosh, 1.0, True),
+    "clipped": (values.clipped, 0.5, False),
+    "logistic": (values.logistic, 0.25, True),
+    "tanh": (values.tanh, 1.0, True),
 }
 ACTIVATIONS = tuple(_KINDS)
 

@@ -28,12 +28,14 @@ from eqnp.checkpoint import write_text
 from eqnp.classifier import MODEL, SequenceClassifier
 from eqnp.config import Config, to_toml
 from eqnp.errors import ConfigError, SettlingError
+from eqnp.learning import estimate
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
+from eqnp.synapses import Segment
 from eqnp.text.prepare import Prepared, prepare
 from eqnp.text.store import write_store
-from eqnp.training import Epoch, Log, evaluate, fit
+from eqnp.training import Epoch, Log, evaluate, fit, one_hot
 
 STORE = "data.h5"
 
@@ -42,6 +44,37 @@ def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) 
     """The network of a configuration over prepared data, float32."""
     positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
     return Network(config.network, prepared.embedding, len(prepared.classes), positions, rng)
+
+
+def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:
+    """Have all kernels of a configuration ready, by one step of a network of its kind in miniature; returns seconds.
+
+    Says so when that takes compiling, which happens once: compiled kernels are kept on disk (`eqnp.kernels.cache`).
+    """
+    from eqnp.kernels import cache
+
+    told: list[bool] = []
+
+    def compiling() -> None:
+        if not told:
+            say("compiling kernels, once" if cache.enabled() else "compiling kernels (the cache is off)")
+            told.append(True)
+
+    started = time.perf_counter()
+    rng = np.random.default_rng(0)
+    positions = dict.fromkeys(config.data.columns, 2)
+    small = dataclasses.replace(config.network, hidden=tuple(2 for _ in config.network.hidden))
+    embedding = rng.standard_normal((3, 2), np.float32)
+    with cache.listening(compiling):
+        network = Network(small, embedding, classes, positions, rng)
+        segments = {name: Segment(np.ones((1, 2), np.int32), np.full(1, 2)) for name in positions}
+        settling = dataclasses.replace(config.settling, free_sweeps=3, nudged_sweeps=3)
+        result = estimate(network, segments, one_hot(np.zeros(1, int), network), config.learning, settling)
+        Adam(network, config.optimizer).step(result.gradients, 0.0)
+    seconds = time.perf_counter() - started
+    if told:
+        say(f"compiled in {seconds:.1f} s")
+    return seconds
 
 
 def run_training(config: Config, folder: Path, *, numbered: bool = False, threads: int | None = None) -> dict:
@@ -96,6 +129,8 @@ def _run(config: Config, folder: Path, numbered: bool, threads: int | None, exec
     baseline = bag_of_words(splits, len(prepared.words), len(prepared.classes))
     print(f"bag-of-words baseline: {_accuracies(baseline.accuracy)}")
 
+    compiled = warm_up(config, len(prepared.classes), print)
+
     def after_epoch(epoch: Epoch, best: bool) -> None:
         log.write(dataclasses.asdict(epoch))
         if best:
@@ -136,6 +171,7 @@ def _run(config: Config, folder: Path, numbered: bool, threads: int | None, exec
         "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
         "words": len(prepared.words) - 2,
         "words_with_vector": prepared.found,
+        "compile_seconds": round(compiled, 1),
         "seconds": round(time.perf_counter() - started, 1),
         "peak_resident_gib": peak_resident_gib(),
         "environment": environment(threads),

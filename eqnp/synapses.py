@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eqnp.potentials import Elementwise, Hopfield
+from eqnp.workspace import Room
 
 
 class Segment(NamedTuple):
@@ -25,7 +26,7 @@ class Segment(NamedTuple):
     def take(self, samples: slice) -> Segment:
         """Some of the samples, padded no further than their own longest."""
         lengths = self.lengths[samples]
-        return Segment(self.ids[samples, : max(1, lengths.max())], lengths)
+        return Segment(np.ascontiguousarray(self.ids[samples, : max(1, lengths.max())]), lengths)
 
 
 class Nudge(NamedTuple):
@@ -39,27 +40,33 @@ class Nudge(NamedTuple):
 class State:
     """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together.
 
-    ``incoming`` keeps the part of each dense layer's drive that comes from below, and ``news`` names, for each layer,
-    the neighbours that have moved since it last looked: a layer without news is where it would move to, and a product
-    with a state that did not move need not be computed again.
+    ``values`` is Λ at the drive, per sample. ``incoming`` keeps the part of each dense layer's drive that comes from
+    below (``scratch`` is room for making it), and ``news`` names, for each layer, the neighbours that have moved since
+    it last looked: a layer without news is where it would move to, and a product with a state that did not move need
+    not be computed again.
     """
 
     states: dict[str, np.ndarray]
     drives: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
     incoming: dict[str, np.ndarray]
+    scratch: dict[str, np.ndarray]
     news: dict[str, set[str]]
 
-    def __getitem__(self, index) -> State:
-        """A view of some phases or samples."""
-        arrays = ({k: v[index] for k, v in part.items()} for part in (self.states, self.drives, self.incoming))
-        return State(*arrays, {layer: set(moved) for layer, moved in self.news.items()})
+    def phase(self, p: int) -> State:
+        """A view of one of several phases."""
+        parts = (self.states, self.drives, self.values, self.incoming, self.scratch)
+        return State(*({name: array[p] for name, array in part.items()} for part in parts), self._same_news())
 
     def assign(self, other: State) -> None:
         """Copy another state of the same shapes into this one."""
-        for part in ("states", "drives", "incoming"):
+        for part in ("states", "drives", "values", "incoming"):
             for name, value in getattr(other, part).items():
                 getattr(self, part)[name][...] = value
-        self.news = {layer: set(moved) for layer, moved in other.news.items()}
+        self.news = other._same_news()
+
+    def _same_news(self) -> dict[str, set[str]]:
+        return {layer: set(moved) for layer, moved in self.news.items()}
 
 
 @dataclass
@@ -94,22 +101,29 @@ class Dense:
         self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
         self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
 
-    def forward(self, parameters, state: State) -> np.ndarray:
-        """Its part of the drive of the post layer, (B, H)."""
-        weight, drive = parameters[f"{self.name}.weight"], parameters[f"{self.name}.bias"]
+    def forward(self, parameters, state: State, out: np.ndarray) -> None:
+        """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer.
+
+        The product is made as W s_preᵀ: BLAS is an eighth quicker with the units of the weight along its long side.
+        """
+        weight, scratch = parameters[f"{self.name}.weight"], state.scratch[self.post.name]
+        out[...] = parameters[f"{self.name}.bias"]
         for pre, columns in self.columns.items():
-            drive = drive + flat(state.states[pre]) @ weight[:, columns].T
-        return drive
+            np.matmul(weight[:, columns], flat(state.states[pre]).T, out=scratch)
+            out += scratch.T
 
     def feedback(self, parameters, state: State, pre: str, out: np.ndarray) -> None:
         """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened."""
         np.matmul(state.states[self.post.name], parameters[f"{self.name}.weight"][:, self.columns[pre]], out=out)
 
-    def ends(self, state: State) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
-        """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K)."""
-        post = state.states[self.post.name]
+    def ends(self, states: Mapping[str, np.ndarray]) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K).
+
+        states: the end states of all phases by layer, (P, B, *shape).
+        """
+        post = states[self.post.name]
         for pre, columns in self.columns.items():
-            s_pre = state.states[pre]
+            s_pre = states[pre]
             yield f"{self.name}.weight", columns, post, s_pre.reshape(*s_pre.shape[:2], -1)
         yield f"{self.name}.bias", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
 
@@ -121,26 +135,31 @@ class Projection:
         self.name, self.segment, self.post = name, segment, post
         self.shapes = {f"{name}.weight": (post.shape[1], post.shape[1])}
 
-    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], room: Room) -> np.ndarray:
         """X Pᵀ, zero beyond the tokens at hand; (B, R, D)."""
         x = tokens[self.segment]
-        drive = np.zeros((len(x), *self.post.shape), x.dtype)
-        projected = x.reshape(-1, x.shape[2]) @ parameters[f"{self.name}.weight"].T  # one product, not one a sample
-        drive[:, : x.shape[1]] = projected.reshape(x.shape)
+        drive = room((self.name, "static"), (len(x), *self.post.shape), x.dtype)
+        projected = room("projected", x.shape, x.dtype)
+        flat_tokens, weight = x.reshape(-1, x.shape[2]), parameters[f"{self.name}.weight"]
+        np.matmul(flat_tokens, weight.T, out=projected.reshape(flat_tokens.shape))  # one product, not one a sample
+        drive[:, : x.shape[1]] = projected
+        drive[:, x.shape[1] :] = 0
         return drive
 
-    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+    def ends(
+        self, states: Mapping[str, np.ndarray], clamped: Clamped
+    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """As `Dense.ends`; every row of every sample shares the weight, and the tokens are the same in all phases."""
         x = clamped.tokens[self.segment]
-        post = state.states[self.post.name][:, :, : x.shape[1]]
-        phases, width = len(post), x.shape[-1]
-        pre = np.broadcast_to(x, (phases, *x.shape)).reshape(phases, -1, width)
-        yield f"{self.name}.weight", slice(None), post.reshape(phases, -1, width), pre
+        post = states[self.post.name][:, :, : x.shape[1]]
+        rows = x.reshape(1, -1, x.shape[2])
+        pre = np.broadcast_to(rows, (len(post), *rows.shape[1:]))
+        yield f"{self.name}.weight", slice(None), post.reshape(*pre.shape[:2], -1), pre
 
-    def add_token_update(self, parameters, state: State, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
+    def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
         out = tokens[self.segment]
-        post = state.states[self.post.name][:, :, : out.shape[1]]
+        post = states[self.post.name][:, :, : out.shape[1]]
         out += np.tensordot(coefficients, post, axes=1) @ parameters[f"{self.name}.weight"]
 
 
@@ -151,18 +170,20 @@ class Queries:
         self.name, self.post = name, post
         self.shapes = {f"{name}.weight": post.shape}
 
-    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], room: Room) -> np.ndarray:
         """Q for every sample; (B, R, D)."""
         size = len(next(iter(tokens.values())))
         return np.broadcast_to(parameters[f"{self.name}.weight"], (size, *self.post.shape))
 
-    def ends(self, state: State, clamped: Clamped) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+    def ends(
+        self, states: Mapping[str, np.ndarray], clamped: Clamped
+    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """As `Dense.ends`, with the state flattened to (P, B, R·D) and 1 at the other end."""
-        post = state.states[self.post.name]
+        post = states[self.post.name]
         post = post.reshape(*post.shape[:2], -1)
         yield f"{self.name}.weight", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
 
-    def add_token_update(self, parameters, state: State, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
+    def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """Nothing: no token is at an end of these synapses."""
 
 

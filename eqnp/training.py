@@ -20,6 +20,7 @@ from eqnp.network import Network, squared_error
 from eqnp.optim import Adam
 from eqnp.synapses import Segment
 from eqnp.text.store import Split, bucketed, drop_words
+from eqnp.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def fit(
     bar = bar or silent
     run = config.training
     batches_per_epoch = -(-len(train) // run.batch)
-    total, fitted = batches_per_epoch * run.epochs, None
+    total, fitted, workspace = batches_per_epoch * run.epochs, None, Workspace()
     for number in range(1, run.epochs + 1):
         started, tally = time.perf_counter(), _Tally(config.settling.for_nudge(config.learning.beta).tolerance)
         with bar(batches_per_epoch, f"epoch {number}/{run.epochs}") as advance:
@@ -105,13 +106,14 @@ def fit(
                     config.settling,
                     executor=executor,
                     shard=run.shard,
+                    workspace=workspace,
                 )
                 optimizer.step(result.gradients, optimizer.taken / total, executor)
                 tally.add(result, labels, segments)
                 advance(tally.line())
         seconds = time.perf_counter() - started
         _check_finite(network)
-        score = evaluate(network, validation, config.settling, executor, run.shard)
+        score = evaluate(network, validation, config.settling, executor, run.shard, workspace)
         epoch = Epoch(
             number,
             tally.score(),
@@ -132,14 +134,21 @@ def fit(
 
 
 def free_outputs(
-    network: Network, split: Split, settling: SettlingConfig, executor: Executor | None, shard: int
+    network: Network,
+    split: Split,
+    settling: SettlingConfig,
+    executor: Executor | None,
+    shard: int,
+    workspace: Workspace | None = None,
 ) -> np.ndarray:
     """The free state of the output layer for every sample of a split, (n, C)."""
+    workspace = workspace or Workspace()
 
     def settle_shard(rows: np.ndarray) -> np.ndarray:
         segments, _ = split.batch(rows)
-        state, _ = free_phase(network, network.clamp(segments), settling)
-        return state.states[network.output.name]
+        room = workspace.shard
+        state, _ = free_phase(network, network.clamp(segments, room), settling, room=room)
+        return state.states[network.output.name].copy()
 
     output = np.empty((len(split), network.output.shape[0]), network.dtype)
     shards = list(bucketed(split, shard))
@@ -148,9 +157,16 @@ def free_outputs(
     return output
 
 
-def evaluate(network: Network, split: Split, settling: SettlingConfig, executor: Executor | None, shard: int) -> Score:
+def evaluate(
+    network: Network,
+    split: Split,
+    settling: SettlingConfig,
+    executor: Executor | None,
+    shard: int,
+    workspace: Workspace | None = None,
+) -> Score:
     """Loss and accuracy of the free phase on a split."""
-    return score(free_outputs(network, split, settling, executor, shard), split.labels, network)
+    return score(free_outputs(network, split, settling, executor, shard, workspace), split.labels, network)
 
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:

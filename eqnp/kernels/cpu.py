@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from eqnp.kernels import naive
+from eqnp.kernels.cache import compiled
 
 # Sums may be reordered and multiply-adds fused. The flags that assume NaN and infinity away are never set: the guards
 # against a diverging network look for exactly those.
@@ -19,44 +19,39 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ROW_BLOCK = 64  # attention rows handled at a time, so that their logits are still in cache when they retrieve
 
 
-def _compiled(**options):
-    """`njit` with its cache on disk, or without one where no folder for it can be written."""
-
-    def decorate(function):
-        try:
-            return njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:
-            return njit(nogil=True, **options)(function)
-
-    return decorate
-
-
-kernel = _compiled(fastmath=FASTMATH)
-exact = _compiled()  # root finding and the optimiser: same operations, same order as `naive`
+kernel = compiled(fastmath=FASTMATH)
+exact = compiled()  # root finding and the optimiser: same operations, same order as `naive`
 
 
 # --- states of dense layers -------------------------------------------------------------------------------------------
 
 
 @exact
-def clipped(drive, state, residual):
+def clipped(drive, state, residual, value):
     one, half = drive.dtype.type(1), drive.dtype.type(0.5)
     for b in range(state.shape[0]):
+        value[b] = 0
         for h in range(state.shape[1]):
-            _move(state[b], h, min(max(half * drive[b, h], one - one), one), residual, b)
+            s = min(max(half * drive[b, h], one - one), one)
+            value[b] += s * (drive[b, h] - s)
+            _move(state[b], h, s, residual, b)
 
 
 @exact
-def logistic(drive, state, residual):
+def logistic(drive, state, residual, value):
     for b in range(state.shape[0]):
+        value[b] = 0
         for h in range(state.shape[1]):
+            value[b] += _softplus(drive[b, h])
             _move(state[b], h, _sigmoid(drive[b, h]), residual, b)
 
 
 @exact
-def tanh(drive, state, residual):
+def tanh(drive, state, residual, value):
     for b in range(state.shape[0]):
+        value[b] = 0
         for h in range(state.shape[1]):
+            value[b] += _log_cosh(drive[b, h])
             _move(state[b], h, math.tanh(drive[b, h]), residual, b)
 
 
@@ -64,17 +59,20 @@ def tanh(drive, state, residual):
 
 
 @exact
-def clipped_nudged(drive, state, beta, target, residual):
+def clipped_nudged(drive, state, beta, target, residual, value):
     for b in range(state.shape[0]):
+        value[b] = 0
         for c in range(state.shape[1]):
             s = min(max((drive[b, c] + beta * target[b, c]) / (2 + beta), 0.0), 1.0)
             _move(state[b], c, s, residual, b)
             drive[b, c] -= beta * (state[b, c] - target[b, c])
+            value[b] += s * (drive[b, c] - s)
 
 
 @exact
-def logistic_nudged(drive, state, beta, target, residual):
+def logistic_nudged(drive, state, beta, target, residual, value):
     for b in range(state.shape[0]):
+        value[b] = 0
         for c in range(state.shape[1]):
             a, y = drive[b, c], target[b, c]
             low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), float(a)
@@ -85,11 +83,13 @@ def logistic_nudged(drive, state, beta, target, residual):
                     break
             _move(state[b], c, _sigmoid(u), residual, b)
             drive[b, c] = u
+            value[b] += _softplus(u)
 
 
 @exact
-def tanh_nudged(drive, state, beta, target, residual):
+def tanh_nudged(drive, state, beta, target, residual, value):
     for b in range(state.shape[0]):
+        value[b] = 0
         for c in range(state.shape[1]):
             a, y = drive[b, c], target[b, c]
             low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), float(a)
@@ -100,6 +100,7 @@ def tanh_nudged(drive, state, beta, target, residual):
                     break
             _move(state[b], c, math.tanh(u), residual, b)
             drive[b, c] = u
+            value[b] += _log_cosh(u)
 
 
 @exact
@@ -118,7 +119,7 @@ def _newton(u, excess, slope, low, high):
 
 
 @kernel
-def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
+def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual, value):
     _, R, D = drive.shape
     weights = np.empty(min(R, ROW_BLOCK) * memory.shape[1], drive.dtype)
     retrieved = np.empty((min(R, ROW_BLOCK), D), drive.dtype)
@@ -126,12 +127,13 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
     for b in range(drive.shape[0]):
         m, r = slots[b], rows[b]
         change[:] = 0
+        value[b] = r * math.log(phantoms[b]) / scale if m == 0 and phantoms[b] > 0 else 0.0
         for start in range(0, R, ROW_BLOCK):
             stop = min(start + ROW_BLOCK, R)
             live = max(min(stop, r) - start, 0) if m > 0 else 0
             if live > 0:
                 block = weights[: live * m].reshape(live, m)
-                _softmax(drive[b, start : start + live], memory[b, :m], phantoms[b], scale, block)
+                value[b] += _softmax(drive[b, start : start + live], memory[b, :m], phantoms[b], scale, block)
                 np.dot(block, memory[b, :m], retrieved[:live])
             if live < stop - start:
                 retrieved[live : stop - start] = 0
@@ -156,7 +158,8 @@ def attend(drive, memory, slots, phantoms, rows, scale, attention):
 
 @kernel
 def _softmax(drive, memory, phantoms, scale, out):
-    """out (R, M) = softmax over memory slots and `phantoms` zero patterns of scale · drive memoryᵀ."""
+    """out (R, M) = softmax of scale · drive memoryᵀ over slots and `phantoms` zero patterns; returns Λ(drive)."""
+    value = 0.0
     np.dot(drive, memory.T, out)
     for i in range(out.shape[0]):
         peak = out[i, 0]
@@ -169,22 +172,27 @@ def _softmax(drive, memory, phantoms, scale, out):
             weight = math.exp(scale * (out[i, j] - peak))
             out[i, j] = weight
             total += weight
+        value += peak + math.log(total) / scale
         for j in range(out.shape[1]):
             out[i, j] /= total
+    return value
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
 def local_update(post, pre, coefficients, out):
-    """All phases in one GEMM: the phases are stacked along the rows, with the coefficients on the post side."""
+    """All phases in one GEMM: stacked along the rows, or added up first where the pre end is the same in all."""
     phases, rows = post.shape[:2]
-    weights = np.asarray(coefficients, post.dtype)[:, None, None]
-    stacked = (post * weights).reshape(phases * rows, -1)
-    if pre.strides[0] != rows * pre.strides[1]:  # the phases of a shard do not follow each other in memory
-        pre = np.ascontiguousarray(pre)
-    shape, strides = (phases * rows, pre.shape[-1]), pre.strides[1:]
-    np.matmul(stacked.T, np.lib.stride_tricks.as_strided(pre, shape, strides), out=out)
+    weights = np.asarray(coefficients, post.dtype)
+    if pre.strides[0] == 0:
+        post, pre = np.tensordot(weights, post, axes=1), pre[0]
+    else:
+        post = (post * weights[:, None, None]).reshape(phases * rows, -1)
+        if pre.strides[0] != rows * pre.strides[1]:  # the phases of a shard do not follow each other in memory
+            pre = np.ascontiguousarray(pre)
+        pre = np.lib.stride_tricks.as_strided(pre, (phases * rows, pre.shape[2]), pre.strides[1:])
+    np.matmul(post.T, pre, out=out)
 
 
 @kernel
@@ -256,13 +264,23 @@ def _overwrite(row, new, change):
         row[d] = new[d]
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _move(row, unit, new, residual, sample):
     """Overwrite one unit and let NaN through: a comparison with `max` would hide it and call the state settled."""
     change = abs(new - row[unit])
     if change > residual[sample] or change != change:
         residual[sample] = change
     row[unit] = new
+
+
+@exact
+def _softplus(u):
+    return max(u, 0) + math.log1p(math.exp(-abs(u)))
+
+
+@exact
+def _log_cosh(u):
+    return abs(u) + math.log1p(math.exp(-2 * abs(u))) - math.log(2.0)
 
 
 @exact

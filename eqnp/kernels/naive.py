@@ -2,16 +2,20 @@
 
 Notation of shapes: B batch, R attention rows (queries), M memory slots, D embedding, H units, C classes, P phases.
 
-Every ``move`` of a layer overwrites its state with ∇Λ(drive) and raises ``residual[b]`` to the largest absolute
-change of any unit of sample b. Padding never enters an array: sample b of an attention layer uses its first
-``slots[b]`` memory slots and its first ``rows[b]`` rows, and ``phantoms[b]`` counts the all-zero patterns that the
-paper's zero-padded memory holds beyond them. A zero pattern has logit 0 and adds nothing to the retrieved vector,
-so it only adds exp(0) to the softmax denominator.
+Every ``move`` of a layer overwrites its state with ∇Λ(drive), raises ``residual[b]`` to the largest absolute change
+of any unit of sample b, and sets ``value[b]`` (float64) to Λ(drive[b]), from which energies are made.
+
+Padding never enters an array: sample b of an attention layer uses its first ``slots[b]`` memory slots and its first
+``rows[b]`` rows, and ``phantoms[b]`` counts the all-zero patterns that the paper's zero-padded memory holds beyond
+them. A zero pattern has logit 0 and adds nothing to the retrieved vector, so it only adds exp(0) to the softmax
+denominator.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+from eqnp.kernels import values
 
 NEWTON_STEPS = 60  # a bracketed Newton step at least halves the bracket, so 60 reach float64 rounding from width 4
 
@@ -19,18 +23,21 @@ NEWTON_STEPS = 60  # a bracketed Newton step at least halves the bracket, so 60 
 # --- states of dense layers: s = ∇Λ(u) ------------------------------------------------------------------------------
 
 
-def clipped(drive, state, residual):
-    """s = clip(u/2, 0, 1), the paper's "hard sigmoid"; drive, state (B, H), residual (B,)."""
+def clipped(drive, state, residual, value):
+    """s = clip(u/2, 0, 1), the paper's "hard sigmoid"; drive, state (B, H), residual, value (B,)."""
+    value[:] = values.clipped(drive).sum(axis=1)
     _move(state, np.clip(drive / 2, 0, 1), residual)
 
 
-def logistic(drive, state, residual):
-    """s = 1/(1 + exp(−u)); drive, state (B, H), residual (B,)."""
+def logistic(drive, state, residual, value):
+    """s = 1/(1 + exp(−u)); drive, state (B, H), residual, value (B,)."""
+    value[:] = values.logistic(drive).sum(axis=1)
     _move(state, _sigmoid(drive), residual)
 
 
-def tanh(drive, state, residual):
-    """s = tanh(u); drive, state (B, H), residual (B,)."""
+def tanh(drive, state, residual, value):
+    """s = tanh(u); drive, state (B, H), residual, value (B,)."""
+    value[:] = values.tanh(drive).sum(axis=1)
     _move(state, np.tanh(drive), residual)
 
 
@@ -38,20 +45,23 @@ def tanh(drive, state, residual):
 # `drive` comes in as a, the drive from the other layers, and leaves as u = a − β(s − y), so that s = ∇Λ(u) holds.
 
 
-def clipped_nudged(drive, state, beta, target, residual):
+def clipped_nudged(drive, state, beta, target, residual, value):
     """Closed form s = clip((a + βy)/(2 + β), 0, 1), for β > −2; drive, state, target (B, C)."""
     _move(state, np.clip((drive + beta * target) / (2 + beta), 0, 1), residual)
     drive -= beta * (state - target)
+    value[:] = values.clipped(drive).sum(axis=1)
 
 
-def logistic_nudged(drive, state, beta, target, residual):
+def logistic_nudged(drive, state, beta, target, residual, value):
     """Bracketed Newton on u + β(σ(u) − y) = a, for β > −4; drive, state, target (B, C)."""
     _solve_nudged(drive, state, beta, target, residual, _sigmoid, lambda s: s * (1 - s))
+    value[:] = values.logistic(drive).sum(axis=1)
 
 
-def tanh_nudged(drive, state, beta, target, residual):
+def tanh_nudged(drive, state, beta, target, residual, value):
     """Bracketed Newton on u + β(tanh u − y) = a, for β > −1; drive, state, target (B, C)."""
     _solve_nudged(drive, state, beta, target, residual, np.tanh, lambda s: 1 - s * s)
+    value[:] = values.tanh(drive).sum(axis=1)
 
 
 def _solve_nudged(drive, state, beta, target, residual, function, slope):
@@ -71,15 +81,16 @@ def _solve_nudged(drive, state, beta, target, residual, function, slope):
 # --- Hopfield attention: s = softmax(κ u Xᵀ) X ----------------------------------------------------------------------
 
 
-def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual):
+def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual, value):
     """One retrieval of a modern Hopfield network, s = softmax(κ u Xᵀ) X, per sample and row.
 
-    drive, state (B, R, D); memory (B, M, D); slots, phantoms, rows (B,) int; scale κ > 0; residual (B,).
-    Rows beyond ``rows[b]`` and samples without any pattern get the zero state.
+    drive, state (B, R, D); memory (B, M, D); slots, phantoms, rows (B,) int; scale κ > 0; residual, value (B,).
+    Rows beyond ``rows[b]`` and samples without any pattern get the zero state, and add nothing to Λ.
     """
     attention = np.zeros((*drive.shape[:2], memory.shape[1]), drive.dtype)
     attend(drive, memory, slots, phantoms, rows, scale, attention)
     _move(state, attention @ memory, residual)
+    value[:] = values.hopfield(drive, memory, slots, phantoms, rows, scale)
 
 
 def attend(drive, memory, slots, phantoms, rows, scale, attention):

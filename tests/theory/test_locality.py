@@ -26,7 +26,7 @@ def test_an_update_does_not_move_by_a_bit_when_all_else_changes(kind):
     for synapse in (*network.inputs, *network.synapses):
         own = {synapse.post.name, *(layer.name for layer in getattr(synapse, "pres", ()))}
         fixed = () if synapse in network.synapses else (clamped,)
-        before = contrast(network, synapse.ends(state, *fixed), COEFFICIENTS)
+        before = contrast(network, synapse.ends(state.states, *fixed), COEFFICIENTS)
         kept = {name: s.copy() for name, s in state.states.items()}
         weights = {name: w.copy() for name, w in network.parameters.items()}
         for name, s in state.states.items():
@@ -36,7 +36,7 @@ def test_an_update_does_not_move_by_a_bit_when_all_else_changes(kind):
             drive[...] = np.nan
         for weight in network.parameters.values():  # its own weight included
             weight[...] = np.nan
-        after = contrast(network, synapse.ends(state, *fixed), COEFFICIENTS)
+        after = contrast(network, synapse.ends(state.states, *fixed), COEFFICIENTS)
         for name, update in before.items():
             assert np.isfinite(update).all()
             np.testing.assert_array_equal(update, after[name])
@@ -53,9 +53,9 @@ def test_an_update_does_move_with_either_end(kind):
     for synapse in p.network.synapses:
         for layer in (synapse.post, *synapse.pres):
             state = random_phases(p, rng)
-            before = contrast(p.network, synapse.ends(state), COEFFICIENTS)[f"{synapse.name}.weight"]
+            before = contrast(p.network, synapse.ends(state.states), COEFFICIENTS)[f"{synapse.name}.weight"]
             state.states[layer.name][0] += 1
-            after = contrast(p.network, synapse.ends(state), COEFFICIENTS)[f"{synapse.name}.weight"]
+            after = contrast(p.network, synapse.ends(state.states), COEFFICIENTS)[f"{synapse.name}.weight"]
             assert (before != after).any()
 
 

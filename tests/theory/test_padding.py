@@ -73,7 +73,7 @@ def test_phantom_patterns_are_zero_patterns(seed, slots, phantoms):
     spelled = Hopfield(explicit, np.array([slots + phantoms]), np.array([0]), rows, 0.7, cpu)
     states = [np.full_like(drive, 9.0), np.full_like(drive, 9.0)]
     for potential, state in zip((closed, spelled), states, strict=True):
-        potential.move(drive, state, np.zeros(1))
+        potential.move(drive, state, np.zeros(1), np.zeros(1))
     np.testing.assert_allclose(*states, rtol=0, atol=1e-12)
     np.testing.assert_allclose(closed.value(drive), spelled.value(drive), rtol=0, atol=1e-12)
     np.testing.assert_allclose(closed.attention(drive), spelled.attention(drive)[:, :, :slots], rtol=0, atol=1e-12)

@@ -1,0 +1,31 @@
+"""Λ of every kind of layer in plain NumPy, for any float dtype: states are its gradients, and energies made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def clipped(u):
+    """λ(u) = u²/4 on [0, 2], 0 below and u − 1 above, per unit; its slope is clip(u/2, 0, 1)."""
+    return np.where(u < 0, 0, np.where(u > 2, u - 1, u * u / 4))
+
+
+def logistic(u):
+    """λ(u) = log(1 + exp u) per unit."""
+    return np.logaddexp(0, u)
+
+
+def tanh(u):
+    """λ(u) = log cosh u per unit."""
+    return np.logaddexp(u, -u) - np.log(u.dtype.type(2))
+
+
+def hopfield(drive, memory, slots, phantoms, rows, scale):
+    """Λ(u) = (1/κ) Σ_rows logsumexp(κ u Xᵀ) per sample, (B,), zero patterns included; shapes as in `naive.retrieve`."""
+    values = np.zeros(len(drive))
+    for b, (m, zeros, r) in enumerate(zip(slots, phantoms, rows, strict=True)):
+        if m + zeros:
+            logits = np.zeros((r, m + zeros), drive.dtype)
+            logits[:, :m] = scale * drive[b, :r] @ memory[b, :m].T
+            values[b] = np.logaddexp.reduce(logits, axis=1).sum() / scale
+    return values

@@ -1,0 +1,144 @@
+"""Settling as training does it (float32, tolerance, acceleration, shards) against the paper's many plain steps."""
+
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqnp import acceleration
+from eqnp.benchmark import make_problem
+from eqnp.dynamics import SettlingConfig, settle
+from eqnp.learning import LearningConfig, estimate, free_phase, nudged_phase
+from eqnp.network import Network
+from eqnp.synapses import Nudge
+from eqnp.training import one_hot
+from eqnp.workspace import Workspace
+from tests.strategies import KINDS, problem, problems
+
+SMALLER = {  # the paper's kinds of network, small enough for hundreds of steps
+    "imdb": ("data.max_tokens=40", "network.hidden=[80, 40]"),
+    "snli": ("data.max_tokens=15", "network.hidden=[100]"),
+    "recommended": ("data.max_tokens=60",),
+}
+
+
+def in_type(network: Network, dtype) -> Network:
+    """The same network in another float type."""
+    parameters = {name: value.astype(dtype) for name, value in network.parameters.items()}
+    embedding, classes = parameters["embedding.weight"], network.output.shape[0]
+    return Network(network.config, embedding, classes, network.positions, parameters=parameters)
+
+
+def all_phases(network: Network, segments, target, beta: float, settling: SettlingConfig) -> list[dict]:
+    """The end states of the free phase and of both nudged ones."""
+    clamped = network.clamp(segments)
+    free, _ = free_phase(network, clamped, settling)
+    ends = [free.states]
+    for strength in (beta, -beta):
+        state = network.zero_state(clamped.size)
+        state.assign(free)
+        nudged_phase(network, clamped, state, Nudge(strength, target), settling)
+        ends.append(state.states)
+    return ends
+
+
+@pytest.mark.parametrize(("dtype", "tolerance", "bound"), [(np.float32, 1e-5, 1e-4), (np.float64, 1e-12, 1e-10)])
+@pytest.mark.parametrize("task", SMALLER)
+def test_states_are_those_of_400_synchronous_steps(task, dtype, tolerance, bound):
+    """If this fails, tolerance, block updates, skipped updates or acceleration change what is learned."""
+    p = make_problem(task, batch=4, settings=SMALLER[task])
+    network, beta = in_type(p.network, dtype), p.config.learning.beta
+    target = one_hot(p.labels, network)
+    ours = all_phases(network, p.segments, target, beta, SettlingConfig("even-odd", tolerance, 60, 60))
+    papers = all_phases(network, p.segments, target, beta, SettlingConfig("synchronous", 0.0, 400, 400))
+    for states, expected in zip(ours, papers, strict=True):
+        for name, state in states.items():
+            np.testing.assert_allclose(state, expected[name], rtol=0, atol=bound)
+
+
+@given(problems())
+def test_acceleration_has_the_fixed_points_of_plain_sweeps(p):
+    """If this fails, extrapolation calls something settled that a plain sweep would still move."""
+    clamped = p.network.clamp(p.segments)
+    state, settled = free_phase(p.network, clamped, SettlingConfig("even-odd", 1e-11, 400, 1))
+    if (settled.residual <= 1e-11).all():
+        state.news = {name: set(near) for name, near in p.network.neighbours.items()}
+        assert settle(p.network, clamped, state, 1).residual.max() <= 1e-9
+
+
+@pytest.mark.parametrize(("task", "gain", "share"), [("snli", 3, 0.75), ("imdb", 2, 0.9)])
+def test_acceleration_pays(task, gain, share):
+    """If this fails, acceleration costs more sweeps than it saves on the networks that people train."""
+    p = make_problem(task, batch=10, settings=SMALLER[task])
+    for name, value in p.network.parameters.items():  # as after some training: attention feels the layer above
+        if name.endswith(".weight") and not name.startswith(("queries", "embedding")):
+            value *= gain
+    clamped = p.network.clamp(p.segments)
+    sweeps = [
+        free_phase(p.network, clamped, SettlingConfig("even-odd", 1e-5, 200, 1, accelerate))[1].sweeps
+        for accelerate in (False, True)
+    ]
+    assert sweeps[1] <= share * sweeps[0]
+
+
+def test_energy_decides_over_an_extrapolation(monkeypatch):
+    """If this fails, the guard that keeps F from rising under acceleration does nothing."""
+    taken_back = []
+    take_back = acceleration.Anderson.take_back
+
+    def watched(self, *arguments):
+        taken_back.append(take_back(self, *arguments))
+        return taken_back[-1]
+
+    monkeypatch.setattr(acceleration.Anderson, "take_back", watched)
+    for seed in range(60):
+        p = problem(seed=seed, gain=3.0, activation="tanh", kind=KINDS[seed % 4], hidden=(5, 4, 3)[: seed % 4])
+        clamped = p.network.clamp(p.segments)
+        settle(p.network, clamped, p.network.zero_state(clamped.size), 40, accelerate=True)
+    assert any(taken_back)
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 2**16))
+def test_a_workspace_leaves_no_trace(kind, seed):
+    """If this fails, a batch sees remains of the one before it in the memory that both used."""
+    p, other = problem(seed=seed, kind=kind), problem(seed=seed + 1, kind=kind, batch=7, positions=5)
+    learning, settling, workspace = LearningConfig(), SettlingConfig(tolerance=1e-6), Workspace()
+    fresh = estimate(p.network, p.segments, p.target, learning, settling, shard=2)
+    estimate(p.network, other.segments, other.target, learning, settling, shard=3, workspace=workspace)
+    again = estimate(p.network, p.segments, p.target, learning, settling, shard=2, workspace=workspace)
+    assert fresh.loss == again.loss
+    for name, gradient in fresh.gradients.items():
+        values = (getattr(g, "values", g) for g in (gradient, again.gradients[name]))
+        np.testing.assert_array_equal(*values)
+
+
+@pytest.mark.parametrize("task", ["snli", "recommended"])
+def test_weights_do_not_depend_on_threads(task):
+    """If this fails, a run cannot be repeated on another machine: 20 batches, bit for bit."""
+    results = []
+    for threads in (1, 2, 4):
+        p = make_problem(task, batch=24, settings=("data.max_tokens=12", "network.hidden=[24]", "training.shard=5"))
+        workspace = Workspace()
+        with ThreadPoolExecutor(threads) as executor:
+            for _ in range(20):
+                p.step(executor, workspace)
+        results.append(p.network.parameters)
+    for other in results[1:]:
+        for name, value in results[0].items():
+            np.testing.assert_array_equal(value, other[name])
+
+
+def test_a_sweep_allocates_nothing_that_grows_with_the_states():
+    """If this fails, sweeps spend their time on fresh memory; the odd block, 1/75 of the states here, has copies."""
+    p = make_problem("snli", batch=20)
+    clamped, target = p.network.clamp(p.segments), one_hot(p.labels, p.network)
+    state, _ = free_phase(p.network, clamped, SettlingConfig(tolerance=1e-6))
+    states = sum(s.nbytes for s in state.states.values())
+    tracemalloc.start()
+    settle(p.network, clamped, state, 20, nudge=Nudge(0.5, target), accelerate=True, tolerance=1e-6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 0.1 * states
