@@ -38,7 +38,14 @@ class Anderson:
         self.start, self.residual, self.last_residual, self.last_drive, self.plain_drive = (
             {name: np.empty_like(s) for name, s in block.items()} for _ in range(5)
         )
-        self.before = self.bound = np.empty(0)
+        self.before = self.bound = np.zeros(clamped.size)
+
+    def take(self, index: np.ndarray, clamped: Clamped, nudge: Nudge | None) -> None:
+        """Go on with some of the samples only."""
+        self.clamped, self.nudge = clamped, nudge
+        for part in ("start", "residual", "last_residual", "last_drive", "plain_drive"):
+            setattr(self, part, {name: array[index] for name, array in getattr(self, part).items()})
+        self.before = self.before[index]
 
     def saw(self, layers: list[Layer]) -> None:
         """These layers were updated: Λ at their drive is that of the present states."""

@@ -169,8 +169,8 @@ def measure(
     """Time training batches of a task, in turn with a peer's if there is one.
 
     ``weights`` names a run folder whose trained network is timed, on batches of its own text, instead of fresh weights
-    on random text. Returns medians: seconds, sweeps per phase, GFLOP/s, the share of the measured GEMM peak, the ratio
-    to the peer; and the peak memory in GiB.
+    on random text. Returns medians: seconds, sweeps per phase, GFLOP/s, the share of the GEMM peak measured right after
+    each batch, the ratio to the peer; and the peak memory in GiB.
     """
     threads = threads or available_cores()
     workspace, rows = Workspace(), []
@@ -190,11 +190,11 @@ def measure(
             size, theirs = len(problem.labels), None
             if peer:
                 theirs = peer.seconds(task, size, threads)
-            rows.append((seconds, useful_flops(problem, result) / 1e9, *result.sweeps.mean(axis=1), theirs))
-            say(f"ours {seconds:.3f} s" + (f", peer {theirs:.3f} s" if peer else ""))
-        peak = sgemm_peak(executor, threads)
-    ours, work, *sweeps, theirs = zip(*rows, strict=True)
-    rate = statistics.median(g / s for g, s in zip(work, ours, strict=True))
+            work, peak = useful_flops(problem, result) / 1e9, sgemm_peak(executor, threads)
+            rows.append((seconds, work, work / seconds, peak, *result.sweeps.mean(axis=1), theirs))
+            say(f"ours {seconds:.3f} s, {work / seconds / peak:.0%} of {peak:.0f} GFLOP/s"
+                + (f", peer {theirs:.3f} s" if peer else ""))  # fmt: skip
+    ours, work, rates, peaks, *sweeps, theirs = zip(*rows, strict=True)
     figures = {
         "task": task,
         "batch": size,
@@ -204,9 +204,9 @@ def measure(
         "sweeps": [round(float(statistics.median(s)), 2) for s in sweeps],
         "residual": float(result.residual.max()),
         "gflop": round(statistics.median(work), 1),
-        "gflop_per_second": round(rate, 1),
-        "sgemm_peak": round(peak, 1),
-        "share_of_peak": round(rate / peak, 3),
+        "gflop_per_second": round(statistics.median(rates), 1),
+        "sgemm_peak": round(statistics.median(peaks), 1),
+        "share_of_peak": round(statistics.median(r / p for r, p in zip(rates, peaks, strict=True)), 3),
         "peak_resident_gib": peak_resident_gib(),
     }
     if peer:

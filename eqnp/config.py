@@ -67,7 +67,7 @@ class TrainingConfig:
 
     epochs: int = 5
     batch: int = 100
-    shard: int = 10
+    shard: int = 25
     word_dropout: float = 0.3
     seed: int = 0
 

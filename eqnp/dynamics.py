@@ -17,6 +17,7 @@ from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.network import Network
 from eqnp.synapses import Clamped, Layer, Nudge, State
 
+FEW = 0.6  # samples are left behind once no more than this share still moves: copying the rest has its price
 ORDERS = ("even-odd", "synchronous")
 
 
@@ -49,9 +50,9 @@ class SettlingConfig:
 
 
 class Settled(NamedTuple):
-    """What a phase took: sweeps (ending in .5 between blocks), and the last residual of each sample (B,)."""
+    """What a phase took, per sample (B,): sweeps (ending in .5 between blocks), and the last residual."""
 
-    sweeps: float
+    sweeps: np.ndarray
     residual: np.ndarray
 
 
@@ -80,37 +81,96 @@ def settle(
 
     Without a nudge this is the free phase, else the nudged one; the state it starts from is the one passed in. Layers
     whose neighbours have not moved since their last update are where an update would put them, and are left alone.
-    An even–odd phase may end with either half of a sweep, as soon as the last update of every layer was small.
+    An even–odd phase may end with either half of a sweep, as soon as the last update of every layer was small. Samples
+    that have settled are left behind, in groups: how many others are in the batch matters to a sample only within the
+    tolerance.
     ``accelerate`` extrapolates between even–odd sweeps (see `eqnp.acceleration`).
     Raises SettlingError, naming the layer, as soon as a state is no longer finite.
     """
+    live = _Live.all(network, clamped, state, nudge, order, accelerate)
     blocks = network.blocks if order == "even-odd" else (network.layers,)
-    change = {name: np.full(clamped.size, np.inf if news else 0, network.dtype) for name, news in state.news.items()}
-    if nudge is not None:
-        change[network.output.name][:] = np.inf
-    anderson = Anderson(network, clamped, state, nudge) if accelerate and order == "even-odd" else None
+    taken, final = np.zeros(clamped.size), np.empty(clamped.size, network.dtype)
     for step in range(sweeps * len(blocks)):
-        block = blocks[step % len(blocks)]
         ends_sweep = (step + 1) % len(blocks) == 0
-        if anderson and ends_sweep:
-            anderson.remember(state)
-        active = _update(network, clamped, state, block, nudge, order, change)
-        if anderson:
-            anderson.saw(active)
-            if not ends_sweep and anderson.take_back(state, change):
-                _update(network, clamped, state, block, nudge, order, change)
-        residual = np.max(list(change.values()), axis=0)
-        settled = residual.max() <= tolerance
-        if trace is not None and (ends_sweep or settled):
+        live.update(blocks[step % len(blocks)], ends_sweep)
+        residual = np.max(list(live.change.values()), axis=0)
+        taken[live.rows], final[live.rows] = (step + 1) / len(blocks), residual
+        moving = ~(residual <= tolerance)  # NaN moves
+        if trace is not None and (ends_sweep or not moving.any()):
             _record(trace, network, clamped, state, nudge, residual)
         if ends_sweep and not np.isfinite(residual).all():
-            raise SettlingError(_blame(network, state, nudge, step // len(blocks) + 1))
-        if settled:
-            state.news = {name: set() for name in state.news}
+            raise SettlingError(_blame(network, live.state, nudge, step // len(blocks) + 1))
+        if not moving.any():
+            live.state.news = {name: set() for name in state.news}
             break
-        if anderson and ends_sweep:
-            anderson.extrapolate(state, change)
-    return Settled((step + 1) / len(blocks), residual)
+        # A trace is of whole batches.
+        if trace is None and moving.sum() <= FEW * len(moving):
+            live.leave_behind(state, moving)
+        if ends_sweep:
+            live.extrapolate()
+    live.return_to(state)
+    return Settled(taken, final)
+
+
+@dataclass
+class _Live:
+    """The samples that still settle: their places in the batch, their states, and the last change of each layer.
+
+    While these are all samples of the batch, the state is the caller's own.
+    """
+
+    network: Network
+    rows: np.ndarray
+    clamped: Clamped
+    state: State
+    nudge: Nudge | None
+    order: str
+    change: dict[str, np.ndarray]
+    anderson: Anderson | None
+
+    @classmethod
+    def all(cls, network, clamped, state, nudge, order, accelerate) -> _Live:
+        dtype, size = network.dtype, clamped.size
+        change = {name: np.full(size, np.inf if news else 0, dtype) for name, news in state.news.items()}
+        if nudge is not None:
+            change[network.output.name][:] = np.inf
+        anderson = Anderson(network, clamped, state, nudge) if accelerate and order == "even-odd" else None
+        return cls(network, np.arange(size), clamped, state, nudge, order, change, anderson)
+
+    def update(self, block, ends_sweep: bool) -> None:
+        """Update a block; after an extrapolation, update it again where that was a mistake."""
+        if self.anderson and ends_sweep:
+            self.anderson.remember(self.state)
+        active = self._update(block)
+        if self.anderson:
+            self.anderson.saw(active)
+            if not ends_sweep and self.anderson.take_back(self.state, self.change):
+                self._update(block)
+
+    def _update(self, block) -> list[Layer]:
+        return _update(self.network, self.clamped, self.state, block, self.nudge, self.order, self.change)
+
+    def extrapolate(self) -> None:
+        """At the end of a sweep."""
+        if self.anderson:
+            self.anderson.extrapolate(self.state, self.change)
+
+    def leave_behind(self, whole: State, moving: np.ndarray) -> None:
+        """Return all samples to their places, and go on with copies of those that move."""
+        self.return_to(whole)
+        index = np.flatnonzero(moving)
+        self.rows = self.rows[index]
+        self.clamped, self.state = self.clamped.take(index), self.state.take(index)
+        self.nudge = self.nudge and self.nudge.take(index)
+        self.change = {name: change[index] for name, change in self.change.items()}
+        if self.anderson:
+            self.anderson.take(index, self.clamped, self.nudge)
+
+    def return_to(self, whole: State) -> None:
+        """Copy the states to their places in the whole batch."""
+        if self.state is not whole:
+            whole.put(self.rows, self.state)
+            whole.news = self.state.news
 
 
 def _update(network: Network, clamped: Clamped, state: State, block, nudge, order: str, change) -> list[Layer]:

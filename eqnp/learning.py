@@ -232,7 +232,7 @@ class _Job:
         return _Part(
             gradients,
             output,
-            np.array([[h.sweeps] * clamped.size for h in history]),
+            np.stack([h.sweeps for h in history]),
             np.stack([h.residual for h in history]),
             [t for t in traces if t is not None],
         )

@@ -149,7 +149,7 @@ class Network:
         rows = np.full_like(slots, layer.shape[0])
         if masked and isinstance(attention.queries, str):
             rows = np.asarray(segments[attention.queries].lengths, np.int64)
-        return Hopfield(memory, slots, phantoms, rows, self.config.scale, self.kernels)
+        return Hopfield(memory, slots, phantoms, rows, self.config.scale, np.arange(len(slots)), self.kernels)
 
     def zero_state(self, *size: int, room: Room | None = None, states: dict[str, np.ndarray] | None = None) -> State:
         """All states zero, with leading shape ``size``: (B,) or (P, B); every layer has news of all.

@@ -8,7 +8,7 @@ millions of times, is a kernel (formulas: `eqnp.kernels.values` and `eqnp.kernel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
@@ -31,6 +31,10 @@ class Elementwise:
     analytic: bool
     kernels: ModuleType
 
+    def take(self, index: np.ndarray) -> Elementwise:
+        """Itself: nothing in it belongs to a sample."""
+        return self
+
     def value(self, drive: np.ndarray) -> np.ndarray:
         """Λ(u) per sample, shape (B,)."""
         return self.scalar(drive).sum(axis=1)
@@ -50,7 +54,8 @@ class Hopfield:
 
     It belongs to one batch, because the memory does: ``memory`` (B, M, D); the first ``slots[b]`` patterns are
     stored, ``phantoms[b]`` all-zero patterns follow them (the paper's padding; 0 when masked), and the first
-    ``rows[b]`` rows of the drive (B, R, D) are live. Ramsauer et al. 2021, eq. 3; design, section 2.
+    ``rows[b]`` rows of the drive (B, R, D) are live. ``samples`` are those that `move` is for, all or some of the
+    batch. Ramsauer et al. 2021, eq. 3; design, section 2.
     """
 
     memory: np.ndarray
@@ -58,7 +63,12 @@ class Hopfield:
     phantoms: np.ndarray
     rows: np.ndarray
     scale: float
+    samples: np.ndarray
     kernels: ModuleType
+
+    def take(self, index: np.ndarray) -> Hopfield:
+        """The same memory for some of the samples."""
+        return replace(self, samples=self.samples[index])
 
     def value(self, drive: np.ndarray) -> np.ndarray:
         """Λ(u) per sample, shape (B,); a sample without any pattern has Λ = 0."""
@@ -66,7 +76,7 @@ class Hopfield:
 
     def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray, value: np.ndarray) -> None:
         """state ← softmax(κ u Xᵀ) X in place, ``residual`` (B,) raised to the largest change, ``value`` ← Λ(drive)."""
-        self.kernels.retrieve(drive, *self._content(), state, residual, value)
+        self.kernels.retrieve(drive, *self._content(), self.samples, state, residual, value)
 
     def attention(self, drive: np.ndarray) -> np.ndarray:
         """The weights softmax(κ u Xᵀ), shape (B, R, M)."""

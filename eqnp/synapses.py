@@ -35,6 +35,10 @@ class Nudge(NamedTuple):
     beta: float
     target: np.ndarray
 
+    def take(self, index: np.ndarray) -> Nudge:
+        """The pull on some of the samples."""
+        return Nudge(self.beta, self.target[index])
+
 
 @dataclass
 class State:
@@ -65,6 +69,19 @@ class State:
                 getattr(self, part)[name][...] = value
         self.news = other._same_news()
 
+    def take(self, index: np.ndarray) -> State:
+        """A copy of some of the samples."""
+        parts = (self.states, self.drives, self.values, self.incoming)
+        copies = ({name: array[index] for name, array in part.items()} for part in parts)
+        scratch = {name: _first(array, (*array.shape[:-1], len(index))) for name, array in self.scratch.items()}
+        return State(*copies, scratch, self._same_news())
+
+    def put(self, index: np.ndarray, other: State) -> None:
+        """Copy samples taken before into their places."""
+        for part in ("states", "drives", "values", "incoming"):
+            for name, value in getattr(other, part).items():
+                getattr(self, part)[name][index] = value
+
     def _same_news(self) -> dict[str, set[str]]:
         return {layer: set(moved) for layer, moved in self.news.items()}
 
@@ -81,6 +98,11 @@ class Clamped:
     potentials: dict[str, Elementwise | Hopfield]
     static: dict[str, np.ndarray]
     size: int
+
+    def take(self, index: np.ndarray) -> Clamped:
+        """What some of the samples need to settle on; the tokens stay with the whole."""
+        potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
+        return Clamped({}, potentials, {name: drive[index] for name, drive in self.static.items()}, len(index))
 
 
 @dataclass(frozen=True)
@@ -190,3 +212,8 @@ class Queries:
 def flat(state: np.ndarray) -> np.ndarray:
     """The states of each sample in one row, (B, units)."""
     return state.reshape(len(state), -1)
+
+
+def _first(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The beginning of an array's memory in a smaller shape."""
+    return array.reshape(-1)[: prod(shape)].reshape(shape)

@@ -119,22 +119,23 @@ def _newton(u, excess, slope, low, high):
 
 
 @kernel
-def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual, value):
+def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residual, value):
     _, R, D = drive.shape
     weights = np.empty(min(R, ROW_BLOCK) * memory.shape[1], drive.dtype)
     retrieved = np.empty((min(R, ROW_BLOCK), D), drive.dtype)
     change = np.empty(D, drive.dtype)
     for b in range(drive.shape[0]):
-        m, r = slots[b], rows[b]
+        a = samples[b]
+        m, r, zeros, stored = slots[a], rows[a], phantoms[a], memory[a]
         change[:] = 0
-        value[b] = r * math.log(phantoms[b]) / scale if m == 0 and phantoms[b] > 0 else 0.0
+        value[b] = r * math.log(zeros) / scale if m == 0 and zeros > 0 else 0.0
         for start in range(0, R, ROW_BLOCK):
             stop = min(start + ROW_BLOCK, R)
             live = max(min(stop, r) - start, 0) if m > 0 else 0
             if live > 0:
                 block = weights[: live * m].reshape(live, m)
-                value[b] += _softmax(drive[b, start : start + live], memory[b, :m], phantoms[b], scale, block)
-                np.dot(block, memory[b, :m], retrieved[:live])
+                value[b] += _softmax(drive[b, start : start + live], stored[:m], zeros, scale, block)
+                np.dot(block, stored[:m], retrieved[:live])
             if live < stop - start:
                 retrieved[live : stop - start] = 0
             for i in range(stop - start):

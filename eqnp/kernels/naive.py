@@ -81,12 +81,14 @@ def _solve_nudged(drive, state, beta, target, residual, function, slope):
 # --- Hopfield attention: s = softmax(κ u Xᵀ) X ----------------------------------------------------------------------
 
 
-def retrieve(drive, memory, slots, phantoms, rows, scale, state, residual, value):
+def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residual, value):
     """One retrieval of a modern Hopfield network, s = softmax(κ u Xᵀ) X, per sample and row.
 
-    drive, state (B, R, D); memory (B, M, D); slots, phantoms, rows (B,) int; scale κ > 0; residual, value (B,).
+    drive, state (B, R, D); memory (A, M, D); slots, phantoms, rows (A,) int; scale κ > 0; residual, value (B,).
+    samples (B,) int says which of the A memories each sample of the drive reads: those that still settle are B of A.
     Rows beyond ``rows[b]`` and samples without any pattern get the zero state, and add nothing to Λ.
     """
+    memory, slots, phantoms, rows = (array[samples] for array in (memory, slots, phantoms, rows))
     attention = np.zeros((*drive.shape[:2], memory.shape[1]), drive.dtype)
     attend(drive, memory, slots, phantoms, rows, scale, attention)
     _move(state, attention @ memory, residual)

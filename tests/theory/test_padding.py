@@ -69,8 +69,8 @@ def test_phantom_patterns_are_zero_patterns(seed, slots, phantoms):
     drive, stored = rng.standard_normal((1, 3, 2)), rng.standard_normal((1, slots, 2))
     explicit = np.concatenate([stored, np.zeros((1, phantoms, 2))], axis=1)
     rows = np.array([3])
-    closed = Hopfield(stored, np.array([slots]), np.array([phantoms]), rows, 0.7, cpu)
-    spelled = Hopfield(explicit, np.array([slots + phantoms]), np.array([0]), rows, 0.7, cpu)
+    closed = Hopfield(stored, np.array([slots]), np.array([phantoms]), rows, 0.7, np.arange(1), cpu)
+    spelled = Hopfield(explicit, np.array([slots + phantoms]), np.array([0]), rows, 0.7, np.arange(1), cpu)
     states = [np.full_like(drive, 9.0), np.full_like(drive, 9.0)]
     for potential, state in zip((closed, spelled), states, strict=True):
         potential.move(drive, state, np.zeros(1), np.zeros(1))

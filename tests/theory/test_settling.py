@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eqnp import acceleration
 from eqnp.benchmark import make_problem
-from eqnp.dynamics import SettlingConfig, settle
+from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.learning import LearningConfig, estimate, free_phase, nudged_phase
 from eqnp.network import Network
 from eqnp.synapses import Nudge
@@ -78,7 +78,7 @@ def test_acceleration_pays(task, gain, share):
             value *= gain
     clamped = p.network.clamp(p.segments)
     sweeps = [
-        free_phase(p.network, clamped, SettlingConfig("even-odd", 1e-5, 200, 1, accelerate))[1].sweeps
+        free_phase(p.network, clamped, SettlingConfig("even-odd", 1e-5, 200, 1, accelerate))[1].sweeps.mean()
         for accelerate in (False, True)
     ]
     assert sweeps[1] <= share * sweeps[0]
@@ -99,6 +99,38 @@ def test_energy_decides_over_an_extrapolation(monkeypatch):
         clamped = p.network.clamp(p.segments)
         settle(p.network, clamped, p.network.zero_state(clamped.size), 40, accelerate=True)
     assert any(taken_back)
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+@given(p=problems(batch=9), beta=st.floats(0.1, 0.9))
+def test_samples_left_behind_are_where_the_whole_batch_would_take_them(accelerate, p, beta):
+    """If this fails, samples that settle early come back in each other's places, or too soon."""
+    clamped, ends = p.network.clamp(p.segments), []
+    tolerance, options = 1e-9, {"accelerate": accelerate}
+    for trace in (None, Trace()):  # with a trace nobody leaves
+        state = p.network.zero_state(clamped.size)
+        free = settle(p.network, clamped, state, 800, tolerance=tolerance, trace=trace, **options)
+        nudge = Nudge(beta, p.target)
+        nudged = settle(p.network, clamped, state, 800, nudge=nudge, tolerance=tolerance, trace=trace, **options)
+        for settled in (free, nudged):
+            assert (settled.residual <= tolerance).all() or settled.sweeps.max() == 800
+        ends.append((state, np.maximum(free.sweeps, nudged.sweeps)))
+    (early, sweeps), (late, _) = ends
+    for part in ("states", "drives", "values", "incoming"):
+        for name, value in getattr(early, part).items():
+            quick = (sweeps < 200) & (ends[1][1] < 200)  # where convergence is slow a small residual says little
+            expected = getattr(late, part)[name][quick]
+            np.testing.assert_allclose(value[quick], expected, rtol=0, atol=1e-5)
+
+
+def test_samples_are_left_behind():
+    """If this fails, a batch sweeps on until its slowest sample has settled."""
+    p = problem(seed=5, batch=40, gain=2.0, kind="both")
+    clamped = p.network.clamp(p.segments)
+    state = p.network.zero_state(clamped.size)
+    settled = settle(p.network, clamped, state, 200, tolerance=1e-8)
+    assert settled.sweeps.min() < settled.sweeps.max()
+    assert (settled.residual <= 1e-8).all()
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 2**16))
@@ -138,7 +170,7 @@ def test_a_sweep_allocates_nothing_that_grows_with_the_states():
     state, _ = free_phase(p.network, clamped, SettlingConfig(tolerance=1e-6))
     states = sum(s.nbytes for s in state.states.values())
     tracemalloc.start()
-    settle(p.network, clamped, state, 20, nudge=Nudge(0.5, target), accelerate=True, tolerance=1e-6)
+    settle(p.network, clamped, state, 6, nudge=Nudge(0.5, target), accelerate=True)  # too few for any to leave
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= 0.1 * states
