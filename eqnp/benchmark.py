@@ -4,6 +4,11 @@ A batch is timed as training runs it: gather, settle free and nudged, contrast, 
 size of word vectors with the lengths of real text, so that the figures need no data. "Useful" work is counted by
 formula: the two products of every dense synapse and of every attention layer per sweep, the static drives, and the
 contrasts. Nothing else is counted, so the rate is a lower bound.
+
+Where the time of an SNLI batch goes (one thread, 1.21 s): feedback 0.48, forward 0.37, contrast 0.15, retrieval 0.12,
+static drive 0.04, Adam 0.03, all else 0.02. The products with a shard of 100 run at 84 % of a large square product's
+rate, because BLAS packs the weight anew for each shard (94 % at 200 samples). In the recommended network retrieval is
+half of the time: it streams the words of a text through the cache twice a sweep.
 """
 
 from __future__ import annotations
@@ -215,14 +220,19 @@ def measure(
     return figures
 
 
-GROWTH = {"batch": "training.batch={}", "positions": "data.max_tokens={}", "hidden": "network.hidden.0={}"}
+GROWTH = {  # what may grow, and the setting that makes it so
+    "batch": lambda size, config: f"training.batch={size}",
+    "positions": lambda size, config: f"data.max_tokens={size}",
+    "hidden": lambda size, config: f"network.hidden={[size, *config.network.hidden[1:]]}",
+}
 
 
 def growth(task: str, axis: str, sizes: Sequence[int], repeat: int = 3, threads: int | None = None) -> list[dict]:
     """`measure` of a task at each of several batch sizes, numbers of positions or of units in the first dense layer."""
     rows = []
     for size in sizes:
-        figures = measure(task, repeat=repeat, threads=threads, settings=[GROWTH[axis].format(size)])
+        setting = GROWTH[axis](size, load_config(PRESETS[task]))
+        figures = measure(task, repeat=repeat, threads=threads, settings=[setting])
         rows.append({"axis": axis, "size": size} | figures)
     return rows
 

@@ -41,6 +41,7 @@ def draw_growth(task: str, repeat: int, path: Path) -> list[dict]:
         panel.loglog(sizes, seconds, "o-", color="black", label="measured")
         panel.loglog(sizes, [seconds[0] * n / sizes[0] for n in sizes], "--", color="gray", label="proportional")
         panel.set(xlabel=axis, ylabel="seconds per training batch", xticks=sizes, xticklabels=sizes)
+        panel.set_yticks(seconds, [f"{s:.2g}" for s in seconds])
         panel.minorticks_off()
         say(f"{axis}: " + ", ".join(f"{n} → {s:.3f} s" for n, s in zip(sizes, seconds, strict=True)))
         rows += measured
