@@ -93,6 +93,11 @@ class Config:
             raise ConfigError("data.classes names a class twice; every name must differ")
         output = elementwise(self.network.output_activation or self.network.activation, None)
         phases(self.learning, output.max_slope)
+        hidden = elementwise(self.network.activation, None)
+        if self.learning.estimator == "holomorphic" and not (hidden.analytic and output.analytic):
+            raise ConfigError(
+                "the holomorphic estimator needs analytic activations: network.activation logistic or tanh"
+            )
         for key, value in (
             ("data.max_tokens", self.data.max_tokens),
             ("data.max_words", self.data.max_words),

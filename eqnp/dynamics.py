@@ -89,7 +89,7 @@ def settle(
     """
     live = _Live.all(network, clamped, state, nudge, order, accelerate)
     blocks = network.blocks if order == "even-odd" else (network.layers,)
-    taken, final = np.zeros(clamped.size), np.empty(clamped.size, network.dtype)
+    taken, final = np.zeros(clamped.size), np.empty(clamped.size)
     for step in range(sweeps * len(blocks)):
         ends_sweep = (step + 1) % len(blocks) == 0
         live.update(blocks[step % len(blocks)], ends_sweep)
@@ -130,7 +130,7 @@ class _Live:
 
     @classmethod
     def all(cls, network, clamped, state, nudge, order, accelerate) -> _Live:
-        dtype, size = network.dtype, clamped.size
+        size, dtype = clamped.size, np.empty(0, network.dtype).real.dtype
         change = {name: np.full(size, np.inf if news else 0, dtype) for name, news in state.news.items()}
         if nudge is not None:
             change[network.output.name][:] = np.inf

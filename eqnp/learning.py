@@ -4,15 +4,17 @@ An estimator is a list of phases (β_p, c_p): the network settles under each nud
 
     dL/dθ ≈ Σ_p c_p ∂E/∂θ(s_p),      L = mean over the batch of C at the free state,
 
-where ∂E/∂W = −s_post ⊗ s_pre is known at the synapse. One-sided: phases (+β, 0), error O(β). Symmetric, the paper's
-"three-phase" rule: phases (+β, −β), error O(β²).
+where ∂E/∂W = −s_post ⊗ s_pre is known at the synapse. One-sided: phases (+β, 0), error O(β); with a random sign of β
+per batch the first-order error cancels on average. Symmetric, the paper's "three-phase" rule: phases (+β, −β), error
+O(β²). Richardson: ±β and ±2β, error O(β⁴). Holomorphic (Laborieux & Zenke 2022): N complex nudges around a circle,
+error O(βᴺ), for activations that are analytic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,20 +25,48 @@ from eqnp.synapses import Clamped, Nudge, Segment, State
 from eqnp.workspace import Room, Workspace
 
 COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits
-Phases = tuple[tuple[float, float], ...]
+Phases = tuple[tuple[complex, complex], ...]
 
-ESTIMATORS: dict[str, Callable[[float], Phases]] = {
-    "one-sided": lambda beta: ((beta, 1 / beta), (0.0, -1 / beta)),
-    "symmetric": lambda beta: ((beta, 1 / (2 * beta)), (-beta, -1 / (2 * beta))),
+
+def _one_sided(beta: float, points: int) -> Phases:
+    return ((beta, 1 / beta), (0.0, -1 / beta))
+
+
+def _symmetric(beta: float, points: int) -> Phases:
+    return ((beta, 1 / (2 * beta)), (-beta, -1 / (2 * beta)))
+
+
+def _richardson(beta: float, points: int) -> Phases:
+    near, far = 2 / (3 * beta), -1 / (12 * beta)
+    return ((beta, near), (-beta, -near), (2 * beta, far), (-2 * beta, -far))
+
+
+def _holomorphic(beta: float, points: int) -> Phases:
+    """Half of the circle: the states at conjugate nudges are conjugate, so twice the real part counts both."""
+    turns = [np.exp(2j * np.pi * k / points) for k in range(points // 2 + 1)]
+    twice = [1 if k in (0, points / 2) else 2 for k in range(len(turns))]
+    return tuple((beta * turn, n / (points * beta * turn)) for turn, n in zip(turns, twice, strict=True))
+
+
+ESTIMATORS: dict[str, Callable[[float, int], Phases]] = {
+    "one-sided": _one_sided,
+    "random-sign": _one_sided,
+    "symmetric": _symmetric,
+    "richardson": _richardson,
+    "holomorphic": _holomorphic,
 }
 
 
 @dataclass(frozen=True)
 class LearningConfig:
-    """The estimator, its nudge β, and whether the word embeddings learn too (design, section 2, fact 7)."""
+    """The estimator, its nudge β, and whether the word embeddings learn too (design, section 2, fact 7).
+
+    ``points`` is the number of nudges of the holomorphic estimator around its circle of radius β.
+    """
 
     estimator: str = "symmetric"
     beta: float = 0.5
+    points: int = 8
     train_embeddings: bool = True
 
 
@@ -70,18 +100,25 @@ class Estimate:
     traces: list[Trace]
 
 
-def phases(config: LearningConfig, max_slope: float) -> Phases:
-    """The phases (β_p, c_p) of an estimator; raises ConfigError for a β that its output block cannot bear."""
+def phases(config: LearningConfig, max_slope: float, sign: int = 1) -> Phases:
+    """The phases (β_p, c_p) of an estimator; raises ConfigError for a β that its output block cannot bear.
+
+    ``sign`` is that of β in a batch of the random-sign estimator.
+    """
     if config.estimator not in ESTIMATORS:
         raise ConfigError(f"unknown estimator {config.estimator!r}{nearest(config.estimator, ESTIMATORS)}")
     if not (np.isfinite(config.beta) and config.beta > 0):
         raise ConfigError(f"learning.beta is {config.beta}; it must be greater than 0")
-    result = ESTIMATORS[config.estimator](config.beta)
-    strongest = -min(beta for beta, _ in result)
+    if config.points < 2:
+        raise ConfigError(f"learning.points is {config.points}; a circle of nudges needs at least 2")
+    random = config.estimator == "random-sign"
+    result = ESTIMATORS[config.estimator](config.beta * sign if random else config.beta, config.points)
+    strongest = config.beta if random else max((abs(beta) for beta, _ in result if beta.real < 0), default=0.0)
     if strongest * max_slope >= 1:
+        limit = config.beta / strongest / max_slope
         raise ConfigError(
-            f"learning.beta is {config.beta:g}, but the phase −β needs β < {1 / max_slope:g} with this output "
-            "activation, or the output has no single minimum; lower learning.beta, or use the one-sided estimator"
+            f"learning.beta is {config.beta:g}, but a phase of negative β needs β < {limit:g} with this estimator and "
+            "output, or the output has no single minimum; lower learning.beta, or use the one-sided estimator"
         )
     return result
 
@@ -119,6 +156,7 @@ def estimate(
     executor: Executor | None = None,
     shard: int | None = None,
     workspace: Workspace | None = None,
+    sign: int = 1,
     trace: bool = False,
 ) -> Estimate:
     """The EP gradient estimate of the mean loss of one batch.
@@ -126,9 +164,12 @@ def estimate(
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
     samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
     With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
-    Raises ConfigError for a β out of range and SettlingError for a state or gradient that is not finite.
+    ``sign`` is that of β in this batch, for the random-sign estimator. Raises ConfigError for a β out of range and
+    SettlingError for a state or gradient that is not finite.
     """
-    plan = phases(learning, network.output_activation.max_slope)
+    plan = phases(learning, network.output_activation.max_slope, sign)
+    if learning.estimator == "holomorphic":
+        network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
     coefficients = np.array([c for _, c in plan]) / -len(target)
     workspace = workspace or Workspace()
     shapes = {layer.name: (len(plan), len(target), *layer.shape) for layer in network.layers}
@@ -144,8 +185,9 @@ def estimate(
         gradients |= contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
     for name in shards[0].gradients:
         gradients[name] = _total([part.gradients[name] for part in shards])
+    gradients = {name: _real(gradient) for name, gradient in gradients.items()}
     _check_finite(gradients)
-    output = np.concatenate([part.output for part in shards])
+    output = np.concatenate([part.output for part in shards]).real
     return Estimate(
         gradients,
         float(squared_error(output, target).mean()),
@@ -169,7 +211,7 @@ def contrast(
     tasks = []
     for name, columns, post, pre in ends:
         parameter = network.parameters[name]
-        gradient = gradients.setdefault(name, room(name, parameter.shape, parameter.dtype))
+        gradient = gradients.setdefault(name, room(name, parameter.shape, network.dtype))
         out = gradient.reshape(post.shape[-1], -1)[:, columns]
         for start in range(0, pre.shape[-1], COLUMNS):
             block = slice(start, start + COLUMNS)
@@ -246,13 +288,18 @@ class _Job:
             tokens[config.memory] += update
         for synapse in network.inputs:
             synapse.add_token_update(network.parameters, state.states, self.coefficients, tokens)
-        words = np.unique(np.concatenate([segments[name].ids.ravel() for name in tokens]))
-        words = words[words > 0]
-        values = np.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
-        for name, update in tokens.items():
-            ids = segments[name].ids
-            network.kernels.scatter_add(update, np.where(ids > 0, np.searchsorted(words, ids), -1), values)
-        return RowGradient(words, values)
+        return by_word(network, segments, tokens)
+
+
+def by_word(network: Network, segments: Mapping[str, Segment], tokens: Mapping[str, np.ndarray]) -> RowGradient:
+    """Gradients of the tokens (B, M, D) of each segment added up by word; the zero row never learns."""
+    words = np.unique(np.concatenate([segments[name].ids.ravel() for name in tokens]))
+    words = words[words > 0]
+    values = np.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
+    for name, update in tokens.items():
+        ids = segments[name].ids
+        network.kernels.scatter_add(update, np.where(ids > 0, np.searchsorted(words, ids), -1), values)
+    return RowGradient(words, values)
 
 
 def _total(parts: list):
@@ -264,6 +311,13 @@ def _total(parts: list):
     for part in parts:
         values[np.searchsorted(rows, part.rows)] += part.values
     return RowGradient(rows, values)
+
+
+def _real(gradient):
+    """A gradient without the imaginary part that cancels over a circle of nudges."""
+    if isinstance(gradient, RowGradient):
+        return RowGradient(gradient.rows, gradient.values.real)
+    return gradient.real
 
 
 def _check_finite(gradients) -> None:

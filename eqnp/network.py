@@ -14,8 +14,9 @@ Layers are named attention0, attention1, …, hidden0, …, output; parameters `
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,6 +120,23 @@ class Network:
                 self.neighbours[synapse.post.name].add(pre.name)
         self._into = {synapse.post.name: synapse for synapse in self.synapses}
         self._out_of = {pre.name: synapse for synapse in self.synapses for pre in synapse.pres}
+
+    def analytic(self) -> Network:
+        """The same parameters with complex states, for nudges off the real line.
+
+        Raises ConfigError for an activation that is not analytic.
+        """
+        for potential in (self.activation, self.output_activation):
+            if not potential.analytic:
+                raise ConfigError(
+                    f"holomorphic estimates need analytic activations, and {potential.name!r} has kinks; "
+                    "use logistic or tanh, or another estimator"
+                )
+        other = copy.copy(self)
+        other.dtype, other.kernels = np.dtype(np.complex128), twins.load("analytic")
+        other.activation = replace(self.activation, kernels=other.kernels)
+        other.output_activation = replace(self.output_activation, kernels=other.kernels)
+        return other
 
     def clamp(self, segments: Mapping[str, Segment], room: Room | None = None) -> Clamped:
         """Embed a batch and compute everything that stays fixed while its states settle.

@@ -21,12 +21,14 @@ from eqnp.kernels import values
 class Elementwise:
     """Λ(u) = Σ_units λ(u) for a dense layer; drive and state have shape (B, H).
 
-    ``max_slope`` is max σ' = max λ'': under a nudge −β the output block stays convex only while |β| · max_slope < 1.
+    ``scalar`` is λ and ``slope`` is λ'' = σ', per unit. ``max_slope`` is max σ': under a nudge −β the output block
+    stays convex only while |β| · max_slope < 1.
     ``analytic`` says whether λ may be continued to complex drives.
     """
 
     name: str
     scalar: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
     max_slope: float
     analytic: bool
     kernels: ModuleType
@@ -92,10 +94,10 @@ class Hopfield:
         return self.memory, self.slots, self.phantoms, self.rows, self.memory.dtype.type(self.scale)
 
 
-_KINDS = {  # name: λ, max λ'', analytic
-    "clipped": (values.clipped, 0.5, False),
-    "logistic": (values.logistic, 0.25, True),
-    "tanh": (values.tanh, 1.0, True),
+_KINDS = {  # name: λ, λ'', max λ'', analytic
+    "clipped": (values.clipped, values.clipped_slope, 0.5, False),
+    "logistic": (values.logistic, values.logistic_slope, 0.25, True),
+    "tanh": (values.tanh, values.tanh_slope, 1.0, True),
 }
 ACTIVATIONS = tuple(_KINDS)
 

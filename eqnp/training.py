@@ -107,6 +107,7 @@ def fit(
                     executor=executor,
                     shard=run.shard,
                     workspace=workspace,
+                    sign=int(rng.choice((-1, 1))) if config.learning.estimator == "random-sign" else 1,
                 )
                 optimizer.step(result.gradients, optimizer.taken / total, executor)
                 tally.add(result, labels, segments)

@@ -12,12 +12,13 @@ from types import ModuleType
 
 from eqnp.errors import ConfigError, nearest
 
-TWINS = {"naive": "eqnp.kernels.naive", "cpu": "eqnp.kernels.cpu"}
+TWINS = {"naive": "eqnp.kernels.naive", "cpu": "eqnp.kernels.cpu", "analytic": "eqnp.kernels.analytic"}
 
 
 def load(device: str = "cpu") -> ModuleType:
     """The kernel module for a device: ``"cpu"`` (Numba, compiled and cached on first use) or ``"naive"`` (NumPy).
 
+    ``"analytic"`` continues the definitions to complex states, for holomorphic estimates.
     Raises ConfigError for any other name.
     """
     if device not in TWINS:

@@ -130,6 +130,10 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
 
     out[b] = Σ_p c_p A_pᵀ u_p, with drive (P, B, R, D), memory (B, M, D), out (B, M, D); see design fact −∂E/∂X.
     """
+    _memory_update(attend, drive, memory, slots, phantoms, rows, scale, coefficients, out)
+
+
+def _memory_update(attend, drive, memory, slots, phantoms, rows, scale, coefficients, out):
     attention = np.zeros((*drive.shape[:3], memory.shape[1]), drive.dtype)
     for p in range(len(coefficients)):
         attend(drive[p], memory, slots, phantoms, rows, scale, attention[p])

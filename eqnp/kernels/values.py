@@ -10,14 +10,30 @@ def clipped(u):
     return np.where(u < 0, 0, np.where(u > 2, u - 1, u * u / 4))
 
 
+def clipped_slope(u):
+    """λ''(u) = ½ on (0, 2), else 0."""
+    return np.where((u > 0) & (u < 2), u.dtype.type(0.5), u.dtype.type(0))
+
+
 def logistic(u):
     """λ(u) = log(1 + exp u) per unit."""
     return np.logaddexp(0, u)
 
 
+def logistic_slope(u):
+    """λ''(u) = σ(u)(1 − σ(u)), written so that nothing overflows."""
+    small = np.exp(-np.abs(u))
+    return small / (1 + small) ** 2
+
+
 def tanh(u):
     """λ(u) = log cosh u per unit."""
     return np.logaddexp(u, -u) - np.log(u.dtype.type(2))
+
+
+def tanh_slope(u):
+    """λ''(u) = 1 − tanh² u."""
+    return 1 - np.tanh(u) ** 2
 
 
 def hopfield(drive, memory, slots, phantoms, rows, scale):

@@ -13,10 +13,13 @@ from tests.strategies import CONTRASTED, KINDS, SETTLED, kink_distance, problem,
 
 def ep(p, beta: float, estimator: str = "symmetric", settling=CONTRASTED) -> dict[str, np.ndarray]:
     """EP gradients by parameter name, the embedding's in the shape of the table."""
-    result = estimate(p.network, p.segments, p.target, LearningConfig(estimator, beta), settling)
+    return dense(p, estimate(p.network, p.segments, p.target, LearningConfig(estimator, beta), settling).gradients)
+
+
+def dense(p, gradients) -> dict[str, np.ndarray]:
+    """Gradients with the embedding's in the shape of the table."""
     return {
-        name: g.dense(p.network.parameters[name]) if isinstance(g, RowGradient) else g
-        for name, g in result.gradients.items()
+        name: g.dense(p.network.parameters[name]) if isinstance(g, RowGradient) else g for name, g in gradients.items()
     }
 
 
