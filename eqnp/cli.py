@@ -56,11 +56,13 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = _command(commands, "train", run_train, "train a network and save it in a run folder")
-    train.add_argument("config", nargs="?", default="mini-sentiment", help="preset or TOML file (mini-sentiment)")
+    train.add_argument("source", metavar="CONFIG", nargs="?", default="mini-sentiment",
+                       help="preset or TOML file (mini-sentiment)")  # fmt: skip
     train.add_argument("--data", metavar="F", help="training data: .parquet, .csv, .tsv, .jsonl, hub or embedded name")
     train.add_argument("--val-data", metavar="F", help="validation data (default: a random share of the training data)")
     train.add_argument("--test-data", metavar="F", help="test data, looked at once at the end")
     train.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
+    train.add_argument("--algorithm", metavar="A", help="ep (default); or bptt, implicit: the same network, to compare")
     train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
     train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     train.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
@@ -78,6 +80,15 @@ def build_parser() -> Parser:
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
     _threads(predict)
+
+    check = _command(commands, "check", run_check, "hold the gradients of a network against exact ones")
+    check.add_argument("source", metavar="RUN", help="run folder, or a preset or TOML file for fresh weights")
+    check.add_argument("--data", metavar="F", help="training data of a preset")
+    check.add_argument("--vectors", metavar="F", help="word vectors of a preset")
+    check.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a key of the preset")
+    check.add_argument("--samples", metavar="N", type=_at_least_one, default=8, help="size of the batch (8)")
+    check.add_argument("--out", metavar="DIR", type=Path, help="write check.json and check.png there")
+    _threads(check)
 
     benchmark = _command(commands, "benchmark", run_benchmark, "time training batches at full size")
     benchmark.add_argument("--task", choices=("imdb", "snli", "recommended"), help="which network (default: all)")
@@ -143,20 +154,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_train(options) -> dict:
     """``eqnp train``: returns the metrics of the run."""
-    from eqnp.config import load_config
     from eqnp.run import run_training
+
+    config = _config(options)
+    source = Path(options.source)
+    name = source.resolve().parent.name if source.name == "config.toml" else source.stem
+    return run_training(config, options.out or Path("runs") / name, numbered=not options.out, threads=options.threads)
+
+
+def _config(options):
+    """The configuration that the options of a command describe."""
+    from eqnp.config import load_config
 
     given = {
         "data.train": options.data,
-        "data.validation": options.val_data,
-        "data.test": options.test_data,
+        "data.validation": getattr(options, "val_data", None),
+        "data.test": getattr(options, "test_data", None),
         "vectors.source": options.vectors,
-        "training.seed": options.seed,
+        "training.seed": getattr(options, "seed", None),
+        "learning.algorithm": getattr(options, "algorithm", None),
     }
-    config = load_config(options.config, options.set, {key: v for key, v in given.items() if v is not None})
-    source = Path(options.config)
-    name = source.resolve().parent.name if source.name == "config.toml" else source.stem
-    return run_training(config, options.out or Path("runs") / name, numbered=not options.out, threads=options.threads)
+    return load_config(options.source, options.set, {key: v for key, v in given.items() if v is not None})
 
 
 def run_evaluate(options) -> dict:
@@ -227,6 +245,45 @@ def run_predict(options) -> dict:
         note = "" if prediction.known_words else "  [no known word: the prior]"
         print(f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {' | '.join(parts)}{note}")
     return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def run_check(options) -> dict:
+    """``eqnp check``: returns the report."""
+    import numpy as np
+
+    from eqnp.check import check, draw, in_float64, table
+    from eqnp.checkpoint import write_text
+    from eqnp.classifier import SequenceClassifier
+    from eqnp.parallel import workers
+    from eqnp.run import STORE, fresh_network
+    from eqnp.text.store import bucketed, read_split
+    from eqnp.training import one_hot
+
+    if options.out:
+        import importlib.util
+
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ConfigError("--out draws with matplotlib, which is not installed; pip install 'eqnp[plots]'")
+        options.out.mkdir(parents=True, exist_ok=True)
+    with workers(options.threads):
+        if Path(options.source).is_dir():
+            if options.data or options.vectors or options.set:
+                raise ConfigError("--data, --vectors and --set are for presets; a run has its own")
+            model = SequenceClassifier.load(options.source)
+            network, config = model.network, model.config
+            split = read_split(Path(options.source) / STORE, "train")
+        else:
+            network, config, split = fresh_network(_config(options))
+        rows = next(bucketed(split, options.samples, np.random.default_rng(0)))
+        segments, labels = split.batch(rows)
+        network = in_float64(network)
+        report = check(network, segments, one_hot(labels, network), config)
+    print(table(report))
+    if options.out:
+        write_text(options.out / "check.json", json.dumps(report, indent=1) + "\n")
+        draw(report, options.out / "check.png")
+        print(f"written to {options.out}")
+    return report
 
 
 def run_benchmark(options) -> dict:

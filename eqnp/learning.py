@@ -48,6 +48,7 @@ def _holomorphic(beta: float, points: int) -> Phases:
     return tuple((beta * turn, n / (points * beta * turn)) for turn, n in zip(turns, twice, strict=True))
 
 
+ALGORITHMS = ("ep", "bptt", "implicit")
 ESTIMATORS: dict[str, Callable[[float, int], Phases]] = {
     "one-sided": _one_sided,
     "random-sign": _one_sided,
@@ -61,6 +62,7 @@ ESTIMATORS: dict[str, Callable[[float, int], Phases]] = {
 class LearningConfig:
     """The estimator, its nudge β, and whether the word embeddings learn too (design, section 2, fact 7).
 
+    ``algorithm`` is "ep", or for comparison "bptt" or "implicit" (`eqnp.oracles`), which use no estimator and no β.
     ``points`` is the number of nudges of the holomorphic estimator around its circle of radius β.
     """
 
@@ -68,6 +70,7 @@ class LearningConfig:
     beta: float = 0.5
     points: int = 8
     train_embeddings: bool = True
+    algorithm: str = "ep"
 
 
 @dataclass
@@ -105,6 +108,8 @@ def phases(config: LearningConfig, max_slope: float, sign: int = 1) -> Phases:
 
     ``sign`` is that of β in a batch of the random-sign estimator.
     """
+    if config.algorithm not in ALGORITHMS:
+        raise ConfigError(f"unknown algorithm {config.algorithm!r}{nearest(config.algorithm, ALGORITHMS)}")
     if config.estimator not in ESTIMATORS:
         raise ConfigError(f"unknown estimator {config.estimator!r}{nearest(config.estimator, ESTIMATORS)}")
     if not (np.isfinite(config.beta) and config.beta > 0):
@@ -184,7 +189,7 @@ def estimate(
     for synapse in network.synapses:
         gradients |= contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
     for name in shards[0].gradients:
-        gradients[name] = _total([part.gradients[name] for part in shards])
+        gradients[name] = total([part.gradients[name] for part in shards])
     gradients = {name: _real(gradient) for name, gradient in gradients.items()}
     _check_finite(gradients)
     output = np.concatenate([part.output for part in shards]).real
@@ -302,7 +307,7 @@ def by_word(network: Network, segments: Mapping[str, Segment], tokens: Mapping[s
     return RowGradient(words, values)
 
 
-def _total(parts: list):
+def total(parts: list):
     """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
     if not isinstance(parts[0], RowGradient):
         return sum(parts[1:], start=parts[0])

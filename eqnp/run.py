@@ -34,16 +34,28 @@ from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
 from eqnp.synapses import Segment
 from eqnp.text.prepare import Prepared, prepare
-from eqnp.text.store import write_store
+from eqnp.text.store import Split, write_store
 from eqnp.training import Epoch, Log, evaluate, fit, one_hot
 
 STORE = "data.h5"
+NAMES = {
+    "ep": "equilibrium propagation",
+    "bptt": "backpropagation through time",
+    "implicit": "implicit differentiation",
+}
 
 
 def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) -> Network:
     """The network of a configuration over prepared data, float32."""
     positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
     return Network(config.network, prepared.embedding, len(prepared.classes), positions, rng)
+
+
+def fresh_network(config: Config) -> tuple[Network, Config, Split]:
+    """An untrained network of a configuration, over its data, and the training split."""
+    rng = np.random.default_rng(config.training.seed)
+    prepared = prepare(config, rng, print)
+    return build_network(config, prepared, rng), config, prepared.splits["train"]
 
 
 def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:
@@ -177,7 +189,9 @@ def _run(config: Config, folder: Path, numbered: bool, threads: int | None, exec
         "environment": environment(threads),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    print(f"equilibrium propagation: {_accuracies(accuracy)} (epoch {fitted.best.epoch}, chosen on validation)")
+    print(
+        f"{NAMES[config.learning.algorithm]}: {_accuracies(accuracy)} (epoch {fitted.best.epoch}, chosen on validation)"
+    )
     print(f"bag-of-words baseline:   {_accuracies(baseline.accuracy)}")
     print(f'saved in {folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {folder} "…"')
     return metrics

@@ -15,7 +15,7 @@ import numpy as np
 from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
-from eqnp.learning import estimate, free_phase
+from eqnp.learning import Estimate, estimate, free_phase
 from eqnp.network import Network, squared_error
 from eqnp.optim import Adam
 from eqnp.synapses import Segment
@@ -98,17 +98,7 @@ def fit(
                 segments, labels = train.batch(rows)
                 segments = drop_words(segments, run.word_dropout, rng)
                 target = one_hot(labels, network)
-                result = estimate(
-                    network,
-                    segments,
-                    target,
-                    config.learning,
-                    config.settling,
-                    executor=executor,
-                    shard=run.shard,
-                    workspace=workspace,
-                    sign=int(rng.choice((-1, 1))) if config.learning.estimator == "random-sign" else 1,
-                )
+                result = gradients(network, segments, target, config, executor, workspace, rng)
                 optimizer.step(result.gradients, optimizer.taken / total, executor)
                 tally.add(result, labels, segments)
                 advance(tally.line())
@@ -132,6 +122,28 @@ def fit(
         after_epoch(epoch, is_best)
     network.parameters.update(fitted.parameters)
     return fitted
+
+
+def gradients(
+    network: Network,
+    segments: Mapping[str, Segment],
+    target: np.ndarray,
+    config: Config,
+    executor: Executor | None,
+    workspace: Workspace,
+    rng: np.random.Generator,
+) -> Estimate:
+    """The gradients of one batch by the algorithm of the configuration."""
+    learning, options = config.learning, {"executor": executor, "shard": config.training.shard}
+    if learning.algorithm == "ep":
+        sign = int(rng.choice((-1, 1))) if learning.estimator == "random-sign" else 1
+        options |= {"workspace": workspace, "sign": sign}
+        return estimate(network, segments, target, learning, config.settling, **options)
+    from eqnp.oracles import training as oracles
+
+    options["train_embeddings"] = learning.train_embeddings
+    settling = config.settling.for_nudge(learning.beta)  # as tightly as EP settles
+    return oracles.estimate(learning.algorithm, network, segments, target, settling, **options)
 
 
 def free_outputs(

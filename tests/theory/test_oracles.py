@@ -140,7 +140,7 @@ def test_every_step_of_ep_is_a_step_of_bptt(kind, activation):
         for name, backward in increments.bptt.items():
             size = np.linalg.norm(backward.reshape(12, -1), axis=1)
             away = np.linalg.norm((increments.ep[name] - backward).reshape(12, -1), axis=1)
-            # A layer's news comes every other step; where BPTT has none, EP's bias of order β² is compared with the rest.
+            # News comes every other step; where BPTT has none, EP's bias of order β² is compared with the rest.
             assert (away <= 1e-3 * size + 1e-6 * size.max()).all(), name
 
 

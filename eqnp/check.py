@@ -1,0 +1,247 @@
+"""Is the gradient right, on this network and this text? Every estimator against the exact gradient, in float64.
+
+The exact gradient is that of implicit differentiation at tightly settled states, itself held against finite differences
+of the loss along random directions. See `eqnp.oracles` for the routes, `eqnp.learning` for the estimators.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from eqnp.config import Config
+from eqnp.dynamics import SettlingConfig, Trace, settle
+from eqnp.learning import Estimate, LearningConfig, RowGradient, estimate, nudged_phase
+from eqnp.network import Network
+from eqnp.oracles import bptt, finite_difference, gdu, implicit
+from eqnp.synapses import Nudge, Segment
+
+EXACT = SettlingConfig("even-odd", 1e-13, 2000, 2000)
+BETAS = {  # where each estimator is looked at; orders are fitted through the last three
+    "one-sided": (0.01, 0.02, 0.05),
+    "symmetric": (0.01, 0.02, 0.05, 0.1),
+    "richardson": (0.05, 0.1, 0.15, 0.2),
+    "holomorphic": (0.05, 0.2, 0.3, 0.4),
+}
+STEPS = (10, 25, 50, 100)  # of BPTT and EP, for their memory
+LONG, GDU_STEPS, GDU_BETA, DIRECTION_STEP = 400, 30, 1e-4, 1e-5
+FLOOR = 1e-9  # of the largest step: smaller ones are rounding divided by β, and are not drawn
+
+
+@dataclass
+class Row:
+    """One estimate against the exact gradient; by parameter, relative error and cosine."""
+
+    name: str
+    beta: float | None
+    errors: dict[str, float]
+    cosines: dict[str, float]
+    residual: float
+
+    def line(self) -> str:
+        """As a line of the table: the worst parameter decides."""
+        worst = max(self.errors, key=self.errors.get)
+        beta = "" if self.beta is None else f"{self.beta:g}"
+        return f"{self.name:28} {beta:>5}  {self.errors[worst]:8.1e}  {min(self.cosines.values()):11.8f}  {worst}"
+
+
+def in_float64(network: Network) -> Network:
+    """The same network in double precision."""
+    parameters = {name: value.astype(np.float64) for name, value in network.parameters.items()}
+    embedding, classes = parameters["embedding.weight"], network.output.shape[0]
+    return Network(network.config, embedding, classes, network.positions, parameters=parameters)
+
+
+def check(network: Network, segments: Mapping[str, Segment], target: np.ndarray, config: Config) -> dict:
+    """Compare all routes on one batch; ``network`` in float64, target (B, C). Returns a JSON-serialisable report.
+
+    ``config`` gives the settings it is trained with, whose own bias is a row of the table.
+    """
+    exact = implicit.estimate(network, segments, target, EXACT)
+    rows = [_row("as trained", config.learning.beta, exact, _ep(network, segments, target, config))]
+    orders: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    smooth = network.activation.analytic and network.output_activation.analytic
+    for name, betas in BETAS.items():
+        if name == "holomorphic" and not smooth:
+            refused[name] = "needs analytic activations (logistic, tanh), and this network's has kinks"
+            continue
+        new = []
+        for beta in betas:
+            result = estimate(network, segments, target, LearningConfig(name, beta), EXACT)
+            new.append(_row(name, beta, exact, result))
+        errors = [max(row.errors.values()) for row in new]
+        orders[name] = float(np.polyfit(np.log(betas[-3:]), np.log(errors[-3:]), 1)[0])
+        rows += new
+    for steps in (config.settling.nudged_sweeps, LONG):
+        result = bptt.estimate(network, segments, target, EXACT, steps=steps)
+        rows.append(_row(f"BPTT, {steps} steps", None, exact, result))
+    return {
+        "samples": len(target),
+        "exact_residual": float(exact.residual.max()),
+        "finite_differences": _against_differences(network, segments, target, exact),
+        "rows": [vars(row) for row in rows],
+        "orders": orders,
+        "refused": refused,
+        "gdu": _gdu(network, segments, target),
+        "phases": _phases(network, segments, target, config.learning.beta),
+        "memory": _memory(network, segments, target),
+    }
+
+
+def table(report: Mapping) -> str:
+    """The report as text."""
+    lines = [f"{'estimate':28} {'β':>5}  {'error':>8}  {'cosine':>11}  worst parameter"]
+    lines += [Row(**row).line() for row in report["rows"]]
+    lines += [f"{name}: refused, {reason}" for name, reason in report["refused"].items()]
+    orders = ", ".join(f"{name} {order:.2f}" for name, order in report["orders"].items())
+    phases, gdu_error = report["phases"], max(report["gdu"]["error"].values())
+    rise = max(phase["rise"] for phase in phases["even-odd"])
+    lines += [
+        f"order of the error in β: {orders}",
+        f"exact gradient: settled to {report['exact_residual']:.0e}; "
+        f"finite differences agree to {max(report['finite_differences'].values()):.0e}",
+        f"step by step (GDU, {GDU_STEPS} steps): EP's increments are BPTT's to {gdu_error:.0e}",
+        f"energy, even–odd sweeps: largest rise {rise:.0e} of 1 + |F|",
+        "memory of one batch, MiB (steps: EP, BPTT): "
+        + "; ".join(f"{m['steps']}: {m['ep']:.1f}, {m['bptt']:.1f}" for m in report["memory"]),
+    ]
+    return "\n".join(lines)
+
+
+def _ep(network, segments, target, config: Config) -> Estimate:
+    learning = replace(config.learning, train_embeddings=True)
+    return estimate(network, segments, target, learning, config.settling)
+
+
+def _values(gradient) -> np.ndarray:
+    return gradient.values if isinstance(gradient, RowGradient) else gradient
+
+
+def _row(name: str, beta: float | None, exact: Estimate, result: Estimate) -> Row:
+    errors, cosines = {}, {}
+    for parameter, gradient in exact.gradients.items():
+        truth, value = _values(gradient).ravel(), _values(result.gradients[parameter]).ravel()
+        norms = np.linalg.norm(truth), np.linalg.norm(value)
+        errors[parameter] = float(np.linalg.norm(value - truth) / norms[0]) if norms[0] else float(norms[1])
+        cosines[parameter] = float(truth @ value / (norms[0] * norms[1])) if norms[0] * norms[1] else 1.0
+    return Row(name, beta, errors, cosines, float(result.residual.max()))
+
+
+def _against_differences(network, segments, target, exact: Estimate) -> dict[str, float]:
+    """Relative error of the exact gradient along a random direction of each parameter."""
+    rng, errors = np.random.default_rng(0), {}
+    for name, gradient in exact.gradients.items():
+        table = network.parameters[name]
+        rows = gradient.rows if isinstance(gradient, RowGradient) else slice(None)
+        direction = np.zeros_like(table)
+        direction[rows] = _values(gradient) / np.linalg.norm(_values(gradient))
+        direction[rows] += rng.standard_normal(direction[rows].shape) / np.sqrt(direction[rows].size)
+        args = (network, segments, target, EXACT, name, direction, DIRECTION_STEP)
+        slope = finite_difference.directional(*args)
+        errors[name] = abs(float((_values(gradient) * direction[rows]).sum()) - slope) / abs(slope)
+    return errors
+
+
+def _gdu(network, segments, target) -> dict:
+    """Norms per step of BPTT's increments and of EP's deviation from them, relative to the largest step."""
+    weights, _ = gdu.increments(network, segments, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
+    curves, error = {}, {}
+    for name, backward in weights.bptt.items():
+        size, ep, away = (
+            np.linalg.norm(a.reshape(GDU_STEPS, -1), axis=1)
+            for a in (backward, weights.ep[name], weights.ep[name] - backward)
+        )
+        curves[name] = {"bptt": size.tolist(), "ep": ep.tolist()}
+        error[name] = float(away.max() / size.max())
+    return {"curves": curves, "error": error}
+
+
+def _phases(network, segments, target, beta: float) -> dict:
+    """Energy and residual by sweep of the free and both nudged phases, in both orders of updates."""
+    result = {}
+    for order in ("even-odd", "synchronous"):
+        clamped = network.clamp(segments)
+        settling, state = SettlingConfig(order, 1e-9, 60, 60), network.zero_state(clamped.size)
+        phases = []
+        for nudge in (None, Nudge(beta, target), Nudge(-beta, target)):
+            trace = Trace()
+            if nudge is None:
+                settle(network, clamped, state, 60, order=order, tolerance=1e-9, trace=trace)
+            else:
+                nudged = network.zero_state(clamped.size)
+                nudged.assign(state)
+                nudged_phase(network, clamped, nudged, nudge, settling, trace)
+            energy = np.array(trace.energy)
+            rise = np.diff(energy, axis=0) / (1 + np.abs(energy[:-1]))
+            phases.append(
+                {
+                    "beta": 0.0 if nudge is None else nudge.beta,
+                    "energy": energy.mean(axis=1).tolist(),
+                    "residual": [float(r.max()) for r in trace.residual],
+                    "rise": float(rise.max(initial=0)),
+                }
+            )
+        result[order] = phases
+    return result
+
+
+def _memory(network, segments, target) -> list[dict]:
+    """Peak of what a batch allocates, MiB, by the number of steps: EP keeps no step, BPTT keeps all."""
+    rows = []
+    for steps in STEPS:
+        settling = SettlingConfig("synchronous", 0.0, steps, steps, accelerate=False)
+        peaks = []
+        for route in (
+            lambda settling=settling: estimate(network, segments, target, LearningConfig(beta=0.1), settling),
+            lambda settling=settling, steps=steps: bptt.estimate(network, segments, target, settling, steps=steps),
+        ):
+            tracemalloc.start()
+            route()
+            peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+            tracemalloc.stop()
+        rows.append({"steps": steps, "ep": round(peaks[0], 2), "bptt": round(peaks[1], 2)})
+    return rows
+
+
+def draw(report: Mapping, path: Path) -> None:
+    """Four panels: error against β, step-by-step increments, energy and residual by sweep. Needs matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ((errors, steps), (energy, residual)) = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    marks = iter("osD^v")
+    for name in BETAS:
+        points = [(row["beta"], max(row["errors"].values())) for row in report["rows"] if row["name"] == name]
+        if points:
+            label = f"{name} (order {report['orders'][name]:.1f})"
+            errors.loglog(*zip(*points, strict=True), marker=next(marks), label=label)
+    errors.set(xlabel="β", ylabel="relative error of the worst parameter", title="Error against the exact gradient")
+    for i, (name, curve) in enumerate(report["gdu"]["curves"].items()):
+        if name.endswith("weight"):
+            backward, largest = np.array(curve["bptt"]), max(curve["bptt"])
+            at = np.flatnonzero(backward > FLOOR * largest)
+            steps.semilogy(at, backward[at], color=f"C{i}", label=name.removesuffix(".weight"))
+            steps.semilogy(at, np.array(curve["ep"])[at], "o", color=f"C{i}", markersize=4, fillstyle="none")
+    steps.set(xlabel="step of the nudged phase", ylabel="norm of the update", title="BPTT (lines) and EP (circles)")
+    styles = {"even-odd": "-", "synchronous": "--"}
+    for order, phases in report["phases"].items():
+        for i, (phase, what) in enumerate(zip(phases, ("free", "+β", "−β"), strict=True)):
+            label = f"{what}, {order}"
+            above = np.array(phase["energy"]) - min(phase["energy"])
+            energy.semilogy(range(1, len(above) + 1), above + 1e-16, styles[order], color=f"C{i}", label=label)
+            sweeps = range(1, len(phase["residual"]) + 1)
+            residual.semilogy(sweeps, phase["residual"], styles[order], color=f"C{i}", label=label)
+    energy.set(xlabel="sweep", ylabel="F above its end (mean)", title="Energy", ylim=(1e-13, None))
+    residual.set(xlabel="sweep", ylabel="largest change of a unit", title="Residual")
+    for panel in (errors, steps, energy, residual):
+        panel.legend(frameon=False, fontsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
