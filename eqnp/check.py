@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.config import Config
-from eqnp.dynamics import SettlingConfig, Trace, settle
-from eqnp.learning import Estimate, LearningConfig, RowGradient, estimate, nudged_phase
+from eqnp.dynamics import SettlingConfig, Trace
+from eqnp.learning import Estimate, LearningConfig, RowGradient, estimate, free_phase, nudged_phase
 from eqnp.network import Network
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
 from eqnp.synapses import Nudge, Segment
@@ -29,6 +29,11 @@ BETAS = {  # where each estimator is looked at; orders are fitted through the la
 }
 STEPS = (10, 25, 50, 100)  # of BPTT and EP, for their memory
 LONG, GDU_STEPS, GDU_BETA, DIRECTION_STEP = 400, 30, 1e-4, 1e-5
+UPDATES = {  # order of updates, and whether extrapolated
+    "accelerated": ("even-odd", True),
+    "even-odd": ("even-odd", False),
+    "synchronous": ("synchronous", False),
+}
 FLOOR = 1e-9  # of the largest step: smaller ones are rounding divided by β, and are not drawn
 
 
@@ -100,7 +105,7 @@ def table(report: Mapping) -> str:
     lines += [f"{name}: refused, {reason}" for name, reason in report["refused"].items()]
     orders = ", ".join(f"{name} {order:.2f}" for name, order in report["orders"].items())
     phases, gdu_error = report["phases"], max(report["gdu"]["error"].values())
-    rise = max(phase["rise"] for phase in phases["even-odd"])
+    rise = max(phase["rise"] for kind in ("even-odd", "accelerated") for phase in phases[kind])
     lines += [
         f"order of the error in β: {orders}",
         f"exact gradient: settled to {report['exact_residual']:.0e}; "
@@ -162,19 +167,18 @@ def _gdu(network, segments, target) -> dict:
 
 
 def _phases(network, segments, target, beta: float) -> dict:
-    """Energy and residual by sweep of the free and both nudged phases, in both orders of updates."""
-    result = {}
-    for order in ("even-odd", "synchronous"):
-        clamped = network.clamp(segments)
-        settling, state = SettlingConfig(order, 1e-9, 60, 60), network.zero_state(clamped.size)
-        phases = []
+    """Energy and residual by sweep of the free and both nudged phases, in every kind of update."""
+    result, clamped = {}, network.clamp(segments)
+    for kind, (order, accelerate) in UPDATES.items():
+        settling = SettlingConfig(order, 1e-9, 60, 60, accelerate)
+        phases, free = [], None
         for nudge in (None, Nudge(beta, target), Nudge(-beta, target)):
             trace = Trace()
             if nudge is None:
-                settle(network, clamped, state, 60, order=order, tolerance=1e-9, trace=trace)
+                free, _ = free_phase(network, clamped, settling, trace)
             else:
                 nudged = network.zero_state(clamped.size)
-                nudged.assign(state)
+                nudged.assign(free)
                 nudged_phase(network, clamped, nudged, nudge, settling, trace)
             energy = np.array(trace.energy)
             rise = np.diff(energy, axis=0) / (1 + np.abs(energy[:-1]))
@@ -186,7 +190,7 @@ def _phases(network, segments, target, beta: float) -> dict:
                     "rise": float(rise.max(initial=0)),
                 }
             )
-        result[order] = phases
+        result[kind] = phases
     return result
 
 
@@ -230,14 +234,14 @@ def draw(report: Mapping, path: Path) -> None:
             steps.semilogy(at, backward[at], color=f"C{i}", label=name.removesuffix(".weight"))
             steps.semilogy(at, np.array(curve["ep"])[at], "o", color=f"C{i}", markersize=4, fillstyle="none")
     steps.set(xlabel="step of the nudged phase", ylabel="norm of the update", title="BPTT (lines) and EP (circles)")
-    styles = {"even-odd": "-", "synchronous": "--"}
-    for order, phases in report["phases"].items():
+    styles = {"accelerated": "-", "even-odd": "-.", "synchronous": ":"}
+    for kind, phases in report["phases"].items():
         for i, (phase, what) in enumerate(zip(phases, ("free", "+β", "−β"), strict=True)):
-            label = f"{what}, {order}"
+            label = f"{what}, {kind}"
             above = np.array(phase["energy"]) - min(phase["energy"])
-            energy.semilogy(range(1, len(above) + 1), above + 1e-16, styles[order], color=f"C{i}", label=label)
+            energy.semilogy(range(1, len(above) + 1), above + 1e-16, styles[kind], color=f"C{i}", label=label)
             sweeps = range(1, len(phase["residual"]) + 1)
-            residual.semilogy(sweeps, phase["residual"], styles[order], color=f"C{i}", label=label)
+            residual.semilogy(sweeps, phase["residual"], styles[kind], color=f"C{i}", label=label)
     energy.set(xlabel="sweep", ylabel="F above its end (mean)", title="Energy", ylim=(1e-13, None))
     residual.set(xlabel="sweep", ylabel="largest change of a unit", title="Residual")
     for panel in (errors, steps, energy, residual):
