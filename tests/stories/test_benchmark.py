@@ -1,0 +1,50 @@
+"""The benchmark measures training batches, beside another program's and of trained weights."""
+
+
+import pytest
+
+from eqnp.benchmark import Peer, growth, load_problem, make_problem, measure, table, useful_flops
+from eqnp.cli import main
+from eqnp.errors import ConfigError
+
+SMALL = ("data.max_tokens=12", "network.hidden=[16]")
+
+
+def test_a_task_beside_a_peer(tmp_path):
+    """If this fails, ratios are not those of the two programs' times."""
+    script = tmp_path / "peer.py"
+    script.write_text("import json, sys; print(json.dumps({'seconds': 0.5, 'options': sys.argv}))")
+    figures = measure("snli", batch=8, repeat=2, threads=1, peer=Peer(str(script), batch=4), settings=SMALL)
+    assert figures["peer_seconds"] == 1.0  # half a second for a batch of 4, scaled to 8
+    assert figures["ratio"] == pytest.approx(1 / figures["seconds"], rel=0.5)
+    assert figures["residual"] <= 1e-5
+    assert len(figures["sweeps"]) == 3
+    assert "| snli | 8 |" in table([figures])
+
+
+def test_useful_work_is_what_the_sweeps_need():
+    """If this fails, the share of the machine's peak is an invention: a batch's work is proportional to its size."""
+    work = []
+    for batch in (6, 12):
+        p = make_problem("snli", batch=batch, settings=SMALL)
+        p.segments = {name: segment.take(slice(0, 6)) for name, segment in p.segments.items()}
+        p.labels = p.labels[:6]
+        work.append(useful_flops(p, p.step(None)))
+    dense = 2 * 4 * 12 * 300 * 16 * 6  # one product of the widest synapse with this batch
+    assert all(8 * dense < w < 60 * dense for w in work)
+
+
+def test_growth_goes_through_the_sizes():
+    """If this fails, the plot of the growth shows the same size several times."""
+    rows = growth("recommended", "positions", (5, 9), repeat=1)
+    assert [row["size"] for row in rows] == [5, 9]
+    assert rows[0]["gflop"] < rows[1]["gflop"]
+
+
+def test_weights_of_a_run(tmp_path, capsys):
+    """If this fails, trained weights cannot be timed, or those of another network are."""
+    assert main(["train", "--out", str(tmp_path / "run"), "--set=training.epochs=1", "--set=network.hidden=[8]"]) == 0
+    with pytest.raises(ConfigError, match="not that of the preset"):
+        load_problem("recommended", tmp_path / "run")
+    assert main(["benchmark", "--weights", str(tmp_path / "run")]) == 2
+    assert "--task" in capsys.readouterr().err
