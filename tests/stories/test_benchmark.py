@@ -1,6 +1,5 @@
 """The benchmark measures training batches, beside another program's and of trained weights."""
 
-
 import pytest
 
 from eqnp.benchmark import Peer, growth, load_problem, make_problem, measure, table, useful_flops

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from eqnp import acceleration
 from eqnp.benchmark import make_problem
 from eqnp.dynamics import SettlingConfig, Trace, settle
+from eqnp.errors import SettlingError
 from eqnp.learning import LearningConfig, estimate, free_phase, nudged_phase
 from eqnp.network import Network
 from eqnp.synapses import Nudge
@@ -174,3 +175,14 @@ def test_a_sweep_allocates_nothing_that_grows_with_the_states():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= 0.1 * states
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+@pytest.mark.parametrize("parameter", ["embedding.weight", "hidden0.weight", "output.bias"])
+def test_nan_does_not_settle(parameter, accelerate):
+    """If this fails, a network that has lost its numbers looks settled, after half a sweep at that."""
+    p = problem(kind="both")
+    p.network.parameters[parameter][...] = np.nan
+    clamped = p.network.clamp(p.segments)
+    with pytest.raises(SettlingError, match="not a finite number"):
+        settle(p.network, clamped, p.network.zero_state(clamped.size), 20, tolerance=1e-6, accelerate=accelerate)
