@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -82,3 +83,11 @@ def test_the_script_of_the_check():
     command = [sys.executable, str(ROOT / "scripts" / "check_gradients.py")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "holomorphic  β = 0.05  error" in result.stdout
+
+
+def test_every_listed_defect_still_has_a_place():
+    """If this fails, a change of the code has made a line of tests/defects.toml void."""
+    for defect in tomllib.loads((ROOT / "tests" / "defects.toml").read_text("utf-8"))["defect"]:
+        source = (ROOT / "eqnp" / defect["file"]).read_text("utf-8")
+        assert source.count(defect["right"]) == 1, defect["name"]
+        assert defect["right"] != defect["wrong"]

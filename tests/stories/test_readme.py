@@ -29,7 +29,7 @@ def test_every_command_line_is_valid(line):
     assert arguments[0] == "eqnp"
     options = build_parser().parse_args(arguments[1:])
     if options.command == "train":
-        preset = options.config if options.config != "RUN/config.toml" else "imdb"
+        preset = options.source if options.source != "RUN/config.toml" else "imdb"
         load_config(preset, options.set)
 
 
