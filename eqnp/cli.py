@@ -273,7 +273,8 @@ def run_check(options) -> dict:
             network, config = model.network, model.config
             split = read_split(Path(options.source) / STORE, "train")
         else:
-            network, config, split = fresh_network(_config(options))
+            config = _config(options)
+            network, split = fresh_network(config)
         rows = next(bucketed(split, options.samples, np.random.default_rng(0)))
         segments, labels = split.batch(rows)
         network = in_float64(network)

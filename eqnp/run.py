@@ -51,11 +51,11 @@ def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) 
     return Network(config.network, prepared.embedding, len(prepared.classes), positions, rng)
 
 
-def fresh_network(config: Config) -> tuple[Network, Config, Split]:
+def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
     rng = np.random.default_rng(config.training.seed)
     prepared = prepare(config, rng, print)
-    return build_network(config, prepared, rng), config, prepared.splits["train"]
+    return build_network(config, prepared, rng), prepared.splits["train"]
 
 
 def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:

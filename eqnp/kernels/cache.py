@@ -38,12 +38,9 @@ class KernelCache(FunctionCache):
         return None
 
     def save_overload(self, sig, data):
-        """Store what was compiled; if that fails, the next run compiles again."""
-        try:
-            with _turn(Path(self.cache_path)):
-                super().save_overload(sig, data)
-        except Exception:
-            self._remove()
+        """Store what was compiled; where that cannot be written, the next run compiles again."""
+        with suppress(OSError), _turn(Path(self.cache_path)):
+            super().save_overload(sig, data)
 
     def _remove(self) -> None:
         with suppress(OSError):

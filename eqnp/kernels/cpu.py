@@ -168,7 +168,8 @@ def _softmax(drive, memory, phantoms, scale, out):
             peak = max(peak, out[i, j])
         if phantoms > 0:
             peak = max(peak, out.dtype.type(0))
-        total = phantoms * math.exp(-scale * peak)
+        # Without zero patterns the peak may be far below 0, and exp(−peak) infinite.
+        total = phantoms * math.exp(-scale * peak) if phantoms > 0 else 0.0
         for j in range(out.shape[1]):
             weight = math.exp(scale * (out[i, j] - peak))
             out[i, j] = weight

@@ -102,11 +102,13 @@ def attend(drive, memory, slots, phantoms, rows, scale, attention):
         if m == 0:
             continue
         logits = scale * drive[b, :r] @ memory[b, :m].T
-        peak = logits.max(axis=1, keepdims=True)
+        peak = logits.real.max(axis=1, keepdims=True)  # (real unless nudged off the real line: see `analytic`)
         if phantoms[b]:
             peak = np.maximum(peak, 0)
         weights = np.exp(logits - peak)
-        total = weights.sum(axis=1, keepdims=True) + phantoms[b] * np.exp(-peak)
+        total = weights.sum(axis=1, keepdims=True)
+        if phantoms[b]:  # without them the peak may be far below 0, and exp(−peak) infinite
+            total = total + phantoms[b] * np.exp(-peak)
         attention[b, :r, :m] = weights / total
 
 
@@ -130,10 +132,6 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
 
     out[b] = Σ_p c_p A_pᵀ u_p, with drive (P, B, R, D), memory (B, M, D), out (B, M, D); see design fact −∂E/∂X.
     """
-    _memory_update(attend, drive, memory, slots, phantoms, rows, scale, coefficients, out)
-
-
-def _memory_update(attend, drive, memory, slots, phantoms, rows, scale, coefficients, out):
     attention = np.zeros((*drive.shape[:3], memory.shape[1]), drive.dtype)
     for p in range(len(coefficients)):
         attend(drive[p], memory, slots, phantoms, rows, scale, attention[p])

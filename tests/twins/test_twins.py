@@ -79,6 +79,18 @@ def test_retrieval(seed, dtype, rows):
     both("retrieve", [*arguments, samples, state, np.zeros(size, dtype), np.zeros(size)], [7, 8, 9], dtype)
 
 
+@pytest.mark.parametrize(
+    ("twin", "dtype"), [(NAIVE, "f4"), (CPU, "f4"), (NAIVE, "f8"), (CPU, "f8"), ("analytic", "c16")]
+)
+def test_attention_far_from_every_memory(twin, dtype):
+    """If this fails, a drive that points away from all words of a masked text turns its attention into NaN."""
+    twin = kernels.load(twin) if isinstance(twin, str) else twin
+    drive, memory, attention = np.full((1, 1, 1), -2000, dtype), np.ones((1, 2, 1), dtype), np.zeros((1, 1, 2), dtype)
+    counts = (np.array([2]), np.array([0]), np.array([1]))
+    twin.attend(drive, memory, *counts, drive.dtype.type(1), attention)
+    np.testing.assert_allclose(attention, 0.5, rtol=0, atol=1e-6)
+
+
 @given(SEEDS, DTYPES)
 def test_attention_weights(seed, dtype):
     """If this fails, the attention shown to a user is not the one the network used."""
