@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from eqnp.network import Network
-from eqnp.synapses import Clamped, Layer, Nudge, State
+from eqnp.potentials import Nudge
+from eqnp.synapses import Clamped, Layer, State
 
 ROUNDING = 16  # units in the last place of the even block's Λ that a comparison of energies may be off by
 
@@ -87,7 +88,7 @@ class Anderson:
         plain, last = self.plain_drive[name], self.last_drive[name]
         plain[...] = drive
         if self.extrapolated:
-            weight = gamma.astype(drive.dtype)[:, None]
+            weight = gamma.astype(drive.dtype).reshape(-1, *[1] * (drive.ndim - 1))
             drive *= 1 - weight
             last *= weight
             drive += last
@@ -115,58 +116,51 @@ class Anderson:
         name = layer.name
         state.states[name][...] = self.start[name]
         change[name][:] = 0
-        self.clamped.potentials[name].move(state.drives[name], state.states[name], change[name], state.values[name])
+        parts, rest = (state.drives[name], state.states[name]), (change[name], state.values[name])
+        if self.nudge is not None and layer is self.network.output:
+            self.clamped.potentials[name].move_nudged(*parts, self.nudge, *rest)
+        else:
+            self.clamped.potentials[name].move(*parts, *rest)
         state.news[name].add(name)
         for neighbour in self.network.neighbours[name]:
             state.news[neighbour].add(name)
 
-    # F at states x of the odd block, minimised over the even, is Λ*(x) − ⟨b, x⟩ − Σ_even max_s(⟨a, s⟩ − Λ*(s)), with βC
-    # added in the block of the output. The odd half-sweep to g, with drive a, lowers it by the gap of Fenchel's
-    # inequality, Λ*(x) − Λ*(g) − ⟨a, x − g⟩. So arrays of the odd block and Λ of the even one are all that is needed.
+    # F at states x of the odd block, minimised over the even, is Λ*(x) − ⟨b, x⟩ − Σ_even max_s(⟨a, s⟩ − Λ*(s)), where
+    # the Λ of a nudged output is Λ_β. The odd half-sweep to g, with drive a, lowers it by the gap of Fenchel,
+    # Λ*(x) − Λ*(g) − ⟨a, x − g⟩. So arrays of the odd block and Λ of the even one are all that is needed.
 
     def _even_value(self, state: State) -> np.ndarray:
-        """Σ_even max_s(⟨a, s⟩ − Λ*(s) − βC) per sample, up to a constant; it is Λ(a) where there is no nudge."""
-        total = np.zeros(self.clamped.size)
-        for layer in self.even:
-            total += state.values[layer.name]
-            if self._is_nudged(layer):
-                s = state.states[layer.name]
-                total += self.nudge.beta / 2 * _dot(s, s)
-        return total
+        """Σ_even max_s(⟨a, s⟩ − Λ*(s)) per sample."""
+        return sum((state.values[layer.name] for layer in self.even), start=np.zeros(self.clamped.size))
 
     def _odd_energy(self, state: State) -> np.ndarray:
-        """Λ*(s) − ⟨b, s⟩ (+ βC) of the odd block per sample."""
+        """Λ*(s) − ⟨b, s⟩ of the odd block per sample."""
         total = self._conjugate(state)
         for layer in self.odd:
-            total -= state.states[layer.name] @ self._bias(layer)
+            total -= self._constant(layer, state.states[layer.name])
         return total
 
     def _odd_energy_at_start(self, state: State) -> np.ndarray:
-        """⟨b, x⟩ − Λ*(g) + ⟨a, g − x⟩ (− βC) per sample, for the plain g in ``state``."""
+        """⟨b, x⟩ − Λ*(g) + ⟨a, g − x⟩ per sample, for the plain g in ``state``."""
         total = -self._conjugate(state)
         for layer in self.odd:
-            f = self.residual[layer.name]
-            total += self.start[layer.name] @ self._bias(layer) + _dot(state.drives[layer.name], f)
-            if self._is_nudged(layer):
-                total += self.nudge.beta * _dot(state.states[layer.name] - self.nudge.target, f)
+            total += self._constant(layer, self.start[layer.name])
+            total += _dot(state.drives[layer.name], self.residual[layer.name])
         return total
 
     def _conjugate(self, state: State) -> np.ndarray:
+        """Λ*(s) = ⟨u, s⟩ − Λ(u) of the odd block per sample."""
         total = np.zeros(self.clamped.size)
         for layer in self.odd:
-            s = state.states[layer.name]
-            total += _dot(state.drives[layer.name], s) - state.values[layer.name]
-            if self._is_nudged(layer):
-                away = s - self.nudge.target
-                total += self.nudge.beta / 2 * _dot(away, away)
+            total += _dot(state.drives[layer.name], state.states[layer.name]) - state.values[layer.name]
         return total
 
-    def _bias(self, layer: Layer) -> np.ndarray:
-        return self.network.parameters[f"{layer.name}.bias"]
-
-    def _is_nudged(self, layer: Layer) -> bool:
-        return self.nudge is not None and layer is self.network.output
+    def _constant(self, layer: Layer, state: np.ndarray) -> np.ndarray:
+        """⟨b, s⟩ per sample, for the part b of the drive that does not depend on any state."""
+        if layer.name in self.clamped.static:
+            return _dot(self.clamped.static[layer.name], state)
+        return state @ self.network.parameters[f"{layer.name}.bias"]
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("bi,bi->b", a, b)
+    return np.einsum("bi,bi->b", a.reshape(len(a), -1), b.reshape(len(b), -1))

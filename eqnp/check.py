@@ -18,7 +18,8 @@ from eqnp.dynamics import SettlingConfig, Trace
 from eqnp.learning import Estimate, LearningConfig, RowGradient, estimate, free_phase, nudged_phase
 from eqnp.network import Network
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
-from eqnp.synapses import Nudge, Segment
+from eqnp.potentials import Nudge
+from eqnp.synapses import Segment
 
 EXACT = SettlingConfig("even-odd", 1e-13, 2000, 2000)
 BETAS = {  # where each estimator is looked at; orders are fitted through the last three
@@ -177,7 +178,7 @@ def _phases(network, segments, target, beta: float) -> dict:
             if nudge is None:
                 free, _ = free_phase(network, clamped, settling, trace)
             else:
-                nudged = network.zero_state(clamped.size)
+                nudged = network.zero_state(clamped)
                 nudged.assign(free)
                 nudged_phase(network, clamped, nudged, nudge, settling, trace)
             energy = np.array(trace.energy)

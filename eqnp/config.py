@@ -22,7 +22,7 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.learning import LearningConfig, phases
 from eqnp.network import AttentionConfig, NetworkConfig, check_network
 from eqnp.optim import OptimizerConfig
-from eqnp.potentials import elementwise
+from eqnp.potentials import elementwise, output
 
 LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
 SEGMENT = re.compile(r"[A-Za-z_]\w*")
@@ -91,10 +91,10 @@ class Config:
                 raise ConfigError(f"data.columns has a segment {name!r}; a name of letters, digits and _ is needed")
         if len(set(self.data.classes)) < len(self.data.classes):
             raise ConfigError("data.classes names a class twice; every name must differ")
-        output = elementwise(self.network.output_activation or self.network.activation, None)
-        phases(self.learning, output.max_slope)
         hidden = elementwise(self.network.activation, None)
-        if self.learning.estimator == "holomorphic" and not (hidden.analytic and output.analytic):
+        readout = output(self.network.output_activation or self.network.activation, None)
+        phases(self.learning, readout.betas)
+        if self.learning.estimator == "holomorphic" and not (hidden.analytic and readout.analytic):
             raise ConfigError(
                 "the holomorphic estimator needs analytic activations: network.activation logistic or tanh"
             )

@@ -15,7 +15,8 @@ import numpy as np
 from eqnp.acceleration import Anderson
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.network import Network
-from eqnp.synapses import Clamped, Layer, Nudge, State
+from eqnp.potentials import Nudge
+from eqnp.synapses import Clamped, Layer, State
 
 FEW = 0.6  # samples are left behind once no more than this share still moves: copying the rest has its price
 ORDERS = ("even-odd", "synchronous")
@@ -181,37 +182,24 @@ def _update(network: Network, clamped: Clamped, state: State, block, nudge, orde
         network.compute_drive(layer, clamped, state)
         state.news[layer.name] = set()
     for layer in active:
-        residual = change[layer.name]
+        name, residual = layer.name, change[layer.name]
         residual[:] = 0
-        if layer is nudged:
-            move_output = _solve_output if order == "even-odd" else _step_output
-            move_output(layer, clamped, state, nudge, residual)
+        potential, drive, units, value = (
+            clamped.potentials[name],
+            state.drives[name],
+            state.states[name],
+            state.values[name],
+        )
+        if layer is not nudged:
+            potential.move(drive, units, residual, value)
+        elif order == "even-odd":
+            potential.move_nudged(drive, units, nudge, residual, value)
         else:
-            _move(layer, clamped, state, residual)
+            potential.step_nudged(drive, units, nudge, residual, value)
         if residual.any():
-            for neighbour in network.neighbours[layer.name]:
-                state.news[neighbour].add(layer.name)
+            for neighbour in network.neighbours[name]:
+                state.news[neighbour].add(name)
     return active
-
-
-def _move(layer: Layer, clamped: Clamped, state: State, residual: np.ndarray) -> None:
-    """s ← ∇Λ(u)."""
-    name = layer.name
-    clamped.potentials[name].move(state.drives[name], state.states[name], residual, state.values[name])
-
-
-def _solve_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:
-    """The exact minimum of F over the output block: s = ∇Λ(a − β(s − y))."""
-    name = layer.name
-    clamped.potentials[name].move_nudged(
-        state.drives[name], state.states[name], nudge.beta, nudge.target, residual, state.values[name]
-    )
-
-
-def _step_output(layer: Layer, clamped: Clamped, state: State, nudge: Nudge, residual: np.ndarray) -> None:
-    """The paper's nudge, with the output's previous state on the right: s ← ∇Λ(a − β(s − y))."""
-    state.drives[layer.name] -= nudge.beta * (state.states[layer.name] - nudge.target)
-    _move(layer, clamped, state, residual)
 
 
 def _record(trace: Trace, network, clamped, state: State, nudge, residual) -> None:

@@ -20,8 +20,9 @@ import numpy as np
 
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
-from eqnp.network import Network, squared_error
-from eqnp.synapses import Clamped, Nudge, Segment, State
+from eqnp.network import Network
+from eqnp.potentials import Nudge
+from eqnp.synapses import Clamped, Segment, State
 from eqnp.workspace import Room, Workspace
 
 COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits
@@ -103,10 +104,11 @@ class Estimate:
     traces: list[Trace]
 
 
-def phases(config: LearningConfig, max_slope: float, sign: int = 1) -> Phases:
+def phases(config: LearningConfig, betas: tuple[float, float], sign: int = 1) -> Phases:
     """The phases (β_p, c_p) of an estimator; raises ConfigError for a β that its output block cannot bear.
 
-    ``sign`` is that of β in a batch of the random-sign estimator.
+    ``betas`` are the nudges between which the output has a single minimum; ``sign`` is that of β in a batch of the
+    random-sign estimator.
     """
     if config.algorithm not in ALGORITHMS:
         raise ConfigError(f"unknown algorithm {config.algorithm!r}{nearest(config.algorithm, ALGORITHMS)}")
@@ -118,13 +120,15 @@ def phases(config: LearningConfig, max_slope: float, sign: int = 1) -> Phases:
         raise ConfigError(f"learning.points is {config.points}; a circle of nudges needs at least 2")
     random = config.estimator == "random-sign"
     result = ESTIMATORS[config.estimator](config.beta * sign if random else config.beta, config.points)
-    strongest = config.beta if random else max((abs(beta) for beta, _ in result if beta.real < 0), default=0.0)
-    if strongest * max_slope >= 1:
-        limit = config.beta / strongest / max_slope
-        raise ConfigError(
-            f"learning.beta is {config.beta:g}, but a phase of negative β needs β < {limit:g} with this estimator and "
-            "output, or the output has no single minimum; lower learning.beta, or use the one-sided estimator"
-        )
+    nudges = [config.beta, -config.beta] if random else [beta for beta, _ in result]
+    for side, bound in zip((-1, 1), betas, strict=True):
+        strongest = max((abs(beta) for beta in nudges if side * beta.real > 0), default=0.0)
+        if strongest >= abs(bound):
+            raise ConfigError(
+                f"learning.beta is {config.beta:g}, but a phase of {'negative' if side < 0 else 'positive'} β needs "
+                f"β < {abs(bound) * config.beta / strongest:g} with this estimator and output, or the output has no "
+                "single minimum; lower learning.beta, or use another estimator"
+            )
     return result
 
 
@@ -132,7 +136,7 @@ def free_phase(
     network: Network, clamped: Clamped, config: SettlingConfig, trace: Trace | None = None, room: Room | None = None
 ) -> tuple[State, Settled]:
     """Settle from the zero state without a nudge."""
-    state = network.zero_state(clamped.size, room=room)
+    state = network.zero_state(clamped, room=room)
     return state, _settle_free(network, clamped, state, config, trace)
 
 
@@ -172,13 +176,16 @@ def estimate(
     ``sign`` is that of β in this batch, for the random-sign estimator. Raises ConfigError for a β out of range and
     SettlingError for a state or gradient that is not finite.
     """
-    plan = phases(learning, network.output_activation.max_slope, sign)
+    plan = phases(learning, network.output_activation.betas, sign)
     if learning.estimator == "holomorphic":
         network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
     coefficients = np.array([c for _, c in plan]) / -len(target)
     workspace = workspace or Workspace()
-    shapes = {layer.name: (len(plan), len(target), *layer.shape) for layer in network.layers}
-    ends = {name: workspace.batch(name, shape, network.dtype) for name, shape in shapes.items()}
+    leading = len(plan), len(target)
+    ends = {
+        name: workspace.batch(name, (*leading, *shape), network.dtype)
+        for name, shape in network.shapes(segments).items()
+    }
     settling = settling.for_nudge(learning.beta)
     job = _Job(network, segments, target, plan, coefficients, learning, settling, ends, workspace, trace)
     width = shard or len(target)
@@ -187,7 +194,8 @@ def estimate(
 
     gradients: dict[str, np.ndarray | RowGradient] = {}
     for synapse in network.synapses:
-        gradients |= contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
+        if synapse.wide:
+            gradients |= contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
     for name in shards[0].gradients:
         gradients[name] = total([part.gradients[name] for part in shards])
     gradients = {name: _real(gradient) for name, gradient in gradients.items()}
@@ -195,7 +203,7 @@ def estimate(
     output = np.concatenate([part.output for part in shards]).real
     return Estimate(
         gradients,
-        float(squared_error(output, target).mean()),
+        float(network.cost(output, target).mean()),
         output,
         np.concatenate([part.sweeps for part in shards], axis=1),
         np.concatenate([part.residual for part in shards], axis=1),
@@ -227,7 +235,7 @@ def contrast(
 
 @dataclass
 class _Part:
-    """What one shard of a batch yields; gradients of the synapses whose other end is clamped, summed over the shard."""
+    """What one shard of a batch yields; gradients of the synapses that are not wide, summed over the shard."""
 
     gradients: dict[str, np.ndarray | RowGradient]
     output: np.ndarray
@@ -260,7 +268,7 @@ class _Job:
         segments = {name: segment.take(samples) for name, segment in self.segments.items()}
         clamped = network.clamp(segments, room)
         ends = {name: states[:, samples] for name, states in self.ends.items()}
-        state = network.zero_state(len(self.plan), clamped.size, room=room, states=ends)
+        state = network.zero_state(clamped, len(self.plan), room=room, states=ends)
         traces = [Trace() if self.trace else None for _ in range(1 + len(self.plan))]
         free, *others = (state.phase(p) for p in range(len(self.plan)))
         history = [_settle_free(network, clamped, free, settling, traces[0])]
@@ -272,8 +280,9 @@ class _Job:
                 nudge = Nudge(beta, self.target[samples])
                 history.append(nudged_phase(network, clamped, (free, *others)[p], nudge, settling, traces[1 + p]))
         gradients: dict[str, np.ndarray | RowGradient] = {}
-        for synapse in network.inputs:
-            gradients |= contrast(network, synapse.ends(ends, clamped), self.coefficients)
+        for synapse in (*network.inputs, *network.synapses):
+            if not synapse.wide:
+                gradients |= contrast(network, synapse.ends(ends, clamped), self.coefficients)
         if self.learning.train_embeddings:
             gradients["embedding.weight"] = self.contrast_words(clamped, segments, state)
         return _Part(

@@ -1,15 +1,18 @@
 """The network: layers and synapses, the primitive function Φ, the energy E, and the blocks of the layer graph.
 
     Φ(s; x, θ) = Σ_synapses ⟨s_post, W s_pre + b⟩
-    E(s; x, θ) = Σ_layers Λ*(s) − Φ,        F_β = E + β C,        C = ½ ‖s_out − y‖²
+    E(s; x, θ) = Σ_layers Λ*(s) − Φ,        F_β = E + β C
 
-A fixed point of the dynamics is s = ∇Λ(u) with the drive u = ∂Φ/∂s of every layer, which is a stationary point of F.
-Attention layers stand side by side on level 0 and read clamped tokens; dense layers stack above them. Synapses join
-neighbouring levels only, so the layers of even level and those of odd level form the two blocks of a bipartite graph.
+C is the squared error of the output, or the cross-entropy of a softmax output (`eqnp.potentials`). A fixed point of the
+dynamics is s = ∇Λ(u) with the drive u = ∂Φ/∂s of every layer, which is a stationary point of F.
+Attention layers stand side by side on level 0 and read clamped tokens. A network that *compares* has a layer above each
+of them whose units see, token by token, the token that queried and what it retrieved, and whose mean over the tokens
+the dense layers above read; else the dense layers read the attention itself. Synapses join neighbouring levels only, so
+the layers of even level and those of odd level form the two blocks of a bipartite graph.
 
-Layers are named attention0, attention1, …, hidden0, …, output; parameters ``<synapse>.weight`` and
-``<synapse>.bias`` with the synapses queries<i> or projection<i> (into attention<i>), hidden<i> and output; and
-``embedding.weight``, whose row 0 is the zero vector of padding.
+Layers are named attention0, …, compare0, …, hidden0, …, output; parameters ``<synapse>.weight`` and ``<synapse>.bias``
+with the synapses queries<i> or projection<i> (into attention<i>), compare<i> (from attention<i>) and tokens<i> (into
+compare<i>), hidden<i> and output; and ``embedding.weight``, whose row 0 is the zero vector of padding.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ import numpy as np
 
 from eqnp import kernels as twins
 from eqnp.errors import ConfigError, nearest
-from eqnp.potentials import Elementwise, Hopfield, elementwise
-from eqnp.synapses import Clamped, Dense, Layer, Nudge, Projection, Queries, Segment, State, flat
+from eqnp.potentials import Hopfield, Nudge, elementwise, output
+from eqnp.synapses import Clamped, Compare, Dense, Layer, Mean, Projection, Queries, Segment, State, flat
 from eqnp.workspace import Room
 
 PADDINGS = ("masked", "zeros")
@@ -44,13 +47,16 @@ class AttentionConfig:
 class NetworkConfig:
     """Architecture: attention layers side by side, then dense layers of ``hidden`` units, then one unit per class.
 
-    ``padding`` is "masked" (padded tokens take no part) or "zeros" (the paper: padded keys keep weight exp(0) and
-    padded query rows stay live, up to the segment's full number of positions). ``activation`` is that of the hidden
-    layers, and of the output unless ``output_activation`` names another. ``initial_bias`` is where the biases of the
-    hidden and output units start.
+    ``compare`` is the number of units per token of the compare layers, 0 for none; with them every attention layer is
+    queried by tokens. ``padding`` is "masked" (padded tokens take no part) or "zeros" (the paper: padded keys keep
+    weight exp(0) and padded query rows stay live, up to the segment's full number of positions). ``activation`` is that
+    of the hidden layers, and of the output unless ``output_activation`` names another; "softmax" there makes the cost
+    cross-entropy. ``initial_bias`` is where the biases of hidden and compare units start, and of outputs that are no
+    softmax.
     """
 
     attention: tuple[AttentionConfig, ...]
+    compare: int = 0
     hidden: tuple[int, ...] = (64,)
     activation: str = "clipped"
     output_activation: str = ""
@@ -83,7 +89,7 @@ class Network:
         self.positions = dict(positions)
         self._lay_out(config, embedding.shape[1], classes)
         self.activation = elementwise(config.activation, self.kernels)
-        self.output_activation = elementwise(config.output_activation or config.activation, self.kernels)
+        self.output_activation = output(config.output_activation or config.activation, self.kernels)
         shapes = {k: shape for synapse in (*self.inputs, *self.synapses) for k, shape in synapse.shapes.items()}
         if parameters is None:
             self.parameters = {name: _draw(name, shape, config, rng, self.dtype) for name, shape in shapes.items()}
@@ -94,22 +100,29 @@ class Network:
         self.parameters["embedding.weight"] = embedding
 
     def _lay_out(self, config: NetworkConfig, width: int, classes: int) -> None:
-        self.attention, self.inputs, self.synapses = [], [], []
+        self.attention, self.compare, self.inputs, self.synapses = [], [], [], []
         for i, attention in enumerate(config.attention):
-            pooling = isinstance(attention.queries, int)
-            rows = attention.queries if pooling else self.positions[attention.queries]
-            layer = Layer(f"attention{i}", 0, (rows, width))
+            if isinstance(attention.queries, int):
+                layer = Layer(f"attention{i}", 0, (attention.queries, width))
+                self.inputs.append(Queries(f"queries{i}", layer))
+            else:
+                segment = attention.queries
+                layer = Layer(f"attention{i}", 0, (self.positions[segment], width), segment)
+                self.inputs.append(Projection(f"projection{i}", segment, width, layer))
             self.attention.append(layer)
-            self.inputs.append(
-                Queries(f"queries{i}", layer) if pooling else Projection(f"projection{i}", attention.queries, layer)
-            )
-        below: tuple[Layer, ...] = tuple(self.attention)
-        self.layers = list(self.attention)
-        for level, units in enumerate((*config.hidden, classes), start=1):
-            name = "output" if level > len(config.hidden) else f"hidden{level - 1}"
-            layer = Layer(name, level, (units,))
+        if config.compare:
+            for i, pre in enumerate(self.attention):
+                layer = Layer(f"compare{i}", 1, (pre.shape[0], config.compare), pre.segment)
+                self.compare.append(layer)
+                self.synapses.append(Compare(f"compare{i}", pre, layer))
+                self.inputs.append(Projection(f"tokens{i}", pre.segment, width, layer, bias=True))
+        below = tuple(self.compare or self.attention)
+        self.layers = [*self.attention, *self.compare]
+        for i, units in enumerate((*config.hidden, classes)):
+            name = "output" if i == len(config.hidden) else f"hidden{i}"
+            layer = Layer(name, below[0].level + 1, (units,))
             self.layers.append(layer)
-            self.synapses.append(Dense(name, below, layer))
+            self.synapses.append((Mean if below[0] in self.compare else Dense)(name, below, layer))
             below = (layer,)
         self.output = self.layers[-1]
         self.blocks = tuple([layer for layer in self.layers if layer.level % 2 == parity] for parity in (0, 1))
@@ -145,45 +158,69 @@ class Network:
         missing.
         """
         room = room or Room()
-        tokens, table = {}, self.parameters["embedding.weight"]
+        tokens, table, shapes = {}, self.parameters["embedding.weight"], self.shapes(segments)
         for name in self.positions:
             if name not in segments:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, segments)}")
             ids = segments[name].ids
             tokens[name] = room((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
             self.kernels.gather(table, ids, tokens[name])
-        potentials: dict[str, Elementwise | Hopfield] = {layer.name: self.activation for layer in self.layers}
-        potentials[self.output.name] = self.output_activation
+        potentials = {layer.name: self.activation for layer in self.layers} | {self.output.name: self.output_activation}
         for layer, attention in zip(self.attention, self.config.attention, strict=True):
-            potentials[layer.name] = self._hopfield(attention, layer, segments, tokens[attention.memory])
-        static = {synapse.post.name: synapse.static_drive(self.parameters, tokens, room) for synapse in self.inputs}
-        size = len(next(iter(tokens.values())))
-        return Clamped(tokens, potentials, static, size)
+            rows = shapes[layer.name][0]
+            potentials[layer.name] = self._hopfield(attention, rows, segments, tokens[attention.memory])
+        lengths = {name: segments[name].lengths for name in self.positions}
+        static = {
+            layer.name: synapse.static_drive(self.parameters, tokens, lengths, shapes[layer.name], room)
+            for synapse in self.inputs
+            for layer in [synapse.post]
+        }
+        shares = {layer.name: self._shares(lengths[layer.segment], shapes[layer.name][0]) for layer in self.compare}
+        return Clamped(tokens, potentials, static, shares, shapes, len(next(iter(tokens.values()))))
 
-    def _hopfield(self, attention: AttentionConfig, layer: Layer, segments, memory: np.ndarray) -> Hopfield:
+    def shapes(self, segments: Mapping[str, Segment]) -> dict[str, tuple[int, ...]]:
+        """The shape of each layer's state per sample; rows that are compared are as many as the batch has tokens."""
+        shapes = {layer.name: layer.shape for layer in self.layers}
+        if self.compare:
+            for layer in (*self.attention, *self.compare):
+                shapes[layer.name] = (segments[layer.segment].ids.shape[1], layer.shape[1])
+        return shapes
+
+    def _shares(self, lengths: np.ndarray, rows: int) -> np.ndarray:
+        inside = np.arange(rows) < lengths[:, None]
+        return (inside / np.maximum(lengths, 1)[:, None]).astype(self.dtype)
+
+    def _hopfield(self, attention: AttentionConfig, rows: int, segments, memory: np.ndarray) -> Hopfield:
         masked = self.config.padding == "masked"
         slots = np.asarray(segments[attention.memory].lengths, np.int64)
         phantoms = np.zeros_like(slots) if masked else self.positions[attention.memory] - slots
-        rows = np.full_like(slots, layer.shape[0])
+        live = np.full_like(slots, rows)
         if masked and isinstance(attention.queries, str):
-            rows = np.asarray(segments[attention.queries].lengths, np.int64)
-        return Hopfield(memory, slots, phantoms, rows, self.config.scale, np.arange(len(slots)), self.kernels)
+            live = np.asarray(segments[attention.queries].lengths, np.int64)
+        return Hopfield(memory, slots, phantoms, live, self.config.scale, np.arange(len(slots)), self.kernels)
 
-    def zero_state(self, *size: int, room: Room | None = None, states: dict[str, np.ndarray] | None = None) -> State:
-        """All states zero, with leading shape ``size``: (B,) or (P, B); every layer has news of all.
+    def zero_state(
+        self,
+        clamped: Clamped,
+        phases: int | None = None,
+        room: Room | None = None,
+        states: dict[str, np.ndarray] | None = None,
+    ) -> State:
+        """All states zero, with leading shape (B,), or (P, B) for P ``phases``; every layer has news of all.
 
         The arrays are taken from ``room``, if given; those of the states may be given instead, as ``states``.
         """
         room = room or Room()
-        shapes = {layer.name: (*size, *layer.shape) for layer in self.layers}
+        several = () if phases is None else (phases,)
+        shapes = {name: (*several, clamped.size, *shape) for name, shape in clamped.shapes.items()}
         states = states or {name: room((name, "state"), shape, self.dtype) for name, shape in shapes.items()}
         for state in states.values():
             state[...] = 0
         drives = {name: room((name, "drive"), shape, self.dtype) for name, shape in shapes.items()}
-        values = {name: room((name, "value"), size, np.float64) for name in shapes}
-        dense = [synapse.post for synapse in self.synapses]
-        incoming = {layer.name: room((layer.name, "incoming"), shapes[layer.name], self.dtype) for layer in dense}
-        across = {layer.name: (*size[:-1], *layer.shape, size[-1]) for layer in dense}
+        values = {name: room((name, "value"), (*several, clamped.size), np.float64) for name in shapes}
+        posts = [synapse.post.name for synapse in self.synapses]
+        incoming = {name: room((name, "incoming"), shapes[name], self.dtype) for name in posts}
+        across = {name: (*several, *clamped.shapes[name], clamped.size) for name in posts}
         scratch = {name: room((name, "scratch"), shape, self.dtype) for name, shape in across.items()}
         news = {name: set(near) for name, near in self.neighbours.items()}
         return State(states, drives, values, incoming, scratch, news)
@@ -194,10 +231,10 @@ class Network:
         above, below = self._out_of.get(layer.name), self._into.get(layer.name)
         source = state.incoming[layer.name] if below else clamped.static[layer.name]
         if below and not state.news[layer.name].isdisjoint(below.columns):
-            below.forward(self.parameters, state, source)
+            below.forward(self.parameters, clamped, state, source)
         # A silent layer feeds nothing back: at the start of a free phase this saves the largest product of all.
         if above and state.states[above.post.name].any():
-            above.feedback(self.parameters, state, layer.name, flat(drive))
+            above.feedback(self.parameters, clamped, state.states[above.post.name], layer.name, flat(drive))
             drive += source
         else:
             drive[...] = source
@@ -206,38 +243,43 @@ class Network:
         """The primitive function Φ per sample, (B,)."""
         total = np.zeros(clamped.size, self.dtype)
         for synapse in self.inputs:
-            total += _dot(state.states[synapse.post.name], clamped.static[synapse.post.name])
+            if synapse.post in self.attention:  # what tokens drive in a compare layer comes with its other synapses
+                total += _dot(state.states[synapse.post.name], clamped.static[synapse.post.name])
         for synapse in self.synapses:
-            drive = np.empty((clamped.size, *synapse.post.shape), self.dtype)
-            synapse.forward(self.parameters, state, drive)
-            total += _dot(state.states[synapse.post.name], drive)
+            total += _dot(state.states[synapse.post.name], self._from_below(synapse, clamped, state))
         return total
+
+    def _from_below(self, synapse, clamped: Clamped, state: State) -> np.ndarray:
+        drive = np.empty((clamped.size, *clamped.shapes[synapse.post.name]), self.dtype)
+        synapse.forward(self.parameters, clamped, state, drive)
+        return drive
 
     def energy(self, clamped: Clamped, state: State, nudge: Nudge | None = None) -> np.ndarray:
         """F = Σ Λ*(s) − Φ + β C per sample, (B,), with Λ*(s) = ⟨u, s⟩ − Λ(u) by Fenchel's equality.
 
-        It needs states that are ∇Λ of the stored drives, which every sweep leaves behind (the zero state is not).
+        It needs states that are ∇Λ of the stored drives, which every sweep leaves behind (the zero state is not); only
+        the output may be in any state, and a softmax output is taken at its minimum.
         """
-        total = -self.phi(clamped, state)
-        for layer in self.layers:
+        name = self.output.name
+        a = self._from_below(self._into[name], clamped, state)
+        total = _dot(a, state.states[name]) - self.phi(clamped, state)
+        total += self.output_activation.energy(a, state.states[name], nudge)
+        for layer in self.layers[:-1]:
             drive = state.drives[layer.name]
             total += _dot(drive, state.states[layer.name]) - clamped.potentials[layer.name].value(drive)
-        if nudge is not None:
-            total += nudge.beta * squared_error(state.states[self.output.name], nudge.target)
         return total
 
-
-def squared_error(output: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """C = ½ ‖s_out − y‖² per sample, (B,)."""
-    difference = output - target
-    return (difference * difference).sum(axis=1) / 2
+    def cost(self, output: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """C per sample, (B,), at free states (B, C) of the output."""
+        return self.output_activation.cost(output, target)
 
 
 def _draw(
     name: str, shape: tuple[int, ...], config: NetworkConfig, rng: np.random.Generator, dtype: np.dtype
 ) -> np.ndarray:
     if name.endswith(".bias"):
-        return np.full(shape, config.initial_bias, dtype)
+        flat_start = name == "output.bias" and config.output_activation == "softmax"
+        return np.full(shape, 0.0 if flat_start else config.initial_bias, dtype)
     if name.startswith("queries"):
         return rng.standard_normal(shape, dtype)
     weight = rng.random(shape, dtype)  # in the network's own type: the paper's largest layer has 1.4 GB in float64
@@ -260,6 +302,13 @@ def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
         for segment in (attention.memory, attention.queries):
             if isinstance(segment, str) and segment not in segments:
                 raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, segments)}")
+    if config.compare < 0:
+        raise ConfigError(f"network.compare is {config.compare}; it must be 0 (no compare layers) or greater")
+    if config.compare and (config.padding != "masked" or any(isinstance(a.queries, int) for a in config.attention)):
+        raise ConfigError(
+            'network.compare needs tokens that query in every attention layer, and padding = "masked"; '
+            "or leave network.compare at 0"
+        )
     for units in config.hidden:
         if units < 1:
             raise ConfigError(f"network.hidden holds {units}; a dense layer needs at least 1 unit")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqnp.potentials import Elementwise, Hopfield
+from eqnp.potentials import Elementwise, Hopfield, Softmax
 from eqnp.workspace import Room
 
 
@@ -24,20 +24,8 @@ class Segment(NamedTuple):
     lengths: np.ndarray
 
     def take(self, samples: slice) -> Segment:
-        """Some of the samples, padded no further than their own longest."""
-        lengths = self.lengths[samples]
-        return Segment(np.ascontiguousarray(self.ids[samples, : max(1, lengths.max())]), lengths)
-
-
-class Nudge(NamedTuple):
-    """The pull β·C on the output: strength and targets (B, C)."""
-
-    beta: float
-    target: np.ndarray
-
-    def take(self, index: np.ndarray) -> Nudge:
-        """The pull on some of the samples."""
-        return Nudge(self.beta, self.target[index])
+        """Some of the samples."""
+        return Segment(self.ids[samples], self.lengths[samples])
 
 
 @dataclass
@@ -91,39 +79,55 @@ class Clamped:
     """What a batch holds fixed while the states settle.
 
     ``tokens`` are the embedded segments (B, M, D); ``potentials`` one per layer, with the memory of the attention
-    layers in it; ``static`` the part of each attention layer's drive (B, R, D) that comes from tokens or queries.
+    layers in it; ``static`` the part of a layer's drive that comes from tokens or queries, (B, R, D) for attention and
+    (B, R, H) for compare layers; ``shares`` (B, R) what each row of a compare layer counts for in the mean over its
+    sample's tokens; ``shapes`` the shape of every layer's state per sample.
     """
 
     tokens: dict[str, np.ndarray]
-    potentials: dict[str, Elementwise | Hopfield]
+    potentials: dict[str, Elementwise | Softmax | Hopfield]
     static: dict[str, np.ndarray]
+    shares: dict[str, np.ndarray]
+    shapes: dict[str, tuple[int, ...]]
     size: int
 
     def take(self, index: np.ndarray) -> Clamped:
         """What some of the samples need to settle on; the tokens stay with the whole."""
         potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
-        return Clamped({}, potentials, {name: drive[index] for name, drive in self.static.items()}, len(index))
+        static, shares = ({name: a[index] for name, a in part.items()} for part in (self.static, self.shares))
+        return Clamped({}, potentials, static, shares, self.shapes, len(index))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's name, its level in the graph (0 for attention) and the shape of its state per sample."""
+    """A layer's name, its level in the graph (0 for attention) and the shape of its state per sample.
+
+    Where the rows of the state are the tokens of a segment, ``segment`` names it; `Network.shapes` gives their number.
+    """
 
     name: str
     level: int
     shape: tuple[int, ...]
+    segment: str = ""
 
 
 class Dense:
     """Synapses ⟨s_post, Σ_i W_i s_pre_i + b⟩ from all layers of one level to a dense layer; W is (H, Σ K_i)."""
 
+    wide = True  # so many that their contrast is one product over the whole batch, and not one a shard
+
     def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer):
         self.name, self.pres, self.post = name, pres, post
-        edges = np.cumsum([0, *(prod(layer.shape) for layer in pres)])
+        edges = np.cumsum([0, *(self.units(layer) for layer in pres)])
         self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
         self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
 
-    def forward(self, parameters, state: State, out: np.ndarray) -> None:
+    @staticmethod
+    def units(pre: Layer) -> int:
+        """How many units of a pre layer each unit of the post layer sees."""
+        return prod(pre.shape)
+
+    def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
         """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer.
 
         The product is made as W s_preᵀ: BLAS is an eighth quicker with the units of the weight along its long side.
@@ -131,14 +135,20 @@ class Dense:
         weight, scratch = parameters[f"{self.name}.weight"], state.scratch[self.post.name]
         out[...] = parameters[f"{self.name}.bias"]
         for pre, columns in self.columns.items():
-            np.matmul(weight[:, columns], flat(state.states[pre]).T, out=scratch)
+            np.matmul(weight[:, columns], self.seen(pre, state.states[pre], clamped).T, out=scratch)
             out += scratch.T
 
-    def feedback(self, parameters, state: State, pre: str, out: np.ndarray) -> None:
-        """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened."""
-        np.matmul(state.states[self.post.name], parameters[f"{self.name}.weight"][:, self.columns[pre]], out=out)
+    def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
+        """What a post unit sees of a pre layer, (B, K): all of its units."""
+        return flat(state)
 
-    def ends(self, states: Mapping[str, np.ndarray]) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+    def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
+        """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened; s_post (B, H)."""
+        np.matmul(post, parameters[f"{self.name}.weight"][:, self.columns[pre]], out=out)
+
+    def ends(
+        self, states: Mapping[str, np.ndarray], clamped: Clamped | None = None
+    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K).
 
         states: the end states of all phases by layer, (P, B, *shape).
@@ -150,20 +160,86 @@ class Dense:
         yield f"{self.name}.bias", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
 
 
+class Mean(Dense):
+    """Synapses ⟨s_post, Σ_i W_i mean_n(s_pre_i[n]) + b⟩ from the rows of compare layers, one for each token n."""
+
+    wide = False
+
+    @staticmethod
+    def units(pre: Layer) -> int:
+        """The units of a row."""
+        return pre.shape[-1]
+
+    def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
+        """The mean over the tokens of each sample, (B, K)."""
+        return np.matmul(clamped.shares[pre][:, None], state)[:, 0]
+
+    def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
+        """out (B, R·K): every row gets s_post W by its share in the mean."""
+        back = post @ parameters[f"{self.name}.weight"][:, self.columns[pre]]
+        shares = clamped.shares[pre]
+        np.multiply(shares[:, :, None], back[:, None], out=out.reshape(*shares.shape, -1))
+
+    def ends(
+        self, states: Mapping[str, np.ndarray], clamped: Clamped
+    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """As `Dense.ends`, with the mean at the pre end."""
+        means = {name: np.stack([self.seen(name, s, clamped) for s in states[name]]) for name in self.columns}
+        return super().ends({**means, self.post.name: states[self.post.name]}, clamped)
+
+
+class Compare:
+    """Synapses ⟨s_post[n], W s_pre[n]⟩ from each row of an attention layer to that of a compare layer; W is (H, D)."""
+
+    wide = False
+
+    def __init__(self, name: str, pre: Layer, post: Layer):
+        self.name, self.pres, self.post = name, (pre,), post
+        self.columns = {pre.name: slice(None)}
+        self.shapes = {f"{name}.weight": (post.shape[1], pre.shape[1])}
+
+    def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
+        """out (B, R, H) ← W s_pre, with what the tokens drive added."""
+        np.matmul(_rows(state.states[self.pres[0].name]), parameters[f"{self.name}.weight"].T, out=_rows(out))
+        out += clamped.static[self.post.name]
+
+    def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
+        """What each row of post units sees of the pre layer, (B, R, D): its own row."""
+        return state
+
+    def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
+        """out (B, R·D) ← s_post[n] W for every row; s_post (B, R, H)."""
+        weight = parameters[f"{self.name}.weight"]
+        np.matmul(_rows(post), weight, out=out.reshape(-1, weight.shape[1]))
+
+    def ends(
+        self, states: Mapping[str, np.ndarray], clamped: Clamped
+    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+        """As `Dense.ends`; every row of every sample shares the weight."""
+        post, pre = states[self.post.name], states[self.pres[0].name]
+        yield f"{self.name}.weight", slice(None), _phase_rows(post), _phase_rows(pre)
+
+
 class Projection:
-    """Synapses ⟨s_post, P x⟩ from the clamped tokens of a segment to the attention rows, P (D, D), without a bias."""
+    """Synapses ⟨s_post[n], P x[n] (+ b)⟩ from the clamped tokens of a segment to the rows of a layer; P is (H, D)."""
 
-    def __init__(self, name: str, segment: str, post: Layer):
-        self.name, self.segment, self.post = name, segment, post
-        self.shapes = {f"{name}.weight": (post.shape[1], post.shape[1])}
+    wide, pres = False, ()
 
-    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], room: Room) -> np.ndarray:
-        """X Pᵀ, zero beyond the tokens at hand; (B, R, D)."""
-        x = tokens[self.segment]
-        drive = room((self.name, "static"), (len(x), *self.post.shape), x.dtype)
-        projected = room("projected", x.shape, x.dtype)
-        flat_tokens, weight = x.reshape(-1, x.shape[2]), parameters[f"{self.name}.weight"]
-        np.matmul(flat_tokens, weight.T, out=projected.reshape(flat_tokens.shape))  # one product, not one a sample
+    def __init__(self, name: str, segment: str, width: int, post: Layer, bias: bool = False):
+        self.name, self.segment, self.post, self.bias = name, segment, post, bias
+        self.shapes = {f"{name}.weight": (post.shape[1], width)}
+        if bias:
+            self.shapes[f"{name}.bias"] = (post.shape[1],)
+
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], lengths, shape, room: Room) -> np.ndarray:
+        """X Pᵀ + b, zero beyond the tokens of a sample; (B, R, H), where ``shape`` is (R, H)."""
+        x, weight = tokens[self.segment], parameters[f"{self.name}.weight"]
+        drive = room((self.name, "static"), (len(x), *shape), x.dtype)
+        projected = room("projected", (*x.shape[:2], len(weight)), x.dtype)
+        np.matmul(_rows(x), weight.T, out=_rows(projected))  # one product, not one a sample
+        if self.bias:
+            projected += parameters[f"{self.name}.bias"]
+            projected[np.arange(x.shape[1]) >= lengths[self.segment][:, None]] = 0
         drive[:, : x.shape[1]] = projected
         drive[:, x.shape[1] :] = 0
         return drive
@@ -176,7 +252,9 @@ class Projection:
         post = states[self.post.name][:, :, : x.shape[1]]
         rows = x.reshape(1, -1, x.shape[2])
         pre = np.broadcast_to(rows, (len(post), *rows.shape[1:]))
-        yield f"{self.name}.weight", slice(None), post.reshape(*pre.shape[:2], -1), pre
+        yield f"{self.name}.weight", slice(None), _phase_rows(post), pre
+        if self.bias:  # the states of rows without a token are the same in all phases, and cancel
+            yield f"{self.name}.bias", slice(None), _phase_rows(post), np.ones((*pre.shape[:2], 1), post.dtype)
 
     def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
@@ -188,11 +266,13 @@ class Projection:
 class Queries:
     """Synapses ⟨s_post, Q⟩ from a unit that is always 1 to the attention rows: R learned queries, Q (R, D)."""
 
+    wide, pres = False, ()
+
     def __init__(self, name: str, post: Layer):
         self.name, self.post = name, post
         self.shapes = {f"{name}.weight": post.shape}
 
-    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], room: Room) -> np.ndarray:
+    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], lengths, shape, room: Room) -> np.ndarray:
         """Q for every sample; (B, R, D)."""
         size = len(next(iter(tokens.values())))
         return np.broadcast_to(parameters[f"{self.name}.weight"], (size, *self.post.shape))
@@ -212,6 +292,16 @@ class Queries:
 def flat(state: np.ndarray) -> np.ndarray:
     """The states of each sample in one row, (B, units)."""
     return state.reshape(len(state), -1)
+
+
+def _rows(state: np.ndarray) -> np.ndarray:
+    """(B, R, K) as (B·R, K)."""
+    return state.reshape(-1, state.shape[-1])
+
+
+def _phase_rows(states: np.ndarray) -> np.ndarray:
+    """(P, B, R, K) as (P, B·R, K)."""
+    return states.reshape(len(states), -1, states.shape[-1])
 
 
 def _first(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

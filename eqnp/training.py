@@ -16,7 +16,7 @@ from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
 from eqnp.learning import Estimate, estimate, free_phase
-from eqnp.network import Network, squared_error
+from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.synapses import Segment
 from eqnp.text.store import Split, bucketed, drop_words
@@ -184,7 +184,7 @@ def evaluate(
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
     """Loss and accuracy of outputs (n, C)."""
-    loss = squared_error(output, one_hot(labels, network)).mean()
+    loss = network.cost(output, one_hot(labels, network)).mean()
     return Score(float(loss), float((output.argmax(axis=1) == labels).mean()))
 
 

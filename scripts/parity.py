@@ -33,7 +33,7 @@ def build(trace, device: str):
         segments[name] = Segment(np.where(np.arange(positions) < lengths[:, i : i + 1], part, 0), lengths[:, i])
     attention = tuple(AttentionConfig(names[memory], names[queries]) for queries, memory in WIRING[texts])
     sizes = [trace[f"W{i}"].shape[0] for i in range(len(attention), sum(key.startswith("W") for key in trace))]
-    config = NetworkConfig(attention, tuple(sizes[:-1]), scale=float(trace["scale"]), padding="zeros")
+    config = NetworkConfig(attention, hidden=tuple(sizes[:-1]), scale=float(trace["scale"]), padding="zeros")
     network = Network(config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0), device)
     synapses = [synapse.name for synapse in (*network.inputs, *network.synapses)]
     for i, name in enumerate(synapses):

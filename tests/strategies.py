@@ -12,7 +12,7 @@ from eqnp.synapses import Segment
 
 SETTLED = SettlingConfig("even-odd", 1e-13, 4000, 4000)
 CONTRASTED = SettlingConfig("even-odd", 1e-10, 4000, 4000)  # for estimates, which settle to this times β
-KINDS = ("pooling", "tokens", "both", "two texts")
+KINDS = ("pooling", "tokens", "both", "two texts", "compare")
 
 
 @dataclass(repr=False)
@@ -47,15 +47,18 @@ def problem(
     Clipped units start in the middle of their slope, where finite differences meet no kink.
     """
     rng = np.random.default_rng(seed)
-    names = ("premise", "hypothesis") if kind == "two texts" else ("text",)
+    names = ("premise", "hypothesis") if kind in ("two texts", "compare") else ("text",)
+    padding = "masked" if kind == "compare" else padding
     attention = {
         "pooling": (AttentionConfig("text", 2),),
         "tokens": (AttentionConfig("text", "text"),),
         "both": (AttentionConfig("text", "text"), AttentionConfig("text", 2)),
         "two texts": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", 2)),
+        "compare": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", "hypothesis")),
     }[kind]
+    compare = 3 if kind == "compare" else 0
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
-    config = NetworkConfig(attention, hidden, activation, output_activation, scale, padding, bias)
+    config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
     table = rng.standard_normal((9, width))
     table[0] = 0
     network = Network(config, table, 3, dict.fromkeys(names, positions), rng, device)
@@ -79,7 +82,7 @@ def problems(draw, activations=("clipped", "logistic", "tanh"), gains=(0.5, 1.5)
         "seed": draw(st.integers(0, 2**16)),
         "kind": draw(st.sampled_from(KINDS)),
         "activation": draw(st.sampled_from(activations)),
-        "output_activation": draw(st.sampled_from(activations)),
+        "output_activation": draw(st.sampled_from((*activations, "softmax"))),
         "padding": draw(st.sampled_from(("masked", "zeros"))),
         "hidden": tuple(draw(st.lists(st.integers(1, 6), min_size=0, max_size=3))),
         "scale": draw(st.floats(0.1, 1.0)),
@@ -94,7 +97,10 @@ def kink_distance(p: Problem) -> float:
     clamped = p.network.clamp(p.segments)
     state, _ = free_phase(p.network, clamped, SETTLED)
     clipped = [
-        layer.name for layer in p.network.layers if layer.level > 0 and clamped.potentials[layer.name].name == "clipped"
+        layer.name
+        for layer in p.network.layers
+        if layer not in p.network.attention and clamped.potentials[layer.name].name == "clipped"
     ]
-    drives = [state.drives[name] for name in clipped]
-    return min((float(np.minimum(np.abs(u), np.abs(u - 2)).min()) for u in drives), default=np.inf)
+    live = {name: share > 0 for name, share in clamped.shares.items()}  # other rows have drive 0 and no part
+    drives = [state.drives[name][live.get(name, ...)] for name in clipped]
+    return min((float(np.minimum(np.abs(u), np.abs(u - 2)).min()) for u in drives if u.size), default=np.inf)

@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqnp.kernels.naive import NEWTON_STEPS, _move, attend, gather, local_update, memory_update, scatter_add
+from eqnp.kernels.naive import (
+    NEWTON_STEPS,
+    _move,
+    _softmax,
+    attend,
+    gather,
+    local_update,
+    memory_update,
+    scatter_add,
+)
 
 __all__ = ["attend", "gather", "local_update", "logistic", "logistic_nudged", "memory_update", "retrieve",
-           "scatter_add", "tanh", "tanh_nudged"]  # fmt: skip
+           "scatter_add", "softmax", "softmax_nudged", "tanh", "tanh_nudged"]  # fmt: skip
 
 
 def logistic(drive, state, residual, value):
@@ -23,6 +32,16 @@ def logistic(drive, state, residual, value):
 def tanh(drive, state, residual, value):
     """As `naive.tanh`."""
     _move(state, np.tanh(drive), residual)
+
+
+def softmax(drive, state, residual, value):
+    """As `naive.softmax`."""
+    _move(state, _softmax(drive), residual)
+
+
+def softmax_nudged(drive, state, beta, target, residual, value):
+    """As `naive.softmax_nudged`."""
+    _move(state, (1 - beta) * _softmax(drive) + beta * target, residual)
 
 
 def logistic_nudged(drive, state, beta, target, residual, value):
@@ -44,7 +63,6 @@ def _solve_nudged(drive, state, beta, target, residual, function, slope):
         if np.abs(step).max(initial=0) <= 4 * np.finfo(u.dtype).eps:
             break
     _move(state, function(u), residual)
-    drive[...] = u
 
 
 def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residual, value):

@@ -55,7 +55,28 @@ def tanh(drive, state, residual, value):
             _move(state[b], h, math.tanh(drive[b, h]), residual, b)
 
 
-# --- the output block under a squared-error nudge ---------------------------------------------------------------------
+@exact
+def softmax(drive, state, residual, value):
+    for b in range(state.shape[0]):
+        peak, total = _softmax_sum(drive[b])
+        value[b] = peak + math.log(total)
+        for c in range(state.shape[1]):
+            _move(state[b], c, math.exp(drive[b, c] - peak) / total, residual, b)
+
+
+@exact
+def _softmax_sum(drive):
+    """The largest drive, and the sum of exp over what the others fall short of it by."""
+    peak = drive[0]
+    for c in range(1, len(drive)):
+        peak = max(peak, drive[c])
+    total = 0.0
+    for c in range(len(drive)):
+        total += math.exp(drive[c] - peak)
+    return peak, total
+
+
+# --- the output block under a nudge -----------------------------------------------------------------------------------
 
 
 @exact
@@ -65,8 +86,8 @@ def clipped_nudged(drive, state, beta, target, residual, value):
         for c in range(state.shape[1]):
             s = min(max((drive[b, c] + beta * target[b, c]) / (2 + beta), 0.0), 1.0)
             _move(state[b], c, s, residual, b)
-            drive[b, c] -= beta * (state[b, c] - target[b, c])
-            value[b] += s * (drive[b, c] - s)
+            # Λ_β(a) = ⟨a, s⟩ − Λ*(s) − βC, with Λ*(s) = s²; see `naive`
+            value[b] += s * (drive[b, c] - s) - beta / 2 * (s - target[b, c]) ** 2
 
 
 @exact
@@ -81,9 +102,9 @@ def logistic_nudged(drive, state, beta, target, residual, value):
                 low, high, u, done = _newton(u, u + beta * (s - y) - a, 1 + beta * s * (1 - s), low, high)
                 if done:
                     break
-            _move(state[b], c, _sigmoid(u), residual, b)
-            drive[b, c] = u
-            value[b] += _softplus(u)
+            s = _sigmoid(u)
+            _move(state[b], c, s, residual, b)
+            value[b] += _softplus(u) + beta / 2 * (s * s - y * y)
 
 
 @exact
@@ -98,9 +119,20 @@ def tanh_nudged(drive, state, beta, target, residual, value):
                 low, high, u, done = _newton(u, u + beta * (s - y) - a, 1 + beta * (1 - s * s), low, high)
                 if done:
                     break
-            _move(state[b], c, math.tanh(u), residual, b)
-            drive[b, c] = u
-            value[b] += _log_cosh(u)
+            s = math.tanh(u)
+            _move(state[b], c, s, residual, b)
+            value[b] += _log_cosh(u) + beta / 2 * (s * s - y * y)
+
+
+@exact
+def softmax_nudged(drive, state, beta, target, residual, value):
+    for b in range(state.shape[0]):
+        peak, total = _softmax_sum(drive[b])
+        value[b] = (1 - beta) * (peak + math.log(total))
+        for c in range(state.shape[1]):
+            value[b] += beta * drive[b, c] * target[b, c]
+            s = (1 - beta) * math.exp(drive[b, c] - peak) / total + beta * target[b, c]
+            _move(state[b], c, s, residual, b)
 
 
 @exact

@@ -41,27 +41,42 @@ def tanh(drive, state, residual, value):
     _move(state, np.tanh(drive), residual)
 
 
-# --- the output block under a squared-error nudge: s = ∇Λ(a − β(s − y)), solved exactly ------------------------------
-# `drive` comes in as a, the drive from the other layers, and leaves as u = a − β(s − y), so that s = ∇Λ(u) holds.
+def softmax(drive, state, residual, value):
+    """s = exp(u)/Σ exp(u) over the classes: one layer with Λ = logsumexp; drive, state (B, C), residual, value (B,)."""
+    value[:] = values.softmax(drive)
+    _move(state, _softmax(drive), residual)
+
+
+# --- the output block under a nudge: s = argmin Λ*(s) − ⟨a, s⟩ + βC, solved exactly -----------------------------------
+# The minimum is −Λ_β(a), which `value` is set to, and the state is ∇Λ_β(a): a nudge is another potential. With
+# C = ½‖s − y‖², s = ∇Λ(u) at u = a − β(s − y).
 
 
 def clipped_nudged(drive, state, beta, target, residual, value):
     """Closed form s = clip((a + βy)/(2 + β), 0, 1), for β > −2; drive, state, target (B, C)."""
     _move(state, np.clip((drive + beta * target) / (2 + beta), 0, 1), residual)
-    drive -= beta * (state - target)
-    value[:] = values.clipped(drive).sum(axis=1)
+    value[:] = _nudged_value(values.clipped, drive, state, beta, target)
 
 
 def logistic_nudged(drive, state, beta, target, residual, value):
     """Bracketed Newton on u + β(σ(u) − y) = a, for β > −4; drive, state, target (B, C)."""
     _solve_nudged(drive, state, beta, target, residual, _sigmoid, lambda s: s * (1 - s))
-    value[:] = values.logistic(drive).sum(axis=1)
+    value[:] = _nudged_value(values.logistic, drive, state, beta, target)
 
 
 def tanh_nudged(drive, state, beta, target, residual, value):
     """Bracketed Newton on u + β(tanh u − y) = a, for β > −1; drive, state, target (B, C)."""
     _solve_nudged(drive, state, beta, target, residual, np.tanh, lambda s: 1 - s * s)
-    value[:] = values.tanh(drive).sum(axis=1)
+    value[:] = _nudged_value(values.tanh, drive, state, beta, target)
+
+
+def softmax_nudged(drive, state, beta, target, residual, value):
+    """s = (1 − β) softmax(a) + βy, for β < 1: with C = logsumexp(a) − ⟨y, a⟩, Λ_β(a) = (1 − β) logsumexp(a) + β⟨y, a⟩.
+
+    drive, state, target (B, C); the targets of a sample sum to 1.
+    """
+    _move(state, (1 - beta) * _softmax(drive) + beta * target, residual)
+    value[:] = (1 - beta) * values.softmax(drive) + beta * (drive * target).sum(axis=1)
 
 
 def _solve_nudged(drive, state, beta, target, residual, function, slope):
@@ -75,7 +90,17 @@ def _solve_nudged(drive, state, beta, target, residual, function, slope):
         u = u - excess / (1 + beta * slope(s))
         u = np.where((u < low) | (u > high), (low + high) / 2, u)
     _move(state, function(u), residual)
-    drive[...] = u
+
+
+def _nudged_value(potential, drive, state, beta, target):
+    """Λ_β(a) = Λ(u) + β/2 (‖s‖² − ‖y‖²), from ⟨a, s⟩ − Λ*(s) − βC and Λ*(s) = ⟨u, s⟩ − Λ(u)."""
+    at = drive - beta * (state - target)
+    return (potential(at) + beta / 2 * (state * state - target * target)).sum(axis=1)
+
+
+def _softmax(u):
+    weights = np.exp(u - u.real.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 # --- Hopfield attention: s = softmax(κ u Xᵀ) X ----------------------------------------------------------------------

@@ -10,6 +10,11 @@ def clipped(u):
     return np.where(u < 0, 0, np.where(u > 2, u - 1, u * u / 4))
 
 
+def clipped_conjugate(s):
+    """λ*(s) = s² per unit, for s in [0, 1]."""
+    return s * s
+
+
 def clipped_slope(u):
     """λ''(u) = ½ on (0, 2), else 0."""
     return np.where((u > 0) & (u < 2), u.dtype.type(0.5), u.dtype.type(0))
@@ -18,6 +23,11 @@ def clipped_slope(u):
 def logistic(u):
     """λ(u) = log(1 + exp u) per unit."""
     return np.logaddexp(0, u)
+
+
+def logistic_conjugate(s):
+    """λ*(s) = s log s + (1 − s) log(1 − s) per unit, for s in [0, 1]."""
+    return _s_log_s(s) + _s_log_s(1 - s)
 
 
 def logistic_slope(u):
@@ -31,9 +41,24 @@ def tanh(u):
     return np.logaddexp(u, -u) - np.log(u.dtype.type(2))
 
 
+def tanh_conjugate(s):
+    """λ*(s) = ½ (1 + s) log(1 + s) + ½ (1 − s) log(1 − s) per unit, for s in [−1, 1]."""
+    return (_s_log_s(1 + s) + _s_log_s(1 - s)) / 2
+
+
 def tanh_slope(u):
     """λ''(u) = 1 − tanh² u."""
     return 1 - np.tanh(u) ** 2
+
+
+def softmax(u):
+    """Λ(u) = logsumexp(u) per sample, (B,); its gradient is softmax(u)."""
+    peak = u.real.max(axis=1)
+    return peak + np.log(np.exp(u - peak[:, None]).sum(axis=1))
+
+
+def _s_log_s(s):
+    return s * np.log(np.where(s > 0, s, 1))
 
 
 def hopfield(drive, memory, slots, phantoms, rows, scale):

@@ -12,7 +12,7 @@ import numpy as np
 
 from eqnp.dynamics import SettlingConfig, settle
 from eqnp.learning import Estimate, by_word, free_phase
-from eqnp.network import Network, squared_error
+from eqnp.network import Network
 from eqnp.oracles.linearised import Layers, Linearised
 from eqnp.synapses import Clamped, Segment, State
 
@@ -38,7 +38,7 @@ def estimate(
         tokens = _add(tokens, part)
     total["embedding.weight"] = by_word(network, segments, tokens)
     output = state.states[network.output.name]
-    loss = float(squared_error(output, target).mean())
+    loss = float(network.cost(output, target).mean())
     return Estimate(total, loss, output, settled.sweeps[None], settled.residual[None], [])
 
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import free_phase
-from eqnp.network import Network, squared_error
+from eqnp.network import Network
 from eqnp.synapses import Segment
 
 
 def loss(network: Network, segments: Mapping[str, Segment], target: np.ndarray, settling: SettlingConfig) -> float:
     """Mean of ½‖s_out − y‖² over the batch after a free phase; target (B, C)."""
     state, _ = free_phase(network, network.clamp(segments), settling)
-    return float(squared_error(state.states[network.output.name], target).mean())
+    return float(network.cost(state.states[network.output.name], target).mean())
 
 
 def gradient(

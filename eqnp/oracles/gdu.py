@@ -16,7 +16,8 @@ from eqnp.dynamics import SettlingConfig, settle
 from eqnp.learning import free_phase
 from eqnp.network import Network
 from eqnp.oracles.bptt import backward, unroll
-from eqnp.synapses import Clamped, Nudge, Segment, State
+from eqnp.potentials import Nudge
+from eqnp.synapses import Clamped, Segment, State
 
 
 @dataclass
@@ -56,7 +57,7 @@ def increments(
 def _ep(network: Network, clamped: Clamped, free: State, target, beta: float, steps: int):
     phases = []
     for strength in (beta, -beta):
-        state = network.zero_state(clamped.size)
+        state = network.zero_state(clamped)
         state.assign(free)
         state.news = {name: set(near) for name, near in network.neighbours.items()}
         path = [{name: s.copy() for name, s in state.states.items()}]
@@ -75,8 +76,7 @@ def _ep(network: Network, clamped: Clamped, free: State, target, beta: float, st
 def _phi_gradient(network: Network, clamped: Clamped, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """∂Φ/∂θ summed over the batch: the product of the two ends of every synapse."""
     one_phase = {name: s[None] for name, s in states.items()}
-    bundles = [b for synapse in network.inputs for b in synapse.ends(one_phase, clamped)]
-    bundles += [b for synapse in network.synapses for b in synapse.ends(one_phase)]
+    bundles = [b for synapse in (*network.inputs, *network.synapses) for b in synapse.ends(one_phase, clamped)]
     result: dict[str, np.ndarray] = {}
     for name, columns, post, pre in bundles:
         shape = network.parameters[name].shape

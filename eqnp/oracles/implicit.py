@@ -13,7 +13,7 @@ import numpy as np
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
 from eqnp.learning import Estimate, by_word, free_phase
-from eqnp.network import Network, squared_error
+from eqnp.network import Network
 from eqnp.oracles.linearised import Layers, Linearised
 from eqnp.synapses import Segment
 
@@ -39,7 +39,7 @@ def estimate(
     gradients, tokens = around.gradients(mu, state.states)
     gradients["embedding.weight"] = by_word(network, segments, tokens)
     output = state.states[network.output.name]
-    loss = float(squared_error(output, target).mean())
+    loss = float(network.cost(output, target).mean())
     return Estimate(gradients, loss, output, settled.sweeps[None], settled.residual[None], [])
 
 

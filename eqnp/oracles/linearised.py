@@ -11,14 +11,14 @@ None of this uses nudges, contrasts or the compiled kernels: it is a route of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from eqnp.kernels import naive
 from eqnp.network import Network
 from eqnp.potentials import Hopfield
-from eqnp.synapses import Clamped, Projection, flat
+from eqnp.synapses import Clamped, flat
 
 Layers = dict[str, np.ndarray]
 
@@ -29,7 +29,7 @@ class Linearised:
     def __init__(self, network: Network, clamped: Clamped, drives: Mapping[str, np.ndarray]):
         self.network, self.clamped, self.drives = network, clamped, drives
         self.attention: Layers = {}
-        self.slopes: Layers = {}
+        self.hessians: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
         for layer in network.layers:
             potential, drive = clamped.potentials[layer.name], drives[layer.name]
             if isinstance(potential, Hopfield):
@@ -38,11 +38,11 @@ class Linearised:
                 naive.attend(drive, *content, weights)
                 self.attention[layer.name] = weights
             else:
-                self.slopes[layer.name] = potential.slope(drive)
+                self.hessians[layer.name] = potential.hessian(drive)
 
     def hessian(self, v: Mapping[str, np.ndarray]) -> Layers:
         """H v. For attention: κ (A ∘ (v Xᵀ − ⟨v, s⟩)) X per row, with weights A and s = A X."""
-        result = {name: slope * v[name] for name, slope in self.slopes.items()}
+        result = {name: hessian(v[name]) for name, hessian in self.hessians.items()}
         for name in self.attention:
             potential = self.clamped.potentials[name]
             result[name] = potential.scale * self._logit_adjoint(name, v[name]) @ potential.memory
@@ -57,17 +57,21 @@ class Linearised:
     def coupling(self, v: Mapping[str, np.ndarray]) -> Layers:
         """A v: what the drives of all layers change by when the states change by v."""
         result = {layer.name: np.zeros_like(v[layer.name]) for layer in self.network.layers}
+        parameters = self.network.parameters
         for synapse in self.network.synapses:
-            weight, post = self.network.parameters[f"{synapse.name}.weight"], synapse.post.name
+            weight, post = parameters[f"{synapse.name}.weight"], synapse.post.name
             for pre, columns in synapse.columns.items():
-                result[post] += flat(v[pre]) @ weight[:, columns].T
-                result[pre] += (v[post] @ weight[:, columns]).reshape(v[pre].shape)
+                result[post] += synapse.seen(pre, v[pre], self.clamped) @ weight[:, columns].T
+                back = np.empty_like(v[pre])
+                synapse.feedback(parameters, self.clamped, v[post], pre, flat(back))
+                result[pre] += back
         return result
 
     def output_adjoint(self, states: Mapping[str, np.ndarray], target: np.ndarray) -> Layers:
-        """∂L/∂s of the mean squared error over the batch: (s_out − y)/B at the output, zero elsewhere."""
+        """∂L/∂s of the mean cost over the batch: ∂C/∂s / B at the output, zero elsewhere."""
         v = {layer.name: np.zeros_like(states[layer.name]) for layer in self.network.layers}
-        v[self.network.output.name] += (states[self.network.output.name] - target) / len(target)
+        name = self.network.output.name
+        v[name] += self.network.output_activation.cost_slope(states[name], target) / len(target)
         return v
 
     def gradients(self, v: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray]) -> tuple[Layers, Layers]:
@@ -77,25 +81,24 @@ class Linearised:
         """
         lam, gradients = self.hessian(v), {}
         tokens = {name: np.zeros_like(x) for name, x in self.clamped.tokens.items()}
-        for synapse in self.network.synapses:
+        for synapse in (*self.network.inputs, *self.network.synapses):
             post = synapse.post.name
-            weight = np.empty_like(self.network.parameters[f"{synapse.name}.weight"])
-            for pre, columns in synapse.columns.items():
-                weight[:, columns] = lam[post].T @ flat(states[pre]) + states[post].T @ flat(lam[pre])
-            gradients[f"{synapse.name}.weight"] = weight
-            gradients[f"{synapse.name}.bias"] = lam[post].sum(axis=0)
+            self._add_product(gradients, synapse, {**states, post: lam[post]})
+            if synapse.pres:  # the pre end moves too
+                self._add_product(gradients, synapse, {**lam, post: states[post]}, bias=False)
         for synapse in self.network.inputs:
-            rows = lam[synapse.post.name]
-            if isinstance(synapse, Projection):
-                x = self.clamped.tokens[synapse.segment]
-                rows, width = rows[:, : x.shape[1]], x.shape[2]
-                gradients[f"{synapse.name}.weight"] = rows.reshape(-1, width).T @ x.reshape(-1, width)
-                tokens[synapse.segment] += rows @ self.network.parameters[f"{synapse.name}.weight"]
-            else:
-                gradients[f"{synapse.name}.weight"] = rows.sum(axis=0)
+            one_phase = {synapse.post.name: lam[synapse.post.name][None]}
+            synapse.add_token_update(self.network.parameters, one_phase, np.ones(1), tokens)
         for layer, config in zip(self.network.attention, self.network.config.attention, strict=True):
             tokens[config.memory] += self._memory_gradient(layer.name, v[layer.name])
         return gradients, tokens
+
+    def _add_product(self, gradients: Layers, synapse, at: Mapping[str, np.ndarray], bias: bool = True) -> None:
+        """Add post ⊗ pre of every bundle of a synapse to its gradient."""
+        for name, columns, post, pre in synapse.ends({layer: value[None] for layer, value in at.items()}, self.clamped):
+            if bias or not name.endswith(".bias"):
+                whole = gradients.setdefault(name, np.zeros_like(self.network.parameters[name]))
+                whole.reshape(post.shape[-1], -1)[:, columns] += post[0].T @ pre[0]
 
     def _memory_gradient(self, name: str, v: np.ndarray) -> np.ndarray:
         """vᵀ ∂(softmax(κ u Xᵀ) X)/∂X, (B, M, D): patterns are retrieved, and decide what is retrieved."""

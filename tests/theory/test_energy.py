@@ -9,8 +9,7 @@ from eqnp import kernels
 from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate, free_phase, phases
-from eqnp.potentials import ACTIVATIONS, elementwise
-from eqnp.synapses import Nudge
+from eqnp.potentials import ACTIVATIONS, Nudge, elementwise, output
 from tests.strategies import problem, problems
 
 DRIVES = st.lists(st.floats(-10, 10), min_size=1, max_size=6)
@@ -43,6 +42,7 @@ def test_fenchel_conjugates_are_the_textbook_ones():
         potential, s = elementwise(name, kernels.load("cpu")), np.zeros_like(u)
         potential.move(u, s, np.zeros(1), np.zeros(1))
         assert (u * s).sum() - potential.value(u)[0] == pytest.approx(conjugate(s).sum(), abs=1e-12)
+        assert potential.conjugate(s).sum() == pytest.approx(conjugate(s).sum(), abs=1e-12)
 
 
 @given(problems())
@@ -65,7 +65,7 @@ def test_drive_is_the_gradient_of_phi(p):
     """If this fails, a synapse feeds forward or back something that is not ∂Φ/∂s (a transposed or dropped feedback)."""
     network, clamped = p.network, p.network.clamp(p.segments)
     rng = np.random.default_rng(1)
-    state = network.zero_state(clamped.size)
+    state = network.zero_state(clamped)
     for s in state.states.values():
         s[...] = rng.standard_normal(s.shape)
     for layer in network.layers:
@@ -92,13 +92,13 @@ def falls(energy: list[np.ndarray]) -> None:
 def test_even_odd_sweeps_never_raise_the_energy(accelerate, p, share):
     """If this fails, a phase may wander or cycle instead of settling; checked in the free and both nudged phases."""
     network, clamped = p.network, p.network.clamp(p.segments)
-    beta = min(2.0, share / network.output_activation.max_slope)
-    free = network.zero_state(clamped.size)
+    beta = min(2.0, *(share * abs(bound) for bound in network.output_activation.betas))
+    free = network.zero_state(clamped)
     trace = Trace()
     settle(network, clamped, free, 25, accelerate=accelerate, trace=trace)
     falls(trace.energy)
     for nudge in (Nudge(beta, p.target), Nudge(-beta, p.target)):
-        state, trace = network.zero_state(clamped.size), Trace()
+        state, trace = network.zero_state(clamped), Trace()
         state.assign(free)
         start = network.energy(clamped, state, nudge)
         settle(network, clamped, state, 25, nudge=nudge, accelerate=accelerate, trace=trace)
@@ -111,7 +111,7 @@ def test_synchronous_sweeps_do_raise_the_energy_somewhere():
     for seed in range(20):
         p = problem(seed=seed, gain=6.0, activation="tanh")
         clamped, trace = p.network.clamp(p.segments), Trace()
-        settle(p.network, clamped, p.network.zero_state(clamped.size), 25, order="synchronous", trace=trace)
+        settle(p.network, clamped, p.network.zero_state(clamped), 25, order="synchronous", trace=trace)
         rises.append(np.diff(np.array(trace.energy), axis=0).max())
     assert max(rises) > 1e-3
 
@@ -120,23 +120,51 @@ def test_synchronous_sweeps_do_raise_the_energy_somewhere():
 def test_nudged_output_solves_its_own_equation(name, beta, a, y):
     """If this fails, the output block is not at its minimum and F may rise: s = ∇Λ(a − β(s − y)) must hold."""
     potential = elementwise(name, kernels.load("cpu"))
-    beta = beta if beta > 0 else max(beta, -0.95 / potential.max_slope)
-    drive, state, residual = np.array([[a]]), np.zeros((1, 1)), np.zeros(1)
-    potential.move_nudged(drive, state, beta, np.array([[y]]), residual, np.zeros(1))
+    beta = max(beta, 0.95 * potential.betas[0])
+    drive, state, residual, value = np.array([[a]]), np.zeros((1, 1)), np.zeros(1), np.zeros(1)
+    nudge = Nudge(beta, np.array([[y]]))
+    potential.move_nudged(drive, state, nudge, residual, value)
     s = state.copy()
     potential.move(np.array([[a - beta * (s[0, 0] - y)]]), s, residual, np.zeros(1))
     assert s[0, 0] == pytest.approx(state[0, 0], abs=1e-11)
-    assert drive[0, 0] == pytest.approx(a - beta * (state[0, 0] - y), abs=1e-11)
+    assert value[0] == pytest.approx(-potential.energy(drive, state, nudge)[0], abs=1e-11)
+
+
+@given(st.floats(-3, 0.95), DRIVES)
+def test_nudged_softmax_is_the_gradient_of_its_potential(beta, drives):
+    """If this fails, the cross-entropy nudge pulls at something else than the cross-entropy."""
+    potential, a = output("softmax", kernels.load("cpu")), np.array([drives])
+    nudge, state, value = Nudge(beta, np.eye(len(drives))[:1]), np.zeros_like(a), np.zeros(1)
+    potential.move_nudged(a, state, nudge, np.zeros(1), value)
+    assert value[0] == pytest.approx(-potential.energy(a, state, nudge)[0], abs=1e-11)
+    for c in range(len(drives)):
+        e = np.zeros_like(a)
+        e[0, c] = 1e-5
+        slope = (potential.energy(a - e, state, nudge) - potential.energy(a + e, state, nudge)) / 2e-5
+        assert slope[0] == pytest.approx(state[0, c], abs=1e-7)
+    free = np.zeros_like(a)
+    potential.move(a, free, np.zeros(1), np.zeros(1))
+    cost = potential.energy(a, free, Nudge(0.5, nudge.target)) - potential.energy(a, free, None)
+    assert cost[0] / 0.5 == pytest.approx(potential.cost(free, nudge.target)[0], abs=1e-9)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("clipped", 2.0), ("logistic", 4.0), ("tanh", 1.0)])
 def test_a_beta_that_makes_the_output_non_convex_is_refused(name, limit):
     """If this fails, −β lets the output jump between two minima and the estimate is meaningless."""
-    slope = elementwise(name, kernels.load("cpu")).max_slope
+    betas = elementwise(name, kernels.load("cpu")).betas
     with pytest.raises(ConfigError, match="single minimum"):
-        phases(LearningConfig("symmetric", limit), slope)
-    phases(LearningConfig("symmetric", 0.99 * limit), slope)
-    phases(LearningConfig("one-sided", 10 * limit), slope)
+        phases(LearningConfig("symmetric", limit), betas)
+    phases(LearningConfig("symmetric", 0.99 * limit), betas)
+    phases(LearningConfig("one-sided", 10 * limit), betas)
+
+
+def test_a_beta_of_one_is_too_strong_for_a_softmax():
+    """If this fails, a nudged softmax has no minimum: its own part of F turns over at β = 1."""
+    betas = output("softmax", kernels.load("cpu")).betas
+    for estimator, limit in (("symmetric", 1.0), ("one-sided", 1.0), ("richardson", 0.5), ("random-sign", 1.0)):
+        with pytest.raises(ConfigError, match="positive β"):
+            phases(LearningConfig(estimator, limit), betas)
+        phases(LearningConfig(estimator, 0.99 * limit), betas)
 
 
 @given(problems())
@@ -146,7 +174,7 @@ def test_both_orders_have_the_same_fixed_points(p):
     for first, second in (("even-odd", "synchronous"), ("synchronous", "even-odd")):
         state, settled = free_phase(p.network, clamped, SettlingConfig(first, 1e-13, 4000, 4000))
         assume((settled.residual <= 1e-13).all())
-        start = p.network.zero_state(clamped.size)  # it has news of all layers, so that all are updated
+        start = p.network.zero_state(clamped)  # it has news of all layers, so that all are updated
         for name, s in state.states.items():
             start.states[name][...] = s
         moved = settle(p.network, clamped, start, 1, order=second)

@@ -73,7 +73,7 @@ def fitted_slope(p, truth, betas, estimator: str) -> float:
 def test_error_is_first_order_one_sided_and_second_order_symmetric(kind, activation):
     """If this fails, the estimator in use is not the one its name promises."""
     p = problem(seed=5, kind=kind, activation=activation, batch=2)
-    truth, limit = exact(p), 1 / p.network.output_activation.max_slope
+    truth, limit = exact(p), -p.network.output_activation.betas[0]
     small, larger = (limit * np.array(shares) for shares in ([0.005, 0.01, 0.02, 0.04], [0.0125, 0.025, 0.05, 0.1]))
     assert fitted_slope(p, truth, small, "one-sided") == pytest.approx(1.0, abs=0.2)
     assert fitted_slope(p, truth, larger, "symmetric") == pytest.approx(2.0, abs=0.2)

