@@ -1,4 +1,5 @@
-"""The honest rival: logistic regression on bags of words, with the same tokens and splits as the network."""
+"""The honest rivals, with the same tokens and splits as the network: the largest class, and logistic regression on
+bags of words and on mean word vectors."""
 
 from __future__ import annotations
 
@@ -22,12 +23,38 @@ class Baseline:
     strength: float
 
 
+def baselines(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> dict[str, Baseline]:
+    """All rivals by name; embedding (V, D) holds the word vectors that the network starts from."""
+    return {
+        "majority": majority(splits),
+        "bag_of_words": bag_of_words(splits, len(embedding), classes),
+        "mean_vector": mean_vector(splits, embedding, classes),
+    }
+
+
+def majority(splits: dict[str, Split]) -> Baseline:
+    """The most frequent class of the training samples, for every sample."""
+    largest = np.bincount(splits["train"].labels).argmax()
+    return Baseline({name: float((s.labels == largest).mean()) for name, s in splits.items() if name != "train"}, 0.0)
+
+
 def bag_of_words(splits: dict[str, Split], words: int, classes: int) -> Baseline:
     """TF-IDF (sublinear, unit rows) and multinomial logistic regression, C chosen on the validation split."""
     counts = {name: _counts(split, words) for name, split in splits.items()}
     seen = np.bincount(counts["train"].indices, minlength=counts["train"].shape[1])
     idf = 1 + np.log((1 + len(splits["train"])) / (1 + seen))
-    features = {name: _tf_idf(matrix, idf) for name, matrix in counts.items()}
+    return _regression({name: _tf_idf(matrix, idf) for name, matrix in counts.items()}, splits, classes)
+
+
+def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> Baseline:
+    """Logistic regression on the mean word vector of each segment (standardised), C chosen on the validation split."""
+    means = {name: _means(split, embedding) for name, split in splits.items()}
+    centre, spread = means["train"].mean(axis=0), means["train"].std(axis=0)
+    features = {name: (x - centre) / np.maximum(spread, 1e-12) for name, x in means.items()}
+    return _regression(features, splits, classes)
+
+
+def _regression(features: dict, splits: dict[str, Split], classes: int) -> Baseline:
     best = Baseline({"validation": -1.0}, 0.0)
     weights = np.zeros((features["train"].shape[1] + 1, classes))
     for strength in STRENGTHS:
@@ -40,6 +67,15 @@ def bag_of_words(splits: dict[str, Split], words: int, classes: int) -> Baseline
         if accuracy["validation"] > best.accuracy["validation"]:
             best = Baseline(accuracy, strength)
     return best
+
+
+def _means(split: Split, embedding: np.ndarray) -> np.ndarray:
+    """The mean word vector of each segment, side by side; (n, segments · D)."""
+    blocks = []
+    for ids in split.segments.values():
+        counts = sparse.csr_array((np.ones(len(ids.ids)), ids.ids, ids.offsets), shape=(len(ids), len(embedding)))
+        blocks.append((counts @ embedding) / np.maximum(ids.lengths, 1)[:, None])
+    return np.hstack(blocks)
 
 
 def _counts(split: Split, words: int) -> sparse.csr_array:
@@ -67,7 +103,7 @@ def _scores(features, weights: np.ndarray) -> np.ndarray:
 
 def _fit(features, labels: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
     target = np.eye(start.shape[1])[labels]
-    transposed = sparse.csr_array(features.T)
+    transposed = sparse.csr_array(features.T) if sparse.issparse(features) else features.T
 
     def objective(flat):
         weights = flat.reshape(start.shape)

@@ -159,7 +159,8 @@ def run_train(options) -> dict:
     config = _config(options)
     source = Path(options.source)
     name = source.resolve().parent.name if source.name == "config.toml" else source.stem
-    return run_training(config, options.out or Path("runs") / name, numbered=not options.out, threads=options.threads)
+    folder = options.out or Path("runs") / name
+    return run_training(config, folder, preset=name, numbered=not options.out, threads=options.threads)
 
 
 def _config(options):

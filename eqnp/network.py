@@ -52,7 +52,9 @@ class NetworkConfig:
     weight exp(0) and padded query rows stay live, up to the segment's full number of positions). ``activation`` is that
     of the hidden layers, and of the output unless ``output_activation`` names another; "softmax" there makes the cost
     cross-entropy. ``initial_bias`` is where the biases of hidden and compare units start, and of outputs that are no
-    softmax.
+    softmax. ``initial_projection`` c starts the projections at c times the identity, so that a token retrieves its
+    like; with 0 they are drawn like other weights. Large c with small ``scale`` makes attention heed its tokens more
+    than the feedback from above.
     """
 
     attention: tuple[AttentionConfig, ...]
@@ -63,6 +65,7 @@ class NetworkConfig:
     scale: float = 0.0577
     padding: str = "masked"
     initial_bias: float = 0.0
+    initial_projection: float = 0.0
 
 
 class Network:
@@ -282,6 +285,8 @@ def _draw(
         return np.full(shape, 0.0 if flat_start else config.initial_bias, dtype)
     if name.startswith("queries"):
         return rng.standard_normal(shape, dtype)
+    if name.startswith("projection") and config.initial_projection:
+        return np.eye(*shape, dtype=dtype) * dtype.type(config.initial_projection)
     weight = rng.random(shape, dtype)  # in the network's own type: the paper's largest layer has 1.4 GB in float64
     weight -= 0.5
     weight *= 2 / np.sqrt(shape[1])

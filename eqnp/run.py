@@ -38,6 +38,7 @@ from eqnp.text.store import Split, write_store
 from eqnp.training import Epoch, Log, evaluate, fit, one_hot
 
 STORE = "data.h5"
+RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
 NAMES = {
     "ep": "equilibrium propagation",
     "bptt": "backpropagation through time",
@@ -89,8 +90,10 @@ def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:
     return seconds
 
 
-def run_training(config: Config, folder: Path, *, numbered: bool = False, threads: int | None = None) -> dict:
-    """Run it all, printing as it goes; returns what is written to ``metrics.json``.
+def run_training(
+    config: Config, folder: Path, *, preset: str = "", numbered: bool = False, threads: int | None = None
+) -> dict:
+    """Run it all, printing as it goes; returns what is written to ``metrics.json``, with the name of the ``preset``.
 
     With ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
     written before the configuration and all data have been read and found good. Raises EqnpError.
@@ -98,7 +101,7 @@ def run_training(config: Config, folder: Path, *, numbered: bool = False, thread
     if not numbered:
         _check_free(folder)
     with workers(threads) as executor:
-        return _run(config, folder, numbered, threads, executor)
+        return _run(config, folder, preset, numbered, threads, executor)
 
 
 def _check_free(folder: Path) -> None:
@@ -121,8 +124,8 @@ def _claim(folder: Path, numbered: bool) -> Path:
             folder = folder.with_name(f"{base}-{number}")
 
 
-def _run(config: Config, folder: Path, numbered: bool, threads: int | None, executor: Executor) -> dict:
-    from eqnp.baselines import bag_of_words
+def _run(config: Config, folder: Path, preset: str, numbered: bool, threads: int | None, executor: Executor) -> dict:
+    from eqnp.baselines import baselines
 
     started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
     prepared = prepare(config, rng, print)
@@ -138,8 +141,9 @@ def _run(config: Config, folder: Path, numbered: bool, threads: int | None, exec
     write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
     write_store(folder / STORE, splits, prepared.words)
     log = Log(folder / "log.jsonl")
-    baseline = bag_of_words(splits, len(prepared.words), len(prepared.classes))
-    print(f"bag-of-words baseline: {_accuracies(baseline.accuracy)}")
+    rivals = baselines(splits, prepared.embedding, len(prepared.classes))
+    for name, rival in rivals.items():
+        print(f"baseline, {RIVALS[name]}: {_accuracies(rival.accuracy)}")
 
     compiled = warm_up(config, len(prepared.classes), print)
 
@@ -172,8 +176,10 @@ def _run(config: Config, folder: Path, numbered: bool, threads: int | None, exec
         accuracy["test"] = score.accuracy
     metrics = {
         "run": str(folder),
+        "preset": preset,
         "accuracy": accuracy,
-        "bag_of_words": baseline.accuracy,
+        "algorithm": config.learning.algorithm,
+        "baselines": {name: rival.accuracy for name, rival in rivals.items()},
         "best_epoch": fitted.best.epoch,
         "parameters": sum(size.values()),
         "classes": list(prepared.classes),
@@ -192,7 +198,7 @@ def _run(config: Config, folder: Path, numbered: bool, threads: int | None, exec
     print(
         f"{NAMES[config.learning.algorithm]}: {_accuracies(accuracy)} (epoch {fitted.best.epoch}, chosen on validation)"
     )
-    print(f"bag-of-words baseline:   {_accuracies(baseline.accuracy)}")
+    print(f"bag-of-words baseline:   {_accuracies(rivals['bag_of_words'].accuracy)}")
     print(f'saved in {folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {folder} "…"')
     return metrics
 

@@ -26,15 +26,20 @@ exact = compiled()  # root finding and the optimiser: same operations, same orde
 # --- states of dense layers -------------------------------------------------------------------------------------------
 
 
-@exact
+@kernel
 def clipped(drive, state, residual, value):
-    one, half = drive.dtype.type(1), drive.dtype.type(0.5)
+    half, none, full = drive.dtype.type(0.5), drive.dtype.type(0), drive.dtype.type(1)
+    change = np.empty(state.shape[1], state.dtype)
     for b in range(state.shape[0]):
-        value[b] = 0
+        change[:] = 0
+        total = 0.0
         for h in range(state.shape[1]):
-            s = min(max(half * drive[b, h], one - one), one)
-            value[b] += s * (drive[b, h] - s)
-            _move(state[b], h, s, residual, b)
+            u = drive[b, h]
+            s = min(max(half * u, none), full)
+            total += s * (u - s)
+            _replace(state[b], h, s, change)
+        value[b] = total
+        _raise_to(residual, b, change)
 
 
 @exact
@@ -172,9 +177,7 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
                 retrieved[live : stop - start] = 0
             for i in range(stop - start):
                 _overwrite(state[b, start + i], retrieved[i], change)
-        for d in range(D):
-            if change[d] > residual[b] or change[d] != change[d]:
-                residual[b] = change[d]
+        _raise_to(residual, b, change)
 
 
 @kernel
@@ -292,10 +295,24 @@ def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_squar
 def _overwrite(row, new, change):
     """row ← new, with ``change`` raised to the absolute change of each unit; a loop that fills vector registers."""
     for d in range(row.shape[0]):
-        c = abs(new[d] - row[d])
-        keep = change[d] >= c or change[d] != change[d]  # NaN, once seen, stays
-        change[d] = change[d] if keep else c
-        row[d] = new[d]
+        _replace(row, d, new[d], change)
+
+
+@compiled(inline="always")
+def _replace(row, unit, new, change):
+    """Overwrite one unit, and raise its ``change``; branch-free, unlike `_move`, so that a loop of it is vectorised."""
+    c = abs(new - row[unit])
+    keep = change[unit] >= c or change[unit] != change[unit]  # NaN, once seen, stays
+    change[unit] = change[unit] if keep else c
+    row[unit] = new
+
+
+@exact
+def _raise_to(residual, sample, change):
+    """residual[sample] raised to the largest change."""
+    for c in change:
+        if c > residual[sample] or c != c:
+            residual[sample] = c
 
 
 @compiled(inline="always")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,24 +16,53 @@ from eqnp.errors import DataError, nearest
 
 EMBEDDED = ("mini-sentiment", "mini-nli")
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json"}
+TEXT_TYPES = ("string", "large_string", "int", "uint", "float", "double", "bool", "null")  # numbers are read as text
+CHUNK = 1000  # texts read at a time
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Column(Sequence):
+    """The texts of one column, read from the disk as they are asked for: a corpus may be larger than memory."""
+
+    def __init__(self, table):
+        self._table = table  # of one column
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index):
+        """A text, or a list of them for a slice."""
+        (values,) = self._table[index].values()
+        return [_text(value) for value in values] if isinstance(index, slice) else _text(values)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), CHUNK):
+            yield from self[start : start + CHUNK]
+
+    def take(self, rows: np.ndarray) -> Column:
+        """The texts at ``rows``, in that order."""
+        return Column(self._table.select(rows, keep_in_memory=True))
 
 
 @dataclass
 class Corpus:
-    """Labelled texts: ``texts[segment]`` are lists of equal length, ``labels`` (n,) int index ``classes``."""
+    """Labelled texts: ``texts[segment]`` are columns of equal length, ``labels`` (n,) int index ``classes``.
 
-    texts: dict[str, list[str]]
+    ``unlabelled`` counts the rows that were left out because their label says that they have none.
+    """
+
+    texts: dict[str, Column]
     labels: np.ndarray
     classes: tuple[str, ...]
+    unlabelled: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> Corpus:
         """The samples at ``rows``, in that order."""
-        texts = {name: [column[row] for row in rows] for name, column in self.texts.items()}
-        return Corpus(texts, self.labels[rows], self.classes)
+        texts = {name: column.take(rows) for name, column in self.texts.items()}
+        return Corpus(texts, self.labels[rows], self.classes, self.unlabelled)
 
 
 def data_folder() -> Path:
@@ -56,7 +86,8 @@ def load_corpus(
     "stanfordnlp/imdb". columns: the column of each segment. split: which split of an embedded or hub corpus; a file
     is one split. classes: the class names in order, when known; else those of the data set's own label feature, or
     the sorted distinct strings, or "0" … "C−1" for whole numbers. Names always match by name; ``numbered`` says whether
-    bare numbers may stand for known ``classes`` in their order.
+    bare numbers may stand for known ``classes`` in their order. Rows labelled "-", or −1 beside named classes, have no
+    agreed label (as in SNLI): they are left out, and counted.
 
     Raises DataError for a source, column, text or label that cannot be used.
     """
@@ -67,11 +98,15 @@ def load_corpus(
                 f"{where}: no column {column!r}; it has {', '.join(map(repr, table.column_names))}; "
                 f"training chooses with --set {key}=COLUMN"
             )
-    texts = {segment: _texts(table[column], column, where) for segment, column in columns.items()}
     feature = table.features[label]
     own_names = tuple(getattr(feature, "names", None) or ())
-    labels, names = _Labels(label, where, tuple(classes), numbered).read(list(table[label]), own_names)
-    return Corpus(texts, labels, names)
+    reader = _Labels(label, where, tuple(classes), numbered)
+    labels, names, kept = reader.read(list(table[label]), own_names)
+    unlabelled = len(table) - len(kept)
+    if unlabelled:
+        table = table.select(kept, keep_in_memory=True)
+    texts = {segment: _column(table, column, where) for segment, column in columns.items()}
+    return Corpus(texts, labels, names, unlabelled)
 
 
 def splits_of(source: str) -> list[str]:
@@ -112,18 +147,18 @@ def _open(source: str, split: str):
     if READERS[path.suffix.lower()] == "csv":  # "None" and "NA" are words, not missing values
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
         options = {"sep": separator, "keep_default_na": False, "na_values": [""]}
-    with tempfile.TemporaryDirectory() as cache:
-        table = _quietly(
-            source,
-            lambda: datasets.load_dataset(
-                READERS[path.suffix.lower()],
-                data_files=glob.escape(str(path)),
-                cache_dir=cache,
-                keep_in_memory=True,
-                split="train",
-                **options,
-            ),
-        )
+    cache = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    table = _quietly(
+        source,
+        lambda: datasets.load_dataset(
+            READERS[path.suffix.lower()],
+            data_files=glob.escape(str(path)),
+            cache_dir=cache.name,
+            split="train",
+            **options,
+        ),
+    )
+    weakref.finalize(table, cache.cleanup)  # the table is read from there
     return table, source
 
 
@@ -143,18 +178,25 @@ def _quietly(source: str, load):
         raise DataError(f"{source}: cannot be read: {first[:200]}") from error
 
 
-def _texts(values, column: str, where: str) -> list[str]:
-    strange = next((v for v in values if v is not None and not isinstance(v, str | int | float)), None)
-    if strange is not None:
-        raise DataError(f"{where}: column {column!r} holds {type(strange).__name__} values; a text column is needed")
-    texts = ["" if value is None else str(value) for value in values]
-    empty = [row for row, text in enumerate(texts, start=1) if not text.strip()]
+def _column(table, name: str, where: str) -> Column:
+    """A column of texts, all of them looked at once: none may be empty."""
+    column, empty = Column(table.select_columns([name])), []
+    kind = getattr(table.features[name], "dtype", "nested")
+    if not str(kind).startswith(TEXT_TYPES):
+        raise DataError(f"{where}: column {name!r} holds {kind} values; a text column is needed")
+    for row, text in enumerate(column, start=1):
+        if not text.strip():
+            empty.append(row)
     if empty:
         raise DataError(
-            f"{where}: column {column!r} has {len(empty)} empty text(s), the first in row {empty[0]}; "
+            f"{where}: column {name!r} has {len(empty)} empty text(s), the first in row {empty[0]}; "
             "remove or fill these rows"
         )
-    return texts
+    return column
+
+
+def _text(value) -> str:
+    return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -166,20 +208,35 @@ class _Labels:
     classes: tuple[str, ...]
     numbered: bool
 
-    def read(self, values: list, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-        """(indices, class names); ``own_names`` are those that the data set gives to its numbers."""
+    def read(self, values: list, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+        """(indices, class names, rows that have a label); ``own_names`` are those the data set gives to its numbers."""
         missing = next((row for row, v in enumerate(values, start=1) if v is None or v != v or v == ""), None)
         if missing is not None:
             self.refuse(f"row {missing} has no label; remove or fill such rows")
+        signs = self.unlabelled({v for v in values if isinstance(v, str)}, own_names)
+        kept = np.flatnonzero([v not in signs for v in values])
+        values = [values[row] for row in kept]
+        if not values:
+            self.refuse("no row has a label; at least one is needed")
         if all(isinstance(v, float) and v.is_integer() for v in values):
             values = [int(v) for v in values]
         if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
-            return self.numbers(values, own_names)
+            return *self.numbers(values, own_names), kept
         if any(isinstance(v, float) for v in values):
             self.refuse("labels are fractions; use whole numbers 0 … C−1 or class names")
         if not all(isinstance(v, str | bool) for v in values):
             self.refuse("labels are neither numbers nor text; use whole numbers 0 … C−1 or class names")
-        return self.names([str(v) for v in values])
+        return *self.names([str(v) for v in values]), kept
+
+    def unlabelled(self, strings: set[str], own_names: tuple[str, ...]) -> list:
+        """Those of the labels that say that a row has none.
+
+        They may be classes too: −1 of −1, 0 and 1, or "-" of "+" and "-". So they are not unless the others have names.
+        """
+        known = own_names or (self.classes if self.numbered else ())
+        others = self.classes or strings - {"-"}
+        named = bool(others) and all(any(map(str.isalpha, name)) for name in others)
+        return [-1] * bool(known) + ["-"] * named
 
     def numbers(self, values: list[int], own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
         distinct = sorted(set(values))

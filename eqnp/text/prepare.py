@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 from eqnp.config import Config, DataConfig
 from eqnp.errors import DataError
 from eqnp.text import corpora, tokens
+from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.store import Split
-from eqnp.text.vectors import corpus_vectors, load_vectors, rescale
+from eqnp.text.vectors import load_vectors, rescale
 
 
 @dataclass
@@ -40,6 +41,8 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
     train = loaded["train"]
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
     say(f"data: {counts}; classes {', '.join(train.classes)}")
+    if left_out := {name: corpus.unlabelled for name, corpus in loaded.items() if corpus.unlabelled}:
+        say(f"left out, without an agreed label: {', '.join(f'{n:,} {name}' for name, n in left_out.items())}")
 
     every_text = (text for column in train.texts.values() for text in column)
     tokenizer = tokens.learn_tokenizer(every_text, min_count=config.data.min_count, max_words=config.data.max_words)
@@ -89,7 +92,9 @@ def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[C
     if held >= len(corpus):
         raise DataError(f"{len(corpus)} sample(s) cannot be split into training and validation; give more data")
     order = rng.permutation(len(corpus))
-    return corpus.take(np.sort(order[held:])), corpus.take(np.sort(order[:held]))
+    train, validation = corpus.take(np.sort(order[held:])), corpus.take(np.sort(order[:held]))
+    validation.unlabelled = 0  # counted once
+    return train, validation
 
 
 def encode_corpus(tokenizer: Tokenizer, corpus: Corpus, max_tokens: int) -> Split:

@@ -109,12 +109,16 @@ def words(tokenizer: Tokenizer) -> list[str]:
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
     """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown."""
-    sequences, tokens, unknown, cut = [], 0, 0, 0
+    blocks, lengths, tokens, unknown, cut = [np.empty(0, np.int32)], [], 0, 0, 0
     for start in range(0, len(texts), CHUNK):
+        sequences = []
         for encoding in tokenizer.encode_batch_fast(list(texts[start : start + CHUNK])):
             ids = np.array(encoding.ids, np.int32)
             known = ids[ids > UNKNOWN]
             tokens, unknown = tokens + len(ids), unknown + len(ids) - len(known)
             cut += max(0, len(known) - max_tokens)
             sequences.append(known[:max_tokens])
-    return ragged(sequences), Coverage(tokens, unknown, cut)
+        blocks.append(np.concatenate(sequences))
+        lengths.extend(map(len, sequences))
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    return Ragged(np.concatenate(blocks), offsets), Coverage(tokens, unknown, cut)

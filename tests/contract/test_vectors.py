@@ -20,8 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eqnp.errors import VectorsError
+from eqnp.text import cooccurrence
 from eqnp.text import vectors as module
-from eqnp.text.vectors import corpus_vectors, load_vectors, rescale
+from eqnp.text.cooccurrence import corpus_vectors
+from eqnp.text.vectors import load_vectors, rescale
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 FORMATS = [
@@ -518,7 +520,7 @@ def test_blocks_of_pairs_do_not_change_the_counts(monkeypatch):
     """A corpus of more than a few million tokens would be counted wrongly at the seams."""
     documents = topics(np.random.default_rng(1), documents=7)
     whole = corpus_vectors(documents, 60, 5, rng=np.random.default_rng(0))
-    monkeypatch.setattr(module, "_CHUNK", 11)
+    monkeypatch.setattr(cooccurrence, "_CHUNK", 11)
     np.testing.assert_allclose(corpus_vectors(documents, 60, 5, rng=np.random.default_rng(0)), whole, atol=1e-4)
 
 

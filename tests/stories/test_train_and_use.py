@@ -40,7 +40,7 @@ def run(tmp_path_factory):
 def test_training_beats_bags_of_words_and_writes_it_all_down(run):
     """If this fails, the main job does not learn, or its record is not complete."""
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["accuracy"]["test"] >= metrics["bag_of_words"]["test"] + 0.08
+    assert metrics["accuracy"]["test"] >= metrics["baselines"]["bag_of_words"]["test"] + 0.08
     assert sorted(f.name for f in run.iterdir()) == ["config.toml", "data.h5", "log.jsonl", "metrics.json", "model.h5"]
     epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [e["epoch"] for e in epochs] == list(range(1, 13))

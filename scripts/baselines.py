@@ -1,0 +1,26 @@
+"""The rivals of a network on the tokens and splits of its own run: majority, bags of words, mean word vectors.
+
+    python scripts/baselines.py RUN [RUN …]
+
+The network starts from the same word vectors, so a run whose vectors were trained has its first ones made again.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from eqnp.baselines import baselines
+from eqnp.config import load_config
+from eqnp.errors import EqnpError
+from eqnp.text.prepare import prepare
+
+for folder in map(Path, sys.argv[1:] or sys.exit(__doc__)):
+    try:
+        config = load_config(str(folder / "config.toml"))
+        prepared = prepare(config, np.random.default_rng(config.training.seed))
+    except EqnpError as error:
+        sys.exit(f"{folder}: {error}")
+    for name, rival in baselines(prepared.splits, prepared.embedding, len(prepared.classes)).items():
+        figures = "  ".join(f"{split} {accuracy:.1%}" for split, accuracy in rival.accuracy.items())
+        print(f"{folder}  {name:12}  {figures}")
