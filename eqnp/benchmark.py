@@ -32,9 +32,8 @@ from eqnp.learning import Estimate, estimate
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
-from eqnp.run import STORE
 from eqnp.synapses import Segment
-from eqnp.text.store import bucketed, read_split
+from eqnp.text.store import STORE, bucketed, read_split
 from eqnp.training import one_hot
 from eqnp.workspace import Workspace
 

@@ -56,17 +56,15 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = _command(commands, "train", run_train, "train a network and save it in a run folder")
-    train.add_argument("source", metavar="CONFIG", nargs="?", default="mini-sentiment",
-                       help="preset or TOML file (mini-sentiment)")  # fmt: skip
-    train.add_argument("--data", metavar="F", help="training data: .parquet, .csv, .tsv, .jsonl, hub or embedded name")
-    train.add_argument("--val-data", metavar="F", help="validation data (default: a random share of the training data)")
-    train.add_argument("--test-data", metavar="F", help="test data, looked at once at the end")
-    train.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
+    _data_options(train)
     train.add_argument("--algorithm", metavar="A", help="ep (default); or bptt, implicit: the same network, to compare")
     train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
-    train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
-    train.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
     _threads(train)
+
+    prepare = _command(commands, "prepare", run_prepare, "read texts and word vectors once, for several runs")
+    _data_options(prepare)
+    prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
+    _know_options(prepare)
 
     evaluate = _command(commands, "evaluate", run_evaluate, "accuracy of a trained run")
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
@@ -107,6 +105,21 @@ def _command(commands, name: str, run, summary: str) -> Parser:
     command.add_argument("--json", action="store_true", help="end with one line of JSON")
     command.set_defaults(run_command=run)
     return command
+
+
+def _data_options(command: Parser) -> None:
+    """What to read, and how."""
+    command.add_argument("source", metavar="CONFIG", nargs="?", default="mini-sentiment",
+                         help="preset, TOML file or prepared folder (mini-sentiment)")  # fmt: skip
+    for option, what in (
+        ("--data", "training data: .parquet, .csv, .tsv, .jsonl, hub or embedded name"),
+        ("--val-data", "validation data (default: a random share of the training data)"),
+        ("--test-data", "test data, looked at once at the end"),
+        ("--vectors", "word vectors: file, installed package, or 'corpus'"),
+    ):
+        command.add_argument(option, metavar="F", help=what)
+    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
+    command.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
 
 
 def _threads(command: Parser) -> None:
@@ -156,11 +169,42 @@ def run_train(options) -> dict:
     """``eqnp train``: returns the metrics of the run."""
     from eqnp.run import run_training
 
-    config = _config(options)
-    source = Path(options.source)
-    name = source.resolve().parent.name if source.name == "config.toml" else source.stem
+    prepared = _prepared(options)
+    config, name = _config(options), _name(options)
     folder = options.out or Path("runs") / name
-    return run_training(config, folder, preset=name, numbered=not options.out, threads=options.threads)
+    return run_training(
+        config, folder, preset=name, prepared=prepared, numbered=not options.out, threads=options.threads
+    )
+
+
+def run_prepare(options) -> dict:
+    """``eqnp prepare``: returns the folder and what is in it."""
+    from eqnp.run import run_preparation
+
+    if Path(options.source).is_dir():
+        raise ConfigError(f"{options.source} is prepared already; give it to eqnp train")
+    return run_preparation(_config(options), options.out or Path("prepared") / _name(options), numbered=not options.out)
+
+
+def _name(options) -> str:
+    source = Path(options.source)
+    return source.resolve().parent.name if source.name == "config.toml" else source.stem
+
+
+def _prepared(options):
+    """What was prepared in the folder that is given as configuration, if one is; its texts are then settled."""
+    folder = Path(options.source)
+    if not folder.is_dir():
+        return None
+    from eqnp.text.prepare import load_prepared
+
+    given = [key for key in ("data", "val_data", "test_data", "vectors") if getattr(options, key)]
+    given += [setting for setting in options.set if setting.split(".")[0].strip() in ("data", "vectors")]
+    if given:
+        raise ConfigError(f"{folder} has its texts and vectors already; prepare again to change {given[0]!r}")
+    prepared = load_prepared(folder)
+    options.source = str(folder / "config.toml")
+    return prepared
 
 
 def _config(options):
@@ -182,8 +226,7 @@ def run_evaluate(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
     from eqnp.classifier import SequenceClassifier
     from eqnp.parallel import workers
-    from eqnp.run import STORE
-    from eqnp.text.store import read_split, split_names
+    from eqnp.text.store import STORE, read_split, split_names
 
     model = SequenceClassifier.load(options.run)
     if options.data:
@@ -256,8 +299,8 @@ def run_check(options) -> dict:
     from eqnp.checkpoint import write_text
     from eqnp.classifier import SequenceClassifier
     from eqnp.parallel import workers
-    from eqnp.run import STORE, fresh_network
-    from eqnp.text.store import bucketed, read_split
+    from eqnp.run import fresh_network
+    from eqnp.text.store import STORE, bucketed, read_split
     from eqnp.training import one_hot
 
     if options.out:

@@ -33,11 +33,10 @@ from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
 from eqnp.synapses import Segment
-from eqnp.text.prepare import Prepared, prepare
-from eqnp.text.store import Split, write_store
+from eqnp.text.prepare import Prepared, prepare, save_prepared
+from eqnp.text.store import STORE, Split, write_store
 from eqnp.training import Epoch, Log, evaluate, fit, one_hot
 
-STORE = "data.h5"
 RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
 NAMES = {
     "ep": "equilibrium propagation",
@@ -90,18 +89,46 @@ def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:
     return seconds
 
 
+def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
+    """Read and encode all texts, look up their word vectors, and write it all to a folder that training starts from.
+
+    ``numbered`` is as in `run_training`. Raises EqnpError.
+    """
+    if not numbered:
+        _check_free(folder)
+    prepared = prepare(config, np.random.default_rng(config.training.seed), print)
+    folder = _claim(folder, numbered)
+    write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
+    save_prepared(folder, prepared)
+    print(f"prepared in {folder}; try: eqnp train {folder}")
+    samples = {name: len(split) for name, split in prepared.splits.items()}
+    return {
+        "folder": str(folder),
+        "samples": samples,
+        "classes": list(prepared.classes),
+        "words": len(prepared.words) - 2,
+    }
+
+
 def run_training(
-    config: Config, folder: Path, *, preset: str = "", numbered: bool = False, threads: int | None = None
+    config: Config,
+    folder: Path,
+    *,
+    preset: str = "",
+    prepared: Prepared | None = None,
+    numbered: bool = False,
+    threads: int | None = None,
 ) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``, with the name of the ``preset``.
 
-    With ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
+    What was ``prepared`` before is taken instead of being made from the sources of the configuration. With
+    ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
     written before the configuration and all data have been read and found good. Raises EqnpError.
     """
     if not numbered:
         _check_free(folder)
     with workers(threads) as executor:
-        return _run(config, folder, preset, numbered, threads, executor)
+        return _run(config, folder, preset, prepared, numbered, threads, executor)
 
 
 def _check_free(folder: Path) -> None:
@@ -124,11 +151,11 @@ def _claim(folder: Path, numbered: bool) -> Path:
             folder = folder.with_name(f"{base}-{number}")
 
 
-def _run(config: Config, folder: Path, preset: str, numbered: bool, threads: int | None, executor: Executor) -> dict:
+def _run(config, folder, preset, prepared, numbered, threads, executor: Executor) -> dict:
     from eqnp.baselines import baselines
 
     started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
-    prepared = prepare(config, rng, print)
+    prepared = prepared or prepare(config, rng, print)
     network = build_network(config, prepared, rng)
     optimizer = Adam(network, config.optimizer)
     splits = prepared.splits

@@ -22,10 +22,12 @@ from eqnp.synapses import Segment
 from eqnp.text.store import Split, bucketed, drop_words
 from eqnp.workspace import Workspace
 
+SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set, and all of T and K are run
+
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss ½‖s_out − y‖² and accuracy of a split."""
+    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split."""
 
     loss: float
     accuracy: float
@@ -36,7 +38,7 @@ class Epoch:
     """One line of the log. Sweeps and settled share have an entry per phase, the free one first.
 
     ``train`` is measured on the way, with word dropout and while the weights move; ``settled`` is the share of
-    samples within the tolerance when their phase ended.
+    samples within the tolerance (`SETTLED` if that is 0) when their phase ended.
     """
 
     epoch: int
@@ -92,7 +94,8 @@ def fit(
     batches_per_epoch = -(-len(train) // run.batch)
     total, fitted, workspace = batches_per_epoch * run.epochs, None, Workspace()
     for number in range(1, run.epochs + 1):
-        started, tally = time.perf_counter(), _Tally(config.settling.for_nudge(config.learning.beta).tolerance)
+        settling = config.settling.for_nudge(config.learning.beta)
+        started, tally = time.perf_counter(), _Tally(settling.tolerance or SETTLED)
         with bar(batches_per_epoch, f"epoch {number}/{run.epochs}") as advance:
             for rows in bucketed(train, run.batch, rng):
                 segments, labels = train.batch(rows)

@@ -10,6 +10,8 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 
+RIVALS = ("majority", "bag of words", "mean vector")
+
 
 def read(folder: Path) -> tuple[str, dict]:
     """The configuration without its seed, as a key, and the figures of a run."""
@@ -43,8 +45,9 @@ def table(folders: list[Path]) -> str:
     for folder in folders:
         key, metrics = read(folder)
         groups[key].append(metrics)
-    head = "| preset | by | parameters | seeds | split | accuracy, % | majority | bag of words | mean vector | minutes | memory |"
-    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *(row(runs) for runs in groups.values())])
+    columns = ["preset", "by", "parameters", "seeds", "split", "accuracy, %", *RIVALS, "minutes", "memory"]
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join([*head, *(row(runs) for runs in groups.values())])
 
 
 if __name__ == "__main__":

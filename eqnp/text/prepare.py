@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from eqnp import checkpoint
 from eqnp.config import Config, DataConfig
-from eqnp.errors import DataError
+from eqnp.errors import CheckpointError, DataError
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
-from eqnp.text.store import Split
+from eqnp.text.store import STORE, Split, read_split, split_names, write_store
 from eqnp.text.vectors import load_vectors, rescale
+
+START = "start.h5"
 
 
 @dataclass
@@ -58,6 +62,29 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
     embedding, found = _embed(config, splits["train"], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
     return Prepared(splits, tokenizer, words, train.classes, embedding, found)
+
+
+def save_prepared(folder: Path, prepared: Prepared) -> None:
+    """Write the splits as a token store, and the rest beside it."""
+    about = {"tokenizer": prepared.tokenizer.to_str(), "classes": list(prepared.classes), "found": prepared.found}
+    checkpoint.save_model(folder / START, {"embedding.weight": prepared.embedding}, about)
+    write_store(folder / STORE, prepared.splits, prepared.words)
+
+
+def load_prepared(folder: Path) -> Prepared:
+    """Read what `save_prepared` wrote; raises CheckpointError where it is missing or damaged."""
+    if not (folder / START).is_file():
+        raise CheckpointError(f"{folder}: nothing was prepared here; make such a folder with eqnp prepare")
+    parameters, about = checkpoint.load_model(folder / START)
+    splits = {name: read_split(folder / STORE, name) for name in split_names(folder / STORE)}
+    try:
+        tokenizer = Tokenizer.from_str(about["tokenizer"])
+        embedding, classes, found = parameters["embedding.weight"], tuple(about["classes"]), int(about["found"])
+        if len(embedding) != tokenizer.get_vocab_size():
+            raise ValueError("its vocabulary and its vectors differ in size")
+    except Exception as error:  # whatever the JSON inside may hold
+        raise CheckpointError(f"{folder / START}: damaged ({error!r}); prepare again") from error
+    return Prepared(splits, tokenizer, tokens.words(tokenizer), classes, embedding, found)
 
 
 def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:

@@ -25,6 +25,7 @@ from eqnp.synapses import Segment
 from eqnp.text.tokens import PADDING, Coverage, Ragged
 
 FORMAT, VERSION = "eqnp token store", 1
+STORE = "data.h5"  # its name in a folder
 POOL = 50  # batches whose samples are sorted by length together: enough to waste little padding, and still shuffled
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from eqnp.config import from_tree, load_config, presets, to_toml, to_tree
 from eqnp.learning import RowGradient
+from eqnp.network import Network
 from eqnp.optim import Adam, OptimizerConfig
 from tests.strategies import problem
 
@@ -66,3 +67,14 @@ def test_schedule_and_rates_scale_the_step():
         np.testing.assert_allclose(change["output.bias"], 0.01 * factor, atol=1e-8)
         np.testing.assert_allclose(change["embedding.weight"][[2, 5]], 0.1 * factor, atol=1e-8)
         assert (np.delete(change["embedding.weight"], [2, 5], axis=0) == 0).all()
+
+
+@pytest.mark.parametrize(("preset", "millions", "classes"), [("imdb-paper", 180.1, 2), ("snli-paper", 12.4, 3)])
+def test_the_papers_networks_have_the_papers_sizes(preset, millions, classes, monkeypatch):
+    """If this fails, a preset of the paper is another network than the paper's."""
+    monkeypatch.setattr("eqnp.network._draw", lambda name, shape, *rest: np.broadcast_to(np.float32(0), shape))
+    config = load_config(preset)
+    positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
+    network = Network(config.network, np.zeros((2, 300), np.float32), classes, positions)
+    own = sum(value.size for name, value in network.parameters.items() if name != "embedding.weight")
+    assert own / 1e6 == pytest.approx(millions, abs=0.05)

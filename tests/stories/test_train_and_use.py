@@ -15,6 +15,7 @@ import pytest
 from eqnp.checkpoint import load_model
 from eqnp.classifier import SequenceClassifier
 from eqnp.cli import main
+from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.run import _claim
 from tests.conftest import ROOT
@@ -183,3 +184,55 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
     (tmp_path / "empty" / "config.toml").touch()
     with pytest.raises(ConfigError, match="--out"):
         _claim(tmp_path / "empty", numbered=False)
+
+
+def test_prepared_texts_are_those_of_the_run(tmp_path, capsys):
+    """If this fails, a run from a prepared folder trains on other texts, words or vectors than a run of its own."""
+    prepared, run = tmp_path / "prepared", tmp_path / "run"
+    figures, _ = eqnp(capsys, "prepare", "mini-nli", "--out", prepared)
+    assert figures["samples"] == {"train": 6000, "validation": 750, "test": 1200}
+    result, _ = eqnp(capsys, "train", prepared, "--set=training.epochs=1", "--out", run)
+    assert result["preset"] == "prepared"
+    assert result["classes"] == figures["classes"]
+    model = SequenceClassifier.load(run)
+    assert model.config.network == load_config("mini-nli").network
+    with h5py.File(prepared / "data.h5") as ours, h5py.File(run / "data.h5") as theirs:
+        for segment in ("premise", "hypothesis"):
+            np.testing.assert_array_equal(ours[f"test/{segment}/ids"][:], theirs[f"test/{segment}/ids"][:])
+    assert main(["train", str(prepared), "--vectors", "corpus"]) == 2
+    assert "prepare again" in capsys.readouterr().err
+    (prepared / "start.h5").write_bytes((prepared / "start.h5").read_bytes()[:5000])
+    assert main(["train", str(prepared)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_two_texts_with_the_users_own_three_classes(tmp_path, capsys):
+    """If this fails, own pairs lose their class names, or the order of their two texts."""
+    rng, path = np.random.default_rng(0), tmp_path / "pairs.csv"
+    topics, lines = (["ice", "snow", "frost"], ["fire", "sun", "lava"], ["rain", "sea", "mud"]), ["ask,answer,verdict"]
+    for _ in range(600):
+        asked, said = rng.integers(0, 3, 2)
+        said = rng.choice((asked, said))
+        one, two, three, four = *rng.choice(topics[asked], 2), *rng.choice(topics[said], 2)
+        unsure = rng.random() < 0.2
+        verdict = "vague" if unsure else "same" if said == asked else "other"
+        lines.append(f"is it {one} or {two},{'maybe' * unsure} it is {three} and {four},{verdict}")
+    path.write_text("\n".join(lines) + "\n")
+    columns = ["--set=data.columns={first='ask', second='answer'}", "--set=data.label=verdict"]
+    attention = "--set=network.attention=[{queries='second', memory='first'}, {queries='first', memory='second'}]"
+    result, _ = eqnp(
+        capsys,
+        "train",
+        "mini-nli",
+        "--data",
+        path,
+        *columns,
+        attention,
+        "--set=training.epochs=25",
+        "--out",
+        tmp_path / "run",
+    )
+    assert result["classes"] == ["other", "same", "vague"]
+    assert result["accuracy"]["validation"] > 0.9 > 0.1 + result["baselines"]["bag_of_words"]["validation"]
+    predicted, _ = eqnp(capsys, "predict", tmp_path / "run", "is it ice or snow", "it is frost and ice")
+    assert predicted["predictions"][0]["label"] == "same"

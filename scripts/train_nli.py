@@ -1,0 +1,80 @@
+"""Train natural language inference by Equilibrium Propagation, step by step, on the embedded pairs.
+
+    python scripts/train_nli.py [--epochs N] [--seed N]
+
+This is what `eqnp train mini-nli` does, without files and options; `train_sentiment.py` is the simpler one.
+"""
+
+import argparse
+
+import numpy as np
+
+from eqnp.dynamics import SettlingConfig
+from eqnp.learning import LearningConfig, estimate
+from eqnp.network import AttentionConfig, Network, NetworkConfig
+from eqnp.optim import Adam, OptimizerConfig
+from eqnp.parallel import workers
+from eqnp.text.cooccurrence import corpus_vectors
+from eqnp.text.corpora import load_corpus
+from eqnp.text.prepare import encode_corpus
+from eqnp.text.store import bucketed
+from eqnp.text.tokens import learn_tokenizer, words
+from eqnp.text.vectors import rescale
+from eqnp.training import evaluate, one_hot
+
+BATCH, SHARD, TOKENS, DIMENSION = 50, 25, 24, 64
+SEGMENTS = {"premise": "premise", "hypothesis": "hypothesis"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+
+    # Two texts a sample → token ids, from one vocabulary.
+    corpora = {
+        split: load_corpus("mini-nli", SEGMENTS, "label", split=split) for split in ("train", "validation", "test")
+    }
+    texts = corpora["train"].texts
+    tokenizer = learn_tokenizer([*texts["premise"], *texts["hypothesis"]], min_count=2, max_words=10_000)
+    splits = {name: encode_corpus(tokenizer, corpus, TOKENS) for name, corpus in corpora.items()}
+    documents = [ids[i] for ids in splits["train"].segments.values() for i in range(len(ids))]
+    vectors = corpus_vectors(documents, len(words(tokenizer)), DIMENSION, rng=rng)
+
+    # Every token of one text retrieves what is like it in the other; a compare layer sees both, token by token, and its
+    # mean over the tokens goes to a dense layer and a softmax over the classes.
+    network = Network(
+        NetworkConfig(
+            (AttentionConfig("premise", "hypothesis"), AttentionConfig("hypothesis", "premise")),
+            compare=128,
+            hidden=(128,),
+            output_activation="softmax",
+            scale=0.075,
+            initial_projection=8.0,
+        ),
+        rescale(vectors, 4.0),
+        classes=3,
+        positions=dict.fromkeys(SEGMENTS, TOKENS),
+        rng=rng,
+    )
+    learning = LearningConfig("symmetric", beta=0.1, train_embeddings=True)
+    settling = SettlingConfig("even-odd", tolerance=1e-3, free_sweeps=60, nudged_sweeps=30)
+    optimizer = Adam(network, OptimizerConfig(learning_rate=4e-3, schedule="cosine"))
+    steps = options.epochs * -(-len(splits["train"]) // BATCH)
+
+    with workers() as executor:
+        for epoch in range(1, options.epochs + 1):
+            for rows in bucketed(splits["train"], BATCH, rng):
+                segments, labels = splits["train"].batch(rows)
+                target = one_hot(labels, network)
+                result = estimate(network, segments, target, learning, settling, executor=executor, shard=SHARD)
+                optimizer.step(result.gradients, optimizer.taken / steps, executor)
+            score = evaluate(network, splits["validation"], settling, executor, SHARD)
+            print(f"epoch {epoch}: last batch {result.loss:.4f}, validation {score.loss:.4f}, {score.accuracy:.1%}")
+        print(f"test {evaluate(network, splits['test'], settling, executor, SHARD).accuracy:.1%}")
+
+
+if __name__ == "__main__":
+    main()
