@@ -49,9 +49,11 @@ def bag_of_words(splits: dict[str, Split], words: int, classes: int) -> Baseline
 def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> Baseline:
     """Logistic regression on the mean word vector of each segment (standardised), C chosen on the validation split."""
     means = {name: _means(split, embedding) for name, split in splits.items()}
-    centre, spread = means["train"].mean(axis=0), means["train"].std(axis=0)
-    features = {name: (x - centre) / np.maximum(spread, 1e-12) for name, x in means.items()}
-    return _regression(features, splits, classes)
+    centre, spread = means["train"].mean(axis=0), np.maximum(means["train"].std(axis=0), 1e-12)
+    for x in means.values():
+        x -= centre
+        x /= spread
+    return _regression(means, splits, classes)
 
 
 def _regression(features: dict, splits: dict[str, Split], classes: int) -> Baseline:
@@ -73,8 +75,11 @@ def _means(split: Split, embedding: np.ndarray) -> np.ndarray:
     """The mean word vector of each segment, side by side; (n, segments · D)."""
     blocks = []
     for ids in split.segments.values():
-        counts = sparse.csr_array((np.ones(len(ids.ids)), ids.ids, ids.offsets), shape=(len(ids), len(embedding)))
-        blocks.append((counts @ embedding) / np.maximum(ids.lengths, 1)[:, None])
+        counts = sparse.csr_array(
+            (np.ones(len(ids.ids), np.float32), ids.ids, ids.offsets), shape=(len(ids), len(embedding))
+        )
+        blocks.append(counts @ embedding)
+        blocks[-1] /= np.maximum(ids.lengths, 1)[:, None]
     return np.hstack(blocks)
 
 
@@ -98,7 +103,7 @@ def _tf_idf(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
 
 
 def _scores(features, weights: np.ndarray) -> np.ndarray:
-    return features @ weights[:-1] + weights[-1]
+    return features @ weights[:-1].astype(features.dtype) + weights[-1]
 
 
 def _fit(features, labels: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
@@ -109,7 +114,7 @@ def _fit(features, labels: np.ndarray, start: np.ndarray, strength: float) -> np
         weights = flat.reshape(start.shape)
         log_probability = log_softmax(_scores(features, weights), axis=1)
         error = np.exp(log_probability) - target
-        gradient = np.vstack([transposed @ error, error.sum(axis=0)]) * strength
+        gradient = np.vstack([transposed @ error.astype(features.dtype), error.sum(axis=0)]) * strength
         gradient[:-1] += weights[:-1]
         loss = -strength * (log_probability * target).sum() + (weights[:-1] ** 2).sum() / 2
         return loss, gradient.ravel()

@@ -123,6 +123,6 @@ class SequenceClassifier:
         return evaluate(self.network, split, self.config.settling, executor, self.config.training.shard)
 
     def normalised(self, output: np.ndarray) -> np.ndarray:
-        """Scores that sum to 1 from outputs (n, C): under squared error the output estimates the class frequencies."""
+        """Scores that sum to 1 from outputs (n, C): under either cost the output estimates class frequencies."""
         positive = np.maximum(output.astype(np.float64), 0) + 1e-9
         return positive / positive.sum(axis=1, keepdims=True)

@@ -169,20 +169,22 @@ def run_train(options) -> dict:
     """``eqnp train``: returns the metrics of the run."""
     from eqnp.run import run_training
 
-    prepared = _prepared(options)
-    config, name = _config(options), _name(options)
-    folder = options.out or Path("runs") / name
-    return run_training(
-        config, folder, preset=name, prepared=prepared, numbered=not options.out, threads=options.threads
-    )
+    folder = _prepared_folder(options)
+    config, name, prepared = _config(options), _name(options), None
+    if folder:
+        from eqnp.text.prepare import load_prepared
+
+        prepared = load_prepared(folder, config)
+    out = options.out or Path("runs") / name
+    return run_training(config, out, preset=name, prepared=prepared, numbered=not options.out, threads=options.threads)
 
 
 def run_prepare(options) -> dict:
     """``eqnp prepare``: returns the folder and what is in it."""
     from eqnp.run import run_preparation
 
-    if Path(options.source).is_dir():
-        raise ConfigError(f"{options.source} is prepared already; give it to eqnp train")
+    if _prepared_folder(options):
+        raise ConfigError(f"{Path(options.source).parent} is prepared already; give it to eqnp train")
     return run_preparation(_config(options), options.out or Path("prepared") / _name(options), numbered=not options.out)
 
 
@@ -191,20 +193,19 @@ def _name(options) -> str:
     return source.resolve().parent.name if source.name == "config.toml" else source.stem
 
 
-def _prepared(options):
-    """What was prepared in the folder that is given as configuration, if one is; its texts are then settled."""
-    folder = Path(options.source)
-    if not folder.is_dir():
-        return None
-    from eqnp.text.prepare import load_prepared
+def _prepared_folder(options) -> Path | None:
+    """The folder that is given as configuration, if one is (and no preset has its name): its texts are settled."""
+    from eqnp.config import presets
 
+    folder = Path(options.source)
+    if options.source in presets() or not folder.is_dir():
+        return None
     given = [key for key in ("data", "val_data", "test_data", "vectors") if getattr(options, key)]
     given += [setting for setting in options.set if setting.split(".")[0].strip() in ("data", "vectors")]
     if given:
         raise ConfigError(f"{folder} has its texts and vectors already; prepare again to change {given[0]!r}")
-    prepared = load_prepared(folder)
     options.source = str(folder / "config.toml")
-    return prepared
+    return folder
 
 
 def _config(options):
@@ -245,21 +246,24 @@ def run_evaluate(options) -> dict:
             numbered=is_numbered(data, model.classes),
         )
         split, where = encode_corpus(model.tokenizer, corpus, data.max_tokens), options.data
+        left_out = corpus.unlabelled
     else:
         names = split_names(options.run / STORE)
         where = options.split or ("test" if "test" in names else "validation")
-        split = read_split(options.run / STORE, where)
+        split, left_out = read_split(options.run / STORE, where), 0
     with workers(options.threads) as executor:
         score = model.evaluate(split, executor)
     print(
         f"{where}: accuracy {score.accuracy:.2%}, loss {score.loss:.4f}, {len(split):,} samples, "
         f"{split.coverage.tokens:,} tokens, {split.coverage}"
+        + (f"; {left_out:,} rows without an agreed label left out" if left_out else "")
     )
     return {
         "data": where,
         "accuracy": score.accuracy,
         "loss": score.loss,
         "samples": len(split),
+        "unlabelled": left_out,
         "tokens": split.coverage.tokens,
         "unknown_tokens": split.coverage.unknown,
         "cut_tokens": split.coverage.cut,

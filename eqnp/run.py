@@ -98,8 +98,9 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
         _check_free(folder)
     prepared = prepare(config, np.random.default_rng(config.training.seed), print)
     folder = _claim(folder, numbered)
-    write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
-    save_prepared(folder, prepared)
+    config = _with_absolute_paths(config)
+    write_text(folder / "config.toml", to_toml(config))
+    save_prepared(folder, prepared, config)
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
     return {
@@ -119,7 +120,7 @@ def run_training(
     numbered: bool = False,
     threads: int | None = None,
 ) -> dict:
-    """Run it all, printing as it goes; returns what is written to ``metrics.json``, with the name of the ``preset``.
+    """Run it all, printing as it goes; returns what is written to ``metrics.json``, ``preset`` (or folder) included.
 
     What was ``prepared`` before is taken instead of being made from the sources of the configuration. With
     ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
@@ -168,9 +169,7 @@ def _run(config, folder, preset, prepared, numbered, threads, executor: Executor
     write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
     write_store(folder / STORE, splits, prepared.words)
     log = Log(folder / "log.jsonl")
-    rivals = baselines(splits, prepared.embedding, len(prepared.classes))
-    for name, rival in rivals.items():
-        print(f"baseline, {RIVALS[name]}: {_accuracies(rival.accuracy)}")
+    start = prepared.embedding.copy()
 
     compiled = warm_up(config, len(prepared.classes), print)
 
@@ -201,6 +200,8 @@ def _run(config, folder, preset, prepared, numbered, threads, executor: Executor
     if "test" in splits:
         score = evaluate(network, splits["test"], config.settling, executor, config.training.shard)
         accuracy["test"] = score.accuracy
+    seconds, memory = round(time.perf_counter() - started, 1), peak_resident_gib()
+    rivals = baselines(splits, start, len(prepared.classes))
     metrics = {
         "run": str(folder),
         "preset": preset,
@@ -217,15 +218,16 @@ def _run(config, folder, preset, prepared, numbered, threads, executor: Executor
         "words": len(prepared.words) - 2,
         "words_with_vector": prepared.found,
         "compile_seconds": round(compiled, 1),
-        "seconds": round(time.perf_counter() - started, 1),
-        "peak_resident_gib": peak_resident_gib(),
+        "seconds": seconds,
+        "peak_resident_gib": memory,
         "environment": environment(threads),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     print(
         f"{NAMES[config.learning.algorithm]}: {_accuracies(accuracy)} (epoch {fitted.best.epoch}, chosen on validation)"
     )
-    print(f"bag-of-words baseline:   {_accuracies(rivals['bag_of_words'].accuracy)}")
+    for name, rival in rivals.items():
+        print(f"baseline, {RIVALS[name]}: {_accuracies(rival.accuracy)}")
     print(f'saved in {folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {folder} "…"')
     return metrics
 

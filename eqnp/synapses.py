@@ -157,7 +157,7 @@ class Dense:
         for pre, columns in self.columns.items():
             s_pre = states[pre]
             yield f"{self.name}.weight", columns, post, s_pre.reshape(*s_pre.shape[:2], -1)
-        yield f"{self.name}.bias", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+        yield f"{self.name}.bias", slice(None), post, _ones(post)
 
 
 class Mean(Dense):
@@ -254,7 +254,7 @@ class Projection:
         pre = np.broadcast_to(rows, (len(post), *rows.shape[1:]))
         yield f"{self.name}.weight", slice(None), _phase_rows(post), pre
         if self.bias:  # the states of rows without a token are the same in all phases, and cancel
-            yield f"{self.name}.bias", slice(None), _phase_rows(post), np.ones((*pre.shape[:2], 1), post.dtype)
+            yield f"{self.name}.bias", slice(None), _phase_rows(post), _ones(_phase_rows(post))
 
     def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
@@ -283,7 +283,7 @@ class Queries:
         """As `Dense.ends`, with the state flattened to (P, B, R·D) and 1 at the other end."""
         post = states[self.post.name]
         post = post.reshape(*post.shape[:2], -1)
-        yield f"{self.name}.weight", slice(None), post, np.ones((*post.shape[:2], 1), post.dtype)
+        yield f"{self.name}.weight", slice(None), post, _ones(post)
 
     def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """Nothing: no token is at an end of these synapses."""
@@ -302,6 +302,12 @@ def _rows(state: np.ndarray) -> np.ndarray:
 def _phase_rows(states: np.ndarray) -> np.ndarray:
     """(P, B, R, K) as (P, B·R, K)."""
     return states.reshape(len(states), -1, states.shape[-1])
+
+
+def _ones(post: np.ndarray) -> np.ndarray:
+    """The pre end of a bias, (P, rows, 1): one array for all phases, so that these are contrasted before rows are added
+    up, and what is the same in all of them cancels to the last bit."""
+    return np.broadcast_to(np.ones((1, post.shape[1], 1), post.dtype), (*post.shape[:2], 1))
 
 
 def _first(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

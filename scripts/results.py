@@ -15,9 +15,15 @@ RIVALS = ("majority", "bag of words", "mean vector")
 
 def read(folder: Path) -> tuple[str, dict]:
     """The configuration without its seed, as a key, and the figures of a run."""
-    config = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+    try:
+        config = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{folder}: {error}; give folders of finished runs")
+    if "baselines" not in metrics:
+        sys.exit(f"{folder}: from a release without these figures; train it again")
     config["training"].pop("seed")
-    return json.dumps(config, sort_keys=True), json.loads((folder / "metrics.json").read_text("utf-8"))
+    return json.dumps(config, sort_keys=True), metrics
 
 
 def spread(values: list[float], digits: int = 1, unit: float = 100) -> str:

@@ -13,7 +13,7 @@ from eqnp.synapses import Segment
 
 
 def loss(network: Network, segments: Mapping[str, Segment], target: np.ndarray, settling: SettlingConfig) -> float:
-    """Mean of ½‖s_out − y‖² over the batch after a free phase; target (B, C)."""
+    """Mean cost C over the batch after a free phase; target (B, C)."""
     state, _ = free_phase(network, network.clamp(segments), settling)
     return float(network.cost(state.states[network.output.name], target).mean())
 

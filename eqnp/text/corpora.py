@@ -105,7 +105,7 @@ def load_corpus(
     unlabelled = len(table) - len(kept)
     if unlabelled:
         table = table.select(kept, keep_in_memory=True)
-    texts = {segment: _column(table, column, where) for segment, column in columns.items()}
+    texts = {segment: _column(table, column, where, kept) for segment, column in columns.items()}
     return Corpus(texts, labels, names, unlabelled)
 
 
@@ -178,15 +178,15 @@ def _quietly(source: str, load):
         raise DataError(f"{source}: cannot be read: {first[:200]}") from error
 
 
-def _column(table, name: str, where: str) -> Column:
-    """A column of texts, all of them looked at once: none may be empty."""
+def _column(table, name: str, where: str, rows: np.ndarray) -> Column:
+    """A column of texts, all of them looked at once: none may be empty. ``rows`` are their places in the file."""
     column, empty = Column(table.select_columns([name])), []
     kind = getattr(table.features[name], "dtype", "nested")
     if not str(kind).startswith(TEXT_TYPES):
         raise DataError(f"{where}: column {name!r} holds {kind} values; a text column is needed")
-    for row, text in enumerate(column, start=1):
+    for row, text in zip(rows, column, strict=True):
         if not text.strip():
-            empty.append(row)
+            empty.append(row + 1)
     if empty:
         raise DataError(
             f"{where}: column {name!r} has {len(empty)} empty text(s), the first in row {empty[0]}; "
@@ -213,7 +213,7 @@ class _Labels:
         missing = next((row for row, v in enumerate(values, start=1) if v is None or v != v or v == ""), None)
         if missing is not None:
             self.refuse(f"row {missing} has no label; remove or fill such rows")
-        signs = self.unlabelled({v for v in values if isinstance(v, str)}, own_names)
+        signs = self.unlabelled([v for v in values if isinstance(v, str | int | float)], own_names)
         kept = np.flatnonzero([v not in signs for v in values])
         values = [values[row] for row in kept]
         if not values:
@@ -228,15 +228,17 @@ class _Labels:
             self.refuse("labels are neither numbers nor text; use whole numbers 0 … C−1 or class names")
         return *self.names([str(v) for v in values]), kept
 
-    def unlabelled(self, strings: set[str], own_names: tuple[str, ...]) -> list:
+    def unlabelled(self, values: list, own_names: tuple[str, ...]) -> list:
         """Those of the labels that say that a row has none.
 
-        They may be classes too: −1 of −1, 0 and 1, or "-" of "+" and "-". So they are not unless the others have names.
+        They may be classes too: −1 of −1, 0 and 1, or "-" of "+" and "-". So −1 is none only where the data set names
+        its numbers, or the other numbers are those of all known classes; and "-" only where the others have letters.
         """
-        known = own_names or (self.classes if self.numbered else ())
-        others = self.classes or strings - {"-"}
-        named = bool(others) and all(any(map(str.isalpha, name)) for name in others)
-        return [-1] * bool(known) + ["-"] * named
+        others = {v for v in values if v not in (-1, "-")}
+        names = self.classes or {v for v in others if isinstance(v, str)}
+        complete = self.numbered and self.classes and others == set(range(len(self.classes)))
+        named = bool(names) and all(any(map(str.isalpha, name)) for name in names)
+        return [-1] * bool(own_names or (complete and named)) + ["-"] * named
 
     def numbers(self, values: list[int], own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
         distinct = sorted(set(values))

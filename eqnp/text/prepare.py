@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eqnp import checkpoint
-from eqnp.config import Config, DataConfig
+from eqnp.config import Config, DataConfig, to_tree
 from eqnp.errors import CheckpointError, DataError
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
@@ -59,32 +59,56 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
 
-    embedding, found = _embed(config, splits["train"], words, rng)
+    embedding, found = embed(config, splits["train"], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
     return Prepared(splits, tokenizer, words, train.classes, embedding, found)
 
 
-def save_prepared(folder: Path, prepared: Prepared) -> None:
-    """Write the splits as a token store, and the rest beside it."""
-    about = {"tokenizer": prepared.tokenizer.to_str(), "classes": list(prepared.classes), "found": prepared.found}
+def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
+    """Write the splits as a token store, and the rest beside it, with the settings that all of it was made by."""
+    about = {
+        "tokenizer": prepared.tokenizer.to_str(),
+        "classes": list(prepared.classes),
+        "found": prepared.found,
+        "made_by": _sources(config),
+    }
     checkpoint.save_model(folder / START, {"embedding.weight": prepared.embedding}, about)
     write_store(folder / STORE, prepared.splits, prepared.words)
 
 
-def load_prepared(folder: Path) -> Prepared:
-    """Read what `save_prepared` wrote; raises CheckpointError where it is missing or damaged."""
-    if not (folder / START).is_file():
-        raise CheckpointError(f"{folder}: nothing was prepared here; make such a folder with eqnp prepare")
+def load_prepared(folder: Path, config: Config) -> Prepared:
+    """Read what `save_prepared` wrote; raises CheckpointError where it is missing, damaged or of other settings."""
+    for name in (START, STORE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} holds no {name}; make such a folder with eqnp prepare")
     parameters, about = checkpoint.load_model(folder / START)
-    splits = {name: read_split(folder / STORE, name) for name in split_names(folder / STORE)}
     try:
+        if about["made_by"] != _sources(config):
+            raise CheckpointError(
+                f"{folder}: its config.toml has other data or vectors than it was made by; prepare again"
+            )
         tokenizer = Tokenizer.from_str(about["tokenizer"])
-        embedding, classes, found = parameters["embedding.weight"], tuple(about["classes"]), int(about["found"])
-        if len(embedding) != tokenizer.get_vocab_size():
-            raise ValueError("its vocabulary and its vectors differ in size")
+        words, embedding, classes = tokens.words(tokenizer), parameters["embedding.weight"], tuple(about["classes"])
+        splits = {name: read_split(folder / STORE, name) for name in split_names(folder / STORE)}
+        if len(embedding) != len(words) or not {"train", "validation"} <= set(splits):
+            raise ValueError("a split or a part of the vocabulary is missing")
+        for split in splits.values():
+            if (
+                set(split.segments) != set(config.data.columns)
+                or max(int(ids.ids.max(initial=0)) for ids in split.segments.values()) >= len(words)
+                or not ((split.labels >= 0) & (split.labels < len(classes))).all()
+            ):
+                raise ValueError("its texts are of other segments, words or classes")
+        return Prepared(splits, tokenizer, words, classes, embedding, int(about["found"]))
+    except CheckpointError:
+        raise
     except Exception as error:  # whatever the JSON inside may hold
-        raise CheckpointError(f"{folder / START}: damaged ({error!r}); prepare again") from error
-    return Prepared(splits, tokenizer, tokens.words(tokenizer), classes, embedding, found)
+        raise CheckpointError(f"{folder}: damaged ({error}); prepare again") from error
+
+
+def _sources(config: Config) -> dict:
+    tree = to_tree(config)
+    return {"data": tree["data"], "vectors": tree["vectors"]}
 
 
 def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
@@ -133,7 +157,8 @@ def encode_corpus(tokenizer: Tokenizer, corpus: Corpus, max_tokens: int) -> Spli
     return Split(segments, corpus.labels, coverage)
 
 
-def _embed(config: Config, train: Split, words: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:
+def embed(config: Config, train: Split, words: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """The embedding table (V, D) that training starts from, and how many words have a vector; raises VectorsError."""
     if config.vectors.source == "corpus":
         documents = [ids[i] for ids in train.segments.values() for i in range(len(ids))]
         table = corpus_vectors(documents, len(words), config.vectors.dimension, rng=rng)

@@ -49,8 +49,9 @@ def test_classes_that_look_like_no_label_are_kept(tmp_path):
     """If this fails, a user's own classes vanish."""
     assert labelled(tmp_path, ["+", "-", "+"]).classes == ("+", "-")
     assert labelled(tmp_path, ["-", "plus"], classes=("-", "plus")).unlabelled == 0
-    with pytest.raises(DataError, match="-1, 0, 1"):
-        labelled(tmp_path, [-1, 0, 1])
+    for known in ((), ("negative", "neutral", "positive"), ("0", "1")):
+        with pytest.raises(DataError, match="-1, 0, 1"):
+            labelled(tmp_path, [-1, 0, 1], classes=known)
 
 
 def test_words_are_those_of_common_vectors():

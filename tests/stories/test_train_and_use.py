@@ -18,6 +18,8 @@ from eqnp.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.run import _claim
+from eqnp.text.prepare import load_prepared, prepare
+from eqnp.text.store import read_split
 from tests.conftest import ROOT
 
 EPOCHS = "--set=training.epochs=12"
@@ -194,16 +196,50 @@ def test_prepared_texts_are_those_of_the_run(tmp_path, capsys):
     result, _ = eqnp(capsys, "train", prepared, "--set=training.epochs=1", "--out", run)
     assert result["preset"] == "prepared"
     assert result["classes"] == figures["classes"]
-    model = SequenceClassifier.load(run)
-    assert model.config.network == load_config("mini-nli").network
-    with h5py.File(prepared / "data.h5") as ours, h5py.File(run / "data.h5") as theirs:
-        for segment in ("premise", "hypothesis"):
-            np.testing.assert_array_equal(ours[f"test/{segment}/ids"][:], theirs[f"test/{segment}/ids"][:])
+    config = load_config("mini-nli")
+    assert SequenceClassifier.load(run).config.network == config.network
+    ours, theirs = load_prepared(prepared, config), prepare(config, np.random.default_rng(config.training.seed))
+    np.testing.assert_array_equal(ours.embedding, theirs.embedding)
+    assert (ours.words, ours.classes, ours.found) == (theirs.words, theirs.classes, theirs.found)
+    for name, split in theirs.splits.items():
+        kept = read_split(run / "data.h5", name)
+        for segment, ids in split.segments.items():
+            np.testing.assert_array_equal(kept.segments[segment].ids, ids.ids)
+        np.testing.assert_array_equal(kept.labels, split.labels)
     assert main(["train", str(prepared), "--vectors", "corpus"]) == 2
     assert "prepare again" in capsys.readouterr().err
-    (prepared / "start.h5").write_bytes((prepared / "start.h5").read_bytes()[:5000])
-    assert main(["train", str(prepared)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "ids", "split", "store", "config"])
+def test_a_damaged_prepared_folder_is_one_line(damage, tmp_path, capsys):
+    """If this fails, a damaged folder trains on garbage, or ends in a traceback or a crash."""
+    folder = tmp_path / "prepared"
+    eqnp(capsys, "prepare", "--out", folder)
+    start, store = folder / "start.h5", folder / "data.h5"
+    if damage == "cut":
+        start.write_bytes(start.read_bytes()[:5000])
+    elif damage == "store":
+        store.unlink()
+    elif damage == "config":
+        text = (folder / "config.toml").read_text()
+        (folder / "config.toml").write_text(text.replace("max_tokens = 40", "max_tokens = 5"))
+    else:
+        with h5py.File(store, "r+") as file:
+            if damage == "ids":
+                file["train/text/ids"][3] = 10**8
+            else:
+                del file["validation"]
+    assert main(["train", str(folder), "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "prepare" in error or "damaged" in error
+
+
+def test_a_folder_with_the_name_of_a_preset_does_not_hide_it(tmp_path, monkeypatch, capsys):
+    """If this fails, a folder of data called "mini-sentiment" makes the preset unusable."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini-sentiment").mkdir()
+    assert eqnp(capsys, "prepare", "mini-sentiment")[0]["samples"]["train"] == 4000
 
 
 def test_two_texts_with_the_users_own_three_classes(tmp_path, capsys):

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eqnp.dynamics import SettlingConfig
 from eqnp.learning import LearningConfig, estimate, free_phase
+from eqnp.network import Network
 from eqnp.potentials import Hopfield
 from eqnp.synapses import Segment
 from tests.strategies import SETTLED, problem, problems
@@ -110,3 +112,19 @@ def test_a_text_without_words_settles_on_biases_alone():
     state, _ = free_phase(p.network, p.network.clamp(p.segments), SETTLED)
     assert (state.states["attention0"] == 0).all()
     assert np.ptp(state.states["output"], axis=0).max() == 0
+
+
+@pytest.mark.parametrize("activation", ["clipped", "logistic"])
+def test_padding_leaves_no_trace_in_single_precision(activation):
+    """If this fails, padded rows drown a bias's contrast in rounding: σ(0) = ½ on each of them, over 2β."""
+    p = problem(seed=3, kind="compare", activation=activation, output_activation="softmax", positions=6, batch=4)
+    parameters = {name: value.astype(np.float32) for name, value in p.network.parameters.items()}
+    table = parameters["embedding.weight"]
+    network = Network(p.network.config, table, 3, p.network.positions, parameters=parameters)
+    learning, settling = LearningConfig(beta=0.1), SettlingConfig("even-odd", 1e-5, 500, 500)
+    biases = []
+    for more in (0, 2000):
+        padded = {n: s._replace(ids=np.pad(s.ids, ((0, 0), (0, more)))) for n, s in p.segments.items()}
+        gradients = estimate(network, padded, p.target.astype(np.float32), learning, settling).gradients
+        biases.append(np.concatenate([gradients["tokens0.bias"], gradients["tokens1.bias"]]))
+    np.testing.assert_allclose(biases[1], biases[0], rtol=0, atol=1e-3 * np.abs(biases[0]).max())
