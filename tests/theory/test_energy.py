@@ -102,7 +102,10 @@ def test_even_odd_sweeps_never_raise_the_energy(accelerate, p, share):
         state.assign(free)
         start = network.energy(clamped, state, nudge)
         settle(network, clamped, state, 25, nudge=nudge, accelerate=accelerate, trace=trace)
-        falls([start, *trace.energy])
+        # A softmax counts at its minimum under the nudge. In the odd block it gets there at the end of the first sweep:
+        # before, the even block has moved (a little, the free phase being cut short) to an output without the nudge.
+        comparable = network.output in network.blocks[0] or network.output_activation.name != "softmax"
+        falls([start, *trace.energy] if comparable else trace.energy)
 
 
 def test_synchronous_sweeps_do_raise_the_energy_somewhere():
