@@ -97,15 +97,17 @@ def test_even_odd_sweeps_never_raise_the_energy(accelerate, p, share):
     trace = Trace()
     settle(network, clamped, free, 25, accelerate=accelerate, trace=trace)
     falls(trace.energy)
+    if network.output in network.blocks[1] and network.output_activation.name == "softmax":
+        # A softmax counts at its minimum under the nudge, where one of the odd block comes at the end of the first
+        # sweep only. What the even block has left of the free phase would be done before, against an output without
+        # a nudge: that F is of another function.
+        settle(network, clamped, free, 4000, tolerance=1e-14, accelerate=True)
     for nudge in (Nudge(beta, p.target), Nudge(-beta, p.target)):
         state, trace = network.zero_state(clamped), Trace()
         state.assign(free)
         start = network.energy(clamped, state, nudge)
         settle(network, clamped, state, 25, nudge=nudge, accelerate=accelerate, trace=trace)
-        # A softmax counts at its minimum under the nudge. In the odd block it gets there at the end of the first sweep:
-        # before, the even block has moved (a little, the free phase being cut short) to an output without the nudge.
-        comparable = network.output in network.blocks[0] or network.output_activation.name != "softmax"
-        falls([start, *trace.energy] if comparable else trace.energy)
+        falls([start, *trace.energy])
 
 
 def test_synchronous_sweeps_do_raise_the_energy_somewhere():
