@@ -18,6 +18,8 @@ _HOMES = {
     "OptimizerConfig": "eqnp.optim",
     "load_config": "eqnp.config",
     "run_training": "eqnp.run",
+    "resume_training": "eqnp.run",
+    "Model": "eqnp.model",
     "SequenceClassifier": "eqnp.classifier",
     "EqnpError": "eqnp.errors",
 }

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.classifier import SequenceClassifier
 from eqnp.config import Config, load_config
 from eqnp.errors import ConfigError
 from eqnp.learning import Estimate, estimate
+from eqnp.model import Model
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
@@ -83,7 +83,7 @@ def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: S
 
 def load_problem(task: str, run: Path, batch: int | None = None, batch_number: int = 0) -> Problem:
     """The trained network of a run and its training batch number ``batch_number``; ConfigError for another task's."""
-    model = SequenceClassifier.load(run)
+    model = Model.load(run)
     config, network = _to_tolerance(model.config, task), model.network
     wanted = load_config(PRESETS[task])
     if (config.network, config.data.max_tokens) != (wanted.network, wanted.data.max_tokens):

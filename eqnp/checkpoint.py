@@ -1,15 +1,24 @@
-"""Files that cannot break: written beside their place, flushed to the disk, then renamed over it.
+"""Files that cannot break: written beside their place, flushed to the disk, then renamed over it; read with suspicion.
 
-A model file (HDF5) holds the parameters and, as JSON text, everything else that prediction needs. Nothing in it is
-executed on loading.
+A file is HDF5, which any reader of HDF5 can open, behind a first block of 512 bytes (HDF5's "user block"):
+
+    eqnp <kind> <version> <bytes that follow the block> <their SHA-256>
+
+/about           JSON text: everything that is not an array
+/arrays/<name>   the arrays, contiguous, each with its dtype, shape and SHA-256 as attributes
+
+The block is held against the rest before HDF5 sees a byte of it, so that a damaged file is a line of text and not an
+allocation, an endless loop or a crash. Nothing is pickled, and nothing in a file is executed.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +27,16 @@ import numpy as np
 
 from eqnp.errors import CheckpointError
 
-FORMAT, VERSION = "eqnp model", 1
-FORMAT_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
+MAGIC, VERSION, BLOCK = "eqnp", 2, 512
+ROOM = 1 << 16  # what HDF5 needs beside the numbers, at most, for a file and again for 32 arrays
+PIECE = 1 << 20  # bytes hashed at a time
+KINDS = "fiu"  # of numbers that an array may hold
+MEND = {
+    "model": "restore it, or train again",
+    "checkpoint": "restore it, or start the run again from its config.toml",
+    "token store": "prepare the texts or train the run again",
+    "start": "prepare again",
+}
 
 
 @contextmanager
@@ -31,50 +48,130 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too, where the system knows how."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes had begun to write."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file in the same safe way."""
+    """Write a small text file in the same safe way; raises OSError."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_model(path: Path, parameters: Mapping[str, np.ndarray], about: Mapping) -> None:
-    """Write parameters by name and a JSON-serialisable description of the rest."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.create_dataset("about", data=json.dumps(about), dtype=h5py.string_dtype())
-        for name, value in parameters.items():
-            file.create_dataset(f"parameters/{name}", data=value).attrs["sha256"] = _digest(value)
+def save(path: Path, kind: str, arrays: Mapping[str, np.ndarray], about: Mapping) -> None:
+    """Write arrays by name, and a JSON-serialisable description of the rest; raises OSError, the old file intact."""
+    text = json.dumps(about)
+    needed = sum(array.nbytes for array in arrays.values()) + len(text) + ROOM * (1 + len(arrays) // 32)
+    if shutil.disk_usage(path.parent).free < needed:  # HDF5 is not at its best on a full disk
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed / 2**20:.1f} MiB are needed)", str(path))
+    with replacing(path) as temporary:
+        try:
+            with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
+                file.create_dataset("about", data=text, dtype=h5py.string_dtype())
+                for name, array in arrays.items():
+                    dataset = file.create_dataset(f"arrays/{name}", data=array)
+                    dataset.attrs["dtype"], dataset.attrs["shape"] = array.dtype.str, array.shape
+                    dataset.attrs["sha256"] = digest(array)
+        except RuntimeError as error:  # how HDF5 puts it when a disk fills up while it closes a file
+            raise OSError(errno.EIO, f"HDF5 could not write it ({error})", str(path)) from error
+        with open(temporary, "r+b") as file:
+            file.seek(BLOCK)
+            length, sha256 = _hash_rest(file)
+            file.seek(0)
+            file.write(f"{MAGIC} {kind.replace(' ', '-')} {VERSION} {length} {sha256}\n".encode().ljust(BLOCK, b"\0"))
 
 
-def _digest(array: np.ndarray) -> str:
-    """SHA-256 of an array's type, shape and bytes."""
-    about = f"{array.dtype.str} {array.shape} ".encode()
-    return hashlib.sha256(about + np.ascontiguousarray(array).tobytes()).hexdigest()
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's bytes, in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data.cast("B") if array.size else b"").hexdigest()
 
 
-def load_model(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Parameters and description from a model file; raises CheckpointError if it is missing, damaged or too new."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such model; give the folder of a finished run")
+def load(
+    path: Path, kind: str, wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays whose name is ``wanted``, and the description; raises CheckpointError.
+
+    The error says whether the file is missing, of another kind or version, truncated, or changed since it was written.
+    """
+    _check_block(path, kind)
     try:
         with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: not a model of this package; give the folder of a finished run")
-            if file.attrs.get("version") != VERSION:
-                raise CheckpointError(
-                    f"{path}: version {file.attrs.get('version')} of the format; this release reads version {VERSION}"
-                )
             about = json.loads(file["about"][()])
-            parameters = {name: value[:] for name, value in file["parameters"].items()}
-            for name, value in parameters.items():
-                if file["parameters"][name].attrs.get("sha256") != _digest(value):
-                    raise CheckpointError(
-                        f"{path}: parameter {name!r} was changed or damaged; restore it or train again"
-                    )
-            return parameters, about
-    except FORMAT_ERRORS as error:
-        raise CheckpointError(f"{path}: damaged or not a model file ({error}); restore it or train again") from error
+            names: list[str] = []
+            group = file.get("arrays")
+            if group is not None:
+                group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            sound = [name for name in names if _is_sound(group[name])]
+            if len(sound) < len(names) or sum(group[n].nbytes for n in names) > path.stat().st_size:
+                raise ValueError("an array is not what its description says")
+            arrays = {name: group[name][...] for name in names if wanted(name)}
+            for name, array in arrays.items():
+                if digest(array) != group[name].attrs["sha256"]:
+                    raise ValueError(f"array {name!r} is not the one that was written")
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); {MEND[kind]}") from error
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path}: damaged (its description is no table); {MEND[kind]}")
+    return arrays, about
+
+
+def _is_sound(dataset: h5py.Dataset) -> bool:
+    return (
+        dataset.chunks is None
+        and not dataset.external
+        and not dataset.is_virtual
+        and dataset.dtype.kind in KINDS
+        and dataset.attrs["dtype"] == dataset.dtype.str
+        and tuple(dataset.attrs["shape"]) == dataset.shape
+    )
+
+
+def _check_block(path: Path, kind: str) -> None:
+    """Hold the first block against the rest of the file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such {kind}; give the folder of a run")
+    try:
+        with open(path, "rb") as file:
+            block = file.read(BLOCK)
+            if block.startswith(b"\x89HDF"):
+                raise CheckpointError(f"{path}: not of this format (version 1 or another program's); {MEND[kind]}")
+            fields = block.split(b"\n")[0].decode("ascii", "replace").split(" ")
+            if len(block) < BLOCK or len(fields) != 5 or fields[0] != MAGIC or not fields[2].isdecimal():
+                raise CheckpointError(f"{path}: not a file of this package, or damaged; {MEND[kind]}")
+            if fields[1] != kind.replace(" ", "-"):
+                raise CheckpointError(f"{path}: found {fields[1][:40]!r}, where a {kind} is needed; {MEND[kind]}")
+            if int(fields[2][:9]) != VERSION:
+                raise CheckpointError(f"{path}: version {fields[2][:9]} of the format; this release reads {VERSION}")
+            length = path.stat().st_size - BLOCK
+            if fields[3] != str(length):
+                raise CheckpointError(f"{path}: {length} bytes, where {fields[3][:20]} are due: cut off; {MEND[kind]}")
+            if _hash_rest(file)[1] != fields[4] or block[block.index(b"\n") + 1 :].strip(b"\0"):
+                raise CheckpointError(f"{path}: changed or damaged since it was written; {MEND[kind]}")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _hash_rest(file) -> tuple[int, str]:
+    """Bytes from the present place to the end, and their SHA-256."""
+    hashed, length = hashlib.sha256(), 0
+    while piece := file.read(PIECE):
+        hashed.update(piece)
+        length += len(piece)
+    return length, hashed.hexdigest()

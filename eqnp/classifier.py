@@ -1,128 +1,282 @@
-"""A trained network together with what turns text into its input: load it from a run folder, and predict."""
+"""`SequenceClassifier`: fit, predict and score on lists of strings, with scikit-learn's conventions but without it."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from eqnp import checkpoint
-from eqnp.config import Config, from_tree, to_tree
-from eqnp.errors import CheckpointError, DataError, EqnpError
+from eqnp.config import Config, load_config
+from eqnp.console import epoch_line, progress_bar
+from eqnp.errors import ConfigError, DataError
+from eqnp.model import Model
 from eqnp.network import Network
-from eqnp.text import tokens
-from eqnp.text.store import Split
-from eqnp.training import Score, evaluate, free_outputs
-
-MODEL = "model.h5"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted class, the scores of all classes (they sum to 1), and the number of known words.
-
-    Without a single known word the scores are the prior: the share of each class in the training data.
-    """
-
-    label: str
-    scores: dict[str, float]
-    known_words: int
+from eqnp.optim import Adam
+from eqnp.parallel import workers
+from eqnp.text.corpora import Corpus, Texts
+from eqnp.text.prepare import encode_corpus, prepare_corpora
+from eqnp.text.store import bucketed, drop_words
+from eqnp.training import Hooks, Progress, fit, gradients, one_hot
+from eqnp.workspace import Workspace
 
 
 class SequenceClassifier:
-    """A network with its tokenizer, class names and class prior."""
+    """A classifier of texts, or of pairs of texts, trained by Equilibrium Propagation.
+
+    Parameters (all are kept as given, and checked by `fit`)
+
+    preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file.
+    vectors : word vectors as for ``eqnp train --vectors``: a file, an installed package, or "corpus". None: the preset's.
+    epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
+        ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
+        None: the preset's.
+    settings : any other keys, as a mapping {"section.key": value}.
+    validation_fraction : the share of the training data that is held out to choose the best epoch.
+    random_state : an int for repeatable results, a `numpy.random.Generator`, or None.
+    n_jobs : threads; None: one. −1: one per core. The result does not depend on it.
+    verbose : whether to print a line per epoch.
+
+    After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.model.Model`), ``progress_``
+    (`eqnp.training.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
+
+    Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). Errors the user
+    can mend are an `eqnp.errors.EqnpError`, which is no ValueError: its text says how.
+    """
+
+    _estimator_type = "classifier"
 
     def __init__(
         self,
-        network: Network,
-        config: Config,
-        tokenizer: Tokenizer,
-        classes: Sequence[str],
-        prior: Sequence[float],
+        preset: str = "mini-sentiment",
+        *,
+        vectors: str | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        beta: float | None = None,
+        hidden: Sequence[int] | None = None,
+        settings: Mapping[str, object] | None = None,
+        validation_fraction: float = 0.1,
+        random_state: int | np.random.Generator | None = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
     ):
-        self.network, self.config, self.tokenizer = network, config, tokenizer
-        self.classes, self.prior = tuple(classes), np.asarray(prior)
-
-    def save(self, folder: Path) -> None:
-        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete."""
-        about = {
-            "config": to_tree(self.config),
-            "tokenizer": self.tokenizer.to_str(),
-            "classes": list(self.classes),
-            "prior": [float(p) for p in self.prior],
-        }
-        checkpoint.save_model(folder / MODEL, self.network.parameters, about)
+        self.preset, self.vectors, self.epochs, self.batch_size = preset, vectors, epochs, batch_size
+        self.learning_rate, self.beta, self.hidden, self.settings = learning_rate, beta, hidden, settings
+        self.validation_fraction, self.random_state = validation_fraction, random_state
+        self.n_jobs, self.verbose = n_jobs, verbose
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> SequenceClassifier:
-        """Read the model of a run folder; raises CheckpointError if it is missing or damaged."""
-        path = Path(folder) / MODEL
-        if not Path(folder).is_dir():
-            raise CheckpointError(f"{folder}: no such run folder; `eqnp train` makes one and prints its name")
-        parameters, about = checkpoint.load_model(path)
-        try:
-            config = from_tree(about["config"])
-            tokenizer = Tokenizer.from_str(about["tokenizer"])
-            positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
-            network = Network(
-                config.network,
-                parameters["embedding.weight"],
-                len(about["classes"]),
-                positions,
-                device=device,
-                parameters=parameters,
-            )
-            if tokenizer.get_vocab_size() != len(parameters["embedding.weight"]):
-                raise CheckpointError("its vocabulary and its embeddings differ in size; train again")
-            return cls(network, config, tokenizer, about["classes"], about["prior"])
-        except EqnpError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-        except Exception as error:  # whatever the JSON inside may hold
-            raise CheckpointError(f"{path}: damaged ({error!r}); restore it or train again") from error
+    def _names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
-    def predict(self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None) -> list[Prediction]:
-        """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
-        for name, column in texts.items():
-            if isinstance(column, str):
-                raise DataError(f"segment {name!r} is one text; give a list of texts")
-            for number, text in enumerate(column, start=1):
-                if not text.strip():
-                    raise DataError(f"text {number} of segment {name!r} is empty; give at least one word")
-        encoded = {
-            name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
-            for name, column in texts.items()
+    def get_params(self, deep: bool = True) -> dict:
+        """The parameters by name."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params) -> SequenceClassifier:
+        """Change parameters by name; raises ValueError for one that does not exist."""
+        for name, value in params.items():
+            if name not in self._names():
+                raise ValueError(f"unknown parameter {name!r}; allowed: {', '.join(self._names())}")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self):
+        """What scikit-learn wants to know of an estimator; asked for by scikit-learn alone."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=False, string=True),
+        )
+
+    def __repr__(self) -> str:
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        changed = (f"{n}={v!r}" for n, v in self.get_params().items() if v is not defaults[n] and v != defaults[n])
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def fit(self, X: Sequence, y: Sequence) -> SequenceClassifier:
+        """Train on texts X (n strings, or n tuples of strings) with labels y (n,); returns self. Raises EqnpError."""
+        config, rng = self._config(), _generator(self.random_state)
+        corpus, self.classes_ = self._corpus(config, X, y)
+        held = max(1, round(self.validation_fraction * len(corpus)))
+        if not 0 < self.validation_fraction < 1 or held >= len(corpus):
+            raise DataError(
+                f"validation_fraction {self.validation_fraction} of {len(corpus)} samples leaves nothing to train or "
+                "to validate on; give more samples, or a fraction between 0 and 1"
+            )
+        order = rng.permutation(len(corpus))
+        parts = {"train": corpus.take(np.sort(order[held:])), "validation": corpus.take(np.sort(order[:held]))}
+        model, splits = self._build(config, parts, rng)
+
+        def after_epoch(progress: Progress) -> None:
+            epoch = progress.epochs[-1]
+            print(epoch_line(epoch, config.training.epochs, progress.best == epoch.epoch))
+
+        hooks = Hooks(progress_bar, after_epoch=after_epoch) if self.verbose else Hooks()
+        optimizer, given = Adam(model.network, config.optimizer), (splits["train"], splits["validation"])
+        with workers(self._threads()) as executor:
+            self.progress_ = fit(model.network, optimizer, config, *given, rng, executor, hooks=hooks)
+        self.model_, self._optimizer = model, optimizer
+        return self
+
+    def partial_fit(self, X: Sequence, y: Sequence, classes: Sequence | None = None) -> SequenceClassifier:
+        """One pass over X, at a constant learning rate; returns self.
+
+        The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). Raises EqnpError.
+        """
+        rng = _generator(self.random_state)
+        if not hasattr(self, "model_"):
+            config = self._config()
+            corpus, self.classes_ = self._corpus(config, X, y, classes)
+            self.model_, splits = self._build(config, {"train": corpus}, rng)
+            self._optimizer, split = Adam(self.model_.network, config.optimizer), splits["train"]
+            self.progress_ = Progress()
+        else:
+            config = self.model_.config
+            corpus, _ = self._corpus(config, X, y, self.classes_)
+            split = encode_corpus(self.model_.tokenizer, corpus, config.data.max_tokens)
+        network, workspace = self.model_.network, Workspace()
+        with workers(self._threads()) as executor:
+            for rows in bucketed(split, config.training.batch, rng):
+                segments, labels = split.batch(rows)
+                segments = drop_words(segments, config.training.word_dropout, rng)
+                result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
+                self._optimizer.step(result.gradients, 0.0, executor)
+        return self
+
+    def predict(self, X: Sequence) -> np.ndarray:
+        """The class of every text, (n,), of the dtype of ``classes_``. Raises DataError for an empty text."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def predict_proba(self, X: Sequence) -> np.ndarray:
+        """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1."""
+        if not hasattr(self, "model_"):
+            raise _not_fitted(self)
+        texts = _by_segment(X, list(self.model_.config.data.columns))
+        with workers(self._threads()) as executor:
+            return self.model_.scores(texts, executor)[0]
+
+    def score(self, X: Sequence, y: Sequence) -> float:
+        """The share of texts whose predicted class is theirs."""
+        return float(np.mean(self.predict(X) == np.asarray(y)))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.h5`` into a folder, for `load`, ``eqnp predict`` and ``eqnp evaluate``; raises OSError."""
+        if not hasattr(self, "model_"):
+            raise _not_fitted(self)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model_.save(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SequenceClassifier:
+        """A fitted classifier from a folder that `save` or ``eqnp train`` wrote; raises CheckpointError.
+
+        Class names are strings then, whatever the labels were.
+        """
+        model = Model.load(folder)
+        self = cls(preset=model.config.preset or "mini-sentiment")
+        self.model_, self.classes_ = model, np.array(model.classes)
+        self._optimizer, self.progress_ = Adam(model.network, model.config.optimizer), Progress()
+        return self
+
+    @property
+    def n_features_in_(self) -> int:
+        """Texts per sample."""
+        if not hasattr(self, "model_"):
+            raise AttributeError("n_features_in_ is there after fit")
+        return len(self.model_.config.data.columns)
+
+    def _config(self) -> Config:
+        given = {
+            "vectors.source": self.vectors,
+            "training.epochs": self.epochs,
+            "training.batch": self.batch_size,
+            "optimizer.learning_rate": self.learning_rate,
+            "learning.beta": self.beta,
+            "network.hidden": self.hidden,
         }
-        size = len(next(iter(encoded.values())))
-        split = Split(encoded, np.zeros(size, np.int64))
-        output = free_outputs(self.network, split, self.config.settling, executor, self.config.training.shard)
-        scores = self.normalised(output)
-        scores[split.lengths == 0] = self.prior
-        return [
-            Prediction(
-                self.classes[int(row.argmax())], dict(zip(self.classes, map(float, row), strict=True)), int(length)
-            )
-            for row, length in zip(scores, split.lengths, strict=True)
-        ]
+        given = {key: _plain(value) for key, value in (given | dict(self.settings or {})).items() if value is not None}
+        return load_config(self.preset, given=given)
 
-    def evaluate(self, split: Split, executor: Executor | None = None) -> Score:
-        """Loss and accuracy on encoded samples; raises CheckpointError if they belong to another model."""
-        words, classes = len(self.network.parameters["embedding.weight"]), len(self.classes)
-        largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
-        if (
-            set(split.segments) != set(self.network.positions)
-            or largest >= words
-            or not ((split.labels >= 0) & (split.labels < classes)).all()
-        ):
-            raise CheckpointError(
-                "the samples are not of this model (other segments, words or classes); use its own run"
-            )
-        return evaluate(self.network, split, self.config.settling, executor, self.config.training.shard)
+    def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
+        labels = np.asarray(y)
+        known = np.unique(labels if classes is None else np.asarray(classes))
+        if labels.ndim != 1 or len(labels) != len(X):
+            raise DataError(f"y has shape {labels.shape} for {len(X)} texts; it must hold one label per text")
+        if len(known) < 2:
+            raise DataError("all labels are one and the same; at least two classes are needed")
+        index = np.minimum(np.searchsorted(known, labels), len(known) - 1)
+        if (known[index] != labels).any():
+            raise DataError(f"y holds {labels[known[index] != labels][0]!r}, which is not among the classes {known}")
+        names = tuple(str(name) for name in known)
+        return Corpus(_by_segment(X, list(config.data.columns)), index.astype(np.int64), names), known
 
-    def normalised(self, output: np.ndarray) -> np.ndarray:
-        """Scores that sum to 1 from outputs (n, C): under either cost the output estimates class frequencies."""
-        positive = np.maximum(output.astype(np.float64), 0) + 1e-9
-        return positive / positive.sum(axis=1, keepdims=True)
+    def _build(self, config: Config, parts: dict[str, Corpus], rng: np.random.Generator):
+        prepared = prepare_corpora(config, parts, rng)
+        network = Network(
+            config.network,
+            prepared.embedding,
+            len(prepared.classes),
+            dict.fromkeys(config.data.columns, config.data.max_tokens),
+            rng,
+        )
+        labels = prepared.splits["train"].labels
+        prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
+        return Model(network, config, prepared.tokenizer, prepared.classes, prior), prepared.splits
+
+    def _threads(self) -> int | None:
+        if self.n_jobs is None:
+            return 1
+        if self.n_jobs == -1:
+            return None
+        if not isinstance(self.n_jobs, int | np.integer) or self.n_jobs < 1:
+            raise ConfigError(f"n_jobs is {self.n_jobs!r}; it must be a number of threads, −1 for all cores, or None")
+        return int(self.n_jobs)
+
+
+def _by_segment(X: Sequence, names: list[str]) -> dict[str, Texts]:
+    """Texts by segment, from strings or tuples of strings; raises DataError."""
+    if isinstance(X, str):
+        raise DataError("X is one text; give a list of texts")
+    rows = [tuple(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) else (row,) for row in X]
+    if not rows:
+        raise DataError("X is empty; give at least one text")
+    for number, row in enumerate(rows):
+        if len(row) != len(names) or not all(isinstance(text, str) for text in row):
+            raise DataError(
+                f"sample {number} of X is {row!r:.80}; it must be "
+                + ("a string" if len(names) == 1 else f"{len(names)} strings ({', '.join(names)})")
+            )
+        if not all(text.strip() for text in row):
+            raise DataError(f"sample {number} of X has an empty text; give at least one word")
+    return {name: Texts(row[i] for row in rows) for i, name in enumerate(names)}
+
+
+def _generator(random_state) -> np.random.Generator:
+    if hasattr(random_state, "randint"):  # a legacy RandomState, which scikit-learn hands around
+        random_state = random_state.randint(2**31)
+    return np.random.default_rng(random_state)
+
+
+def _plain(value):
+    """NumPy's numbers and arrays, which a grid search hands over, as Python's."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _not_fitted(estimator) -> Exception:
+    """scikit-learn's exception where scikit-learn is about, else one of the same meaning."""
+    text = f"this {type(estimator).__name__} is not fitted yet; call fit first"
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        return AttributeError(text)
+    return NotFittedError(text)

@@ -63,19 +63,29 @@ class VectorsConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Epochs over batches of ``batch`` samples, settled in shards of ``shard``, with word dropout."""
+    """Epochs over batches of ``batch`` samples, settled in shards of ``shard``, with word dropout.
+
+    Training stops before its last epoch when ``patience`` epochs in a row were no better on validation data than one
+    before them (0: never). A checkpoint is written after every epoch, and in between every ``checkpoint_seconds``.
+    """
 
     epochs: int = 5
     batch: int = 100
     shard: int = 25
     word_dropout: float = 0.3
     seed: int = 0
+    patience: int = 0
+    checkpoint_seconds: float = 300.0
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that determines a run, and is stored with it."""
+    """Everything that determines a run, and is stored with it.
 
+    ``preset`` names the preset that all keys a file leaves out are taken from; empty, they have the defaults here.
+    """
+
+    preset: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     vectors: VectorsConfig = field(default_factory=VectorsConfig)
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig((AttentionConfig("text", 8),)))
@@ -109,8 +119,13 @@ class Config:
         ):
             if value < 1:
                 raise ConfigError(f"{key} is {value}; it must be 1 or greater")
-        if self.training.seed < 0:
-            raise ConfigError(f"training.seed is {self.training.seed}; it must be 0 or greater")
+        for key, value in (
+            ("training.seed", self.training.seed),
+            ("training.patience", self.training.patience),
+            ("training.checkpoint_seconds", self.training.checkpoint_seconds),
+        ):
+            if not value >= 0:
+                raise ConfigError(f"{key} is {value}; it must be 0 or greater")
         if not 0 < self.data.validation_share < 1:
             raise ConfigError(f"data.validation_share is {self.data.validation_share}; it must lie between 0 and 1")
         if not 0 <= self.training.word_dropout < 1:
@@ -127,14 +142,13 @@ def presets() -> list[str]:
 def load_config(source: str, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
     """A preset or a TOML file, then ``section.key=value`` settings, then values by key; raises ConfigError."""
     if source in presets():
-        text = (resources.files("eqnp.presets") / f"{source}.toml").read_text("utf-8")
-    elif source.endswith(".toml"):
-        try:
-            text = Path(source).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
-    else:
+        return from_tree({"preset": source}, settings, given)
+    if not source.endswith(".toml"):
         raise ConfigError(f"unknown preset {source!r} (a .toml file works too){nearest(source, presets())}")
+    try:
+        text = Path(source).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -142,9 +156,21 @@ def load_config(source: str, settings: Sequence[str] = (), given: Mapping[str, o
     return from_tree(tree, settings, given)
 
 
+def _over_preset(tree: dict) -> dict:
+    """The keys of a file over those of the preset that it names."""
+    name = tree.get("preset")
+    if not name:
+        return tree
+    if name not in presets():
+        raise ConfigError(f"unknown preset {name!r}{nearest(str(name), presets())}")
+    base = tomllib.loads((resources.files("eqnp.presets") / f"{name}.toml").read_text("utf-8"))
+    both = [key for key in tree if isinstance(tree[key], Mapping) and isinstance(base.get(key), Mapping)]
+    return {**base, **tree, **{key: {**base[key], **tree[key]} for key in both}}
+
+
 def from_tree(tree: Mapping, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
     """A configuration from nested mappings (as TOML gives them), settings and values; raises ConfigError."""
-    tree = copy.deepcopy(dict(tree))
+    tree = _over_preset(copy.deepcopy(dict(tree)))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -162,10 +188,10 @@ def to_tree(config: Config) -> dict:
 
 def to_toml(config: Config) -> str:
     """The whole configuration as TOML, every key spelled out; `load_config` reads it back to the same."""
-    sections = (
-        "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())])
-        for name, section in to_tree(config).items()
-    )
+    sections = [f"preset = {_toml(config.preset)}"]
+    for name, section in to_tree(config).items():
+        if name != "preset":
+            sections.append("\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]))
     return "\n\n".join(sections) + "\n"
 
 

@@ -35,3 +35,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     allowed = sorted(allowed)
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"
+
+
+class Interrupted(Exception):
+    """A run that stopped because a signal asked it to, with its state saved; ``signal`` is the number."""
+
+    def __init__(self, number: int, advice: str):
+        super().__init__(f"interrupted; {advice}")
+        self.signal = number

@@ -199,9 +199,8 @@ def estimate(
     for name in shards[0].gradients:
         gradients[name] = total([part.gradients[name] for part in shards])
     gradients = {name: _real(gradient) for name, gradient in gradients.items()}
-    _check_finite(gradients)
     output = np.concatenate([part.output for part in shards]).real
-    return Estimate(
+    result = Estimate(
         gradients,
         float(network.cost(output, target).mean()),
         output,
@@ -209,6 +208,8 @@ def estimate(
         np.concatenate([part.residual for part in shards], axis=1),
         [t for part in shards for t in part.traces],
     )
+    check_finite(result)
+    return result
 
 
 def contrast(
@@ -334,8 +335,11 @@ def _real(gradient):
     return gradient.real
 
 
-def _check_finite(gradients) -> None:
-    for name, gradient in gradients.items():
+def check_finite(result: Estimate) -> None:
+    """Raise SettlingError if the loss or an update is not finite."""
+    if not np.isfinite(result.loss):
+        raise SettlingError("the loss is not a finite number, and nothing was learned from it; lower the learning rate")
+    for name, gradient in result.gradients.items():
         values = gradient.values if isinstance(gradient, RowGradient) else gradient
         # NaN and infinity both show in the extremes, which need no array of their own to be found.
         if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):

@@ -223,7 +223,8 @@ class Network:
         values = {name: room((name, "value"), (*several, clamped.size), np.float64) for name in shapes}
         posts = [synapse.post.name for synapse in self.synapses]
         incoming = {name: room((name, "incoming"), shapes[name], self.dtype) for name in posts}
-        across = {name: (*several, *clamped.shapes[name], clamped.size) for name in posts}
+        turned = [synapse.post.name for synapse in self.synapses if isinstance(synapse, Dense)]
+        across = {name: (*several, *clamped.shapes[name], clamped.size) for name in turned}
         scratch = {name: room((name, "scratch"), shape, self.dtype) for name, shape in across.items()}
         news = {name: set(near) for name, near in self.neighbours.items()}
         return State(states, drives, values, incoming, scratch, news)

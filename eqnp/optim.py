@@ -25,6 +25,9 @@ class OptimizerConfig:
     """Adam (Kingma & Ba 2015): one learning rate, or some by synapse name ("projection0") or family ("projection").
 
     ``schedule`` scales all of them from 1 at the first batch towards its end at the last: "constant" or "cosine".
+    ``weight_decay`` λ takes λ × learning rate of every weight between layers away at each step, beside Adam (Loshchilov
+    & Hutter 2019); biases, queries and embeddings have none. ``clip`` bounds the common norm of all gradients (0: no
+    bound).
     """
 
     learning_rate: float = 1e-3
@@ -33,6 +36,8 @@ class OptimizerConfig:
     decay_mean: float = 0.9
     decay_square: float = 0.999
     epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 0.0
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
@@ -44,12 +49,21 @@ class OptimizerConfig:
             raise ConfigError("optimizer.decay_mean and optimizer.decay_square must be in [0, 1)")
         if not 1e-30 <= self.epsilon <= 1:
             raise ConfigError(f"optimizer.epsilon is {self.epsilon}; it must be in [1e-30, 1]")
+        if not 0 <= self.weight_decay <= 1:
+            raise ConfigError(f"optimizer.weight_decay is {self.weight_decay}; it must be in [0, 1]")
+        if not self.clip >= 0:
+            raise ConfigError(f"optimizer.clip is {self.clip}; it must be 0 (no bound) or greater")
 
     def rate(self, parameter: str) -> float:
         """The learning rate of a parameter like "projection0.weight"."""
         synapse = parameter.rsplit(".", 1)[0]
         family = synapse.rstrip("0123456789")
         return self.learning_rates.get(synapse, self.learning_rates.get(family, self.learning_rate))
+
+    def decay(self, parameter: str) -> float:
+        """The weight decay of a parameter."""
+        kept = parameter.endswith(".bias") or parameter.startswith(("queries", "embedding"))
+        return 0.0 if kept else self.weight_decay
 
 
 class Adam:
@@ -72,6 +86,8 @@ class Adam:
         self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float, executor: Executor | None = None
     ) -> None:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
+        if self.config.clip:
+            _clip(gradients, self.config.clip)
         tasks = []
         self.taken += 1
         scale, config, kernels = SCHEDULES[self.config.schedule](progress), self.config, self.network.kernels
@@ -92,8 +108,19 @@ class Adam:
                     tasks.append((kernels.adam_rows, (table, rows, values, mean, square, *rest)))
             else:
                 parameter, mean, square = (array.reshape(-1) for array in held)
+                if decay := config.decay(name) * rest[0]:
+                    parameter *= parameter.dtype.type(1 - decay)
                 flat = gradient.reshape(-1)
                 for start in range(0, len(flat), ENTRIES):
                     part = slice(start, start + ENTRIES)
                     tasks.append((kernels.adam, (parameter[part], flat[part], mean[part], square[part], *rest)))
         list((executor.map if executor else map)(lambda task: task[0](*task[1]), tasks))
+
+
+def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float) -> None:
+    """Scale all gradients, in place, to a common norm of at most ``bound``."""
+    arrays = [g.values if isinstance(g, RowGradient) else g for g in gradients.values()]
+    norm = np.sqrt(sum(float(np.vdot(a, a)) for a in arrays))
+    if norm > bound:
+        for array in arrays:
+            array *= array.dtype.type(bound / norm)

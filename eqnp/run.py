@@ -1,10 +1,14 @@
-"""One training run from configuration to run folder: prepare, baseline, train, test once, and write it all down.
+"""One training run from configuration to run folder: prepare, train, test once, and write it all down.
 
-RUN/config.toml    the whole configuration, every key; `eqnp train RUN/config.toml` repeats the run
+RUN/config.toml    the whole configuration, every key
+RUN/start.h5       tokenizer, classes and word vectors that training starts from (see `eqnp.text.prepare`)
 RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
-RUN/log.jsonl      one line per epoch
-RUN/model.h5       the best epoch by validation accuracy (see `eqnp.checkpoint`)
-RUN/metrics.json   final figures and the environment they were measured in
+RUN/log.jsonl      ten lines an epoch, and one at its end
+RUN/model.h5       the best epoch by validation accuracy (see `eqnp.model`)
+RUN/last.h5        while training is under way: the last state, to go on from
+RUN/metrics.json   when it is finished: figures and the environment they were measured in
+
+The first three make `eqnp train RUN` repeat the run without its sources.
 """
 
 from __future__ import annotations
@@ -14,35 +18,43 @@ import itertools
 import json
 import platform
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from eqnp import checkpoint
 from eqnp.checkpoint import write_text
-from eqnp.classifier import MODEL, SequenceClassifier
-from eqnp.config import Config, to_toml
-from eqnp.errors import ConfigError, SettlingError
+from eqnp.config import Config, load_config, to_toml
+from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
+from eqnp.errors import CheckpointError, ConfigError, SettlingError
 from eqnp.learning import estimate
+from eqnp.model import Model
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import available_cores, peak_resident_gib, workers
+from eqnp.signals import StopRequest
 from eqnp.synapses import Segment
-from eqnp.text.prepare import Prepared, prepare, save_prepared
-from eqnp.text.store import STORE, Split, write_store
-from eqnp.training import Epoch, Log, evaluate, fit, one_hot
+from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
+from eqnp.text.store import STORE, Split
+from eqnp.training import Hooks, Progress, check_weights, evaluate, fit, one_hot
 
+CONFIG, LOG, LAST, METRICS = "config.toml", "log.jsonl", "last.h5", "metrics.json"
 RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
 NAMES = {
     "ep": "equilibrium propagation",
     "bptt": "backpropagation through time",
     "implicit": "implicit differentiation",
 }
+
+
+def generators(seed: int) -> list[np.random.Generator]:
+    """Three independent streams of a seed: for preparation, for the first weights, and for training."""
+    return np.random.default_rng(seed).spawn(3)
 
 
 def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) -> Network:
@@ -53,9 +65,9 @@ def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) 
 
 def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
-    rng = np.random.default_rng(config.training.seed)
-    prepared = prepare(config, rng, print)
-    return build_network(config, prepared, rng), prepared.splits["train"]
+    preparing, drawing, _ = generators(config.training.seed)
+    prepared = prepare(config, preparing, print)
+    return build_network(config, prepared, drawing), prepared.splits["train"]
 
 
 def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:
@@ -96,11 +108,9 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     """
     if not numbered:
         _check_free(folder)
-    prepared = prepare(config, np.random.default_rng(config.training.seed), print)
-    folder = _claim(folder, numbered)
     config = _with_absolute_paths(config)
-    write_text(folder / "config.toml", to_toml(config))
-    save_prepared(folder, prepared, config)
+    prepared = prepare(config, generators(config.training.seed)[0], print)
+    folder = _claim_and_fill(folder, numbered, config, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
     return {
@@ -115,21 +125,232 @@ def run_training(
     config: Config,
     folder: Path,
     *,
-    preset: str = "",
     prepared: Prepared | None = None,
     numbered: bool = False,
     threads: int | None = None,
 ) -> dict:
-    """Run it all, printing as it goes; returns what is written to ``metrics.json``, ``preset`` (or folder) included.
+    """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
     What was ``prepared`` before is taken instead of being made from the sources of the configuration. With
     ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
-    written before the configuration and all data have been read and found good. Raises EqnpError.
+    written before the configuration and all data have been read and found good. Raises EqnpError, and Interrupted once
+    a signal came and the state was saved.
     """
     if not numbered:
         _check_free(folder)
+    started, config = time.perf_counter(), _with_absolute_paths(config)
     with workers(threads) as executor:
-        return _run(config, folder, preset, prepared, numbered, threads, executor)
+        preparing, drawing, _ = generators(config.training.seed)
+        prepared = prepared or prepare(config, preparing, print)
+        network = build_network(config, prepared, drawing)
+        model = Model(network, config, prepared.tokenizer, prepared.classes, _prior(prepared))
+        optimizer = Adam(network, config.optimizer)
+        folder = _claim_and_fill(folder, numbered, config, prepared)
+        return Run(folder, config, prepared, model, optimizer, Progress(), executor, threads).finish(started)
+
+
+def resume_training(folder: Path, threads: int | None = None) -> dict:
+    """Go on with a run from its last checkpoint, to the very bits it would have had; returns its metrics.
+
+    A run that is finished is left as it is. Raises CheckpointError if the folder holds no run, or a damaged one.
+    """
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} holds no run (no {CONFIG}); start one with eqnp train")
+    if (folder / METRICS).is_file():
+        print(f"{folder} is finished already")
+        return _read_metrics(folder)
+    started = time.perf_counter()
+    config = load_config(str(folder / CONFIG))
+    checkpoint.remove_leftovers(folder)
+    with workers(threads) as executor:
+        preparing, drawing, _ = generators(config.training.seed)
+        if not ((folder / START).exists() and (folder / STORE).exists()):  # killed before they were written
+            _write_start(folder, config, prepare(config, preparing, print))
+        prepared, progress = load_prepared(folder, config), Progress()
+        if (folder / LAST).exists():
+            model, optimizer, progress = _load_last(folder / LAST)
+            if model.config != config:
+                raise ConfigError(
+                    f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
+                )
+        else:
+            network = build_network(config, prepared, drawing)
+            model = Model(network, config, prepared.tokenizer, prepared.classes, _prior(prepared))
+            optimizer = Adam(network, config.optimizer)
+        print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
+        return Run(folder, config, prepared, model, optimizer, progress, executor, threads).finish(started)
+
+
+@dataclass
+class Run:
+    """A run whose folder is claimed and filled: it trains to the end, and leaves a checkpoint wherever it stops."""
+
+    folder: Path
+    config: Config
+    prepared: Prepared
+    model: Model
+    optimizer: Adam
+    progress: Progress
+    executor: Executor
+    threads: int | None
+
+    def finish(self, started: float) -> dict:
+        """Train what is left, test, and write the metrics; ``started`` is when this process began with the run."""
+        before = sum(epoch.seconds for epoch in self.progress.epochs) + self.progress.this_epoch.seconds
+        size = {name: value.size for name, value in self.model.network.parameters.items()}
+        print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
+        compiled = warm_up(self.config, len(self.prepared.classes), print)
+        self.train()
+        metrics = self.measure() | {
+            "parameters": sum(size.values()),
+            "compile_seconds": round(compiled, 1),
+            "seconds": round(before + time.perf_counter() - started, 1),
+            "peak_resident_gib": peak_resident_gib(),
+            "environment": environment(self.threads),
+        }
+        write_text(self.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+        (self.folder / LAST).unlink(missing_ok=True)
+        print(f'saved in {self.folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {self.folder} "…"')
+        return metrics
+
+    def train(self) -> None:
+        """Train to the last epoch; raises Interrupted, or SettlingError, with the state before that saved."""
+        lines = "".join(json.dumps(event) + "\n" for event in self.progress.events)
+        write_text(self.folder / LOG, lines)  # what came after the checkpoint comes again
+        saved, splits = time.monotonic(), self.prepared.splits
+        rng = generators(self.config.training.seed)[2]
+
+        def after_batch(progress: Progress) -> None:
+            nonlocal saved
+            if stop.received or time.monotonic() - saved >= self.config.training.checkpoint_seconds:
+                self.save()
+                saved = time.monotonic()
+            stop.check(f"go on with eqnp train --resume {self.folder}")
+
+        def after_epoch(progress: Progress) -> None:
+            epoch = progress.epochs[-1]
+            print(epoch_line(epoch, self.config.training.epochs, progress.best == epoch.epoch))
+            if warning := settling_warning(epoch):
+                print(warning)
+            self.save()
+            stop.check(f"go on with eqnp train --resume {self.folder}")
+
+        hooks = Hooks(progress_bar, self.log, after_batch, after_epoch, BestOnDisk(self.folder, self.model))
+        with StopRequest() as stop:
+            try:
+                network, given = self.model.network, (splits["train"], splits["validation"], rng, self.executor)
+                fit(network, self.optimizer, self.config, *given, progress=self.progress, hooks=hooks)
+            except SettlingError as error:
+                if not (self.folder / LAST).exists():
+                    shutil.rmtree(self.folder)  # it was empty when this run claimed it
+                    raise SettlingError(f"{error}; nothing is kept of this run") from error
+                raise SettlingError(f"{error}; {self.folder} has the state of the last checkpoint") from error
+
+    def save(self) -> None:
+        """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
+        check_weights(self.model.network)
+        moments = {"mean": self.optimizer.mean, "square": self.optimizer.square}
+        arrays = {f"{kind}/{name}": value for kind, part in moments.items() for name, value in part.items()}
+        about = {"progress": dataclasses.asdict(self.progress), "taken": self.optimizer.taken}
+        checkpoint.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, {**self.model.about(), **about})
+
+    def log(self, event: dict) -> None:
+        """Append a line to the log."""
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def measure(self) -> dict:
+        """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
+        from eqnp.baselines import baselines
+
+        best, prepared, config = self.progress.best_epoch, self.prepared, self.config
+        accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
+        if "test" in splits:
+            given = config.settling, self.executor, config.training.shard
+            accuracy["test"] = evaluate(self.model.network, splits["test"], *given).accuracy
+        algorithm = config.learning.algorithm
+        print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
+        start = checkpoint.load(self.folder / START, "start")[0]["embedding.weight"]
+        rivals = baselines(splits, start, len(prepared.classes))
+        for name, rival in rivals.items():
+            print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
+        return {
+            "run": str(self.folder),
+            "preset": config.preset,
+            "accuracy": accuracy,
+            "algorithm": algorithm,
+            "baselines": {name: rival.accuracy for name, rival in rivals.items()},
+            "best_epoch": best.epoch,
+            "epochs": len(self.progress.epochs),
+            "classes": list(prepared.classes),
+            "samples": {name: len(split) for name, split in splits.items()},
+            "tokens": {name: split.coverage.tokens for name, split in splits.items()},
+            "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
+            "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
+            "words": len(prepared.words) - 2,
+            "words_with_vector": prepared.found,
+        }
+
+
+@dataclass
+class BestOnDisk:
+    """The parameters of the best epoch so far, kept as the model file of the run."""
+
+    folder: Path
+    model: Model
+
+    def keep(self, network: Network) -> None:
+        """Write the model file."""
+        self.model.save(self.folder)
+
+    def restore(self, network: Network) -> None:
+        """Read it back."""
+        for name, value in Model.load(self.folder).network.parameters.items():
+            network.parameters[name][...] = value
+
+
+def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
+    arrays, about = checkpoint.load(path, "checkpoint")
+    model = Model.from_file(path, arrays, about)
+    optimizer = Adam(model.network, model.config.optimizer)
+    try:
+        for kind, held in (("mean", optimizer.mean), ("square", optimizer.square)):
+            for name, parameter in model.network.parameters.items():
+                held[name] = arrays[f"{kind}/{name}"]
+                if (held[name].shape, held[name].dtype) != (parameter.shape, parameter.dtype):
+                    raise ValueError(f"the {kind} of {name} has another shape or type")
+        optimizer.taken = int(about["taken"])
+        return model, optimizer, Progress.from_tree(about["progress"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
+
+
+def _read_metrics(folder: Path) -> dict:
+    try:
+        return json.loads((folder / METRICS).read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / METRICS}: damaged ({error}); remove it and resume again") from error
+
+
+def _prior(prepared: Prepared) -> np.ndarray:
+    labels = prepared.splits["train"].labels
+    return np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
+
+
+def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared) -> Path:
+    """Make the folder with all that training starts from in it, or none."""
+    folder = _claim(folder, numbered)
+    try:
+        _write_start(folder, config, prepared)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _write_start(folder: Path, config: Config, prepared: Prepared) -> None:
+    write_text(folder / CONFIG, to_toml(config))
+    save_prepared(folder, prepared, config)
 
 
 def _check_free(folder: Path) -> None:
@@ -150,86 +371,6 @@ def _claim(folder: Path, numbered: bool) -> Path:
                 return folder
             base = folder.name.removesuffix(f"-{number - 1}") if number > 2 else folder.name
             folder = folder.with_name(f"{base}-{number}")
-
-
-def _run(config, folder, preset, prepared, numbered, threads, executor: Executor) -> dict:
-    from eqnp.baselines import baselines
-
-    started, rng = time.perf_counter(), np.random.default_rng(config.training.seed)
-    prepared = prepared or prepare(config, rng, print)
-    network = build_network(config, prepared, rng)
-    optimizer = Adam(network, config.optimizer)
-    splits = prepared.splits
-    prior = np.bincount(splits["train"].labels, minlength=len(prepared.classes)) / len(splits["train"])
-    model = SequenceClassifier(network, config, prepared.tokenizer, prepared.classes, prior)
-    size = {name: value.size for name, value in network.parameters.items()}
-    print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
-
-    folder = _claim(folder, numbered)
-    write_text(folder / "config.toml", to_toml(_with_absolute_paths(config)))
-    write_store(folder / STORE, splits, prepared.words)
-    log = Log(folder / "log.jsonl")
-    start = prepared.embedding.copy()
-
-    compiled = warm_up(config, len(prepared.classes), print)
-
-    def after_epoch(epoch: Epoch, best: bool) -> None:
-        log.write(dataclasses.asdict(epoch))
-        if best:
-            model.save(folder)
-        print(_line(epoch, config.training.epochs, best))
-
-    try:
-        fitted = fit(
-            network,
-            optimizer,
-            config,
-            splits["train"],
-            splits["validation"],
-            rng,
-            executor,
-            bar=progress_bar,
-            after_epoch=after_epoch,
-        )
-    except (KeyboardInterrupt, SettlingError) as stop:
-        if (folder / MODEL).exists():
-            raise type(stop)(f"{stop}; the best epoch so far is saved in {folder}") from None
-        shutil.rmtree(folder)  # it was empty when this run claimed it
-        raise type(stop)(f"{stop}; no epoch was finished, nothing is kept") from None
-    accuracy = {"validation": fitted.best.validation.accuracy}
-    if "test" in splits:
-        score = evaluate(network, splits["test"], config.settling, executor, config.training.shard)
-        accuracy["test"] = score.accuracy
-    seconds, memory = round(time.perf_counter() - started, 1), peak_resident_gib()
-    rivals = baselines(splits, start, len(prepared.classes))
-    metrics = {
-        "run": str(folder),
-        "preset": preset,
-        "accuracy": accuracy,
-        "algorithm": config.learning.algorithm,
-        "baselines": {name: rival.accuracy for name, rival in rivals.items()},
-        "best_epoch": fitted.best.epoch,
-        "parameters": sum(size.values()),
-        "classes": list(prepared.classes),
-        "samples": {name: len(split) for name, split in splits.items()},
-        "tokens": {name: split.coverage.tokens for name, split in splits.items()},
-        "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
-        "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
-        "words": len(prepared.words) - 2,
-        "words_with_vector": prepared.found,
-        "compile_seconds": round(compiled, 1),
-        "seconds": seconds,
-        "peak_resident_gib": memory,
-        "environment": environment(threads),
-    }
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    print(
-        f"{NAMES[config.learning.algorithm]}: {_accuracies(accuracy)} (epoch {fitted.best.epoch}, chosen on validation)"
-    )
-    for name, rival in rivals.items():
-        print(f"baseline, {RIVALS[name]}: {_accuracies(rival.accuracy)}")
-    print(f'saved in {folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {folder} "…"')
-    return metrics
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -264,30 +405,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # a checkout on the path, not installed
         return "unknown"
-
-
-@contextmanager
-def progress_bar(total: int, name: str) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, silent when that is not a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def advance(text: str) -> None:
-            bar.set_postfix_str(text, refresh=False)
-            bar.update()
-
-        yield advance
-
-
-def _accuracies(accuracy: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
-
-
-def _line(epoch: Epoch, epochs: int, best: bool) -> str:
-    sweeps = "+".join(f"{s:.0f}" for s in epoch.sweeps)
-    return (
-        f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train.loss:.4f}, {epoch.train.accuracy:.1%}; "
-        f"validation loss {epoch.validation.loss:.4f}, {epoch.validation.accuracy:.1%}{' (best)' if best else ''}; "
-        f"sweeps {sweeps}, settled {min(epoch.settled):.1%}; {epoch.seconds:.0f} s"
-    )

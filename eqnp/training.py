@@ -1,27 +1,26 @@
-"""The training loop: epochs of local updates, validation after each, the best epoch kept, test looked at once."""
+"""The training loop: epochs of local updates, validation after each, the best epoch kept; it can stop and go on."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
-from eqnp.learning import Estimate, estimate, free_phase
+from eqnp.learning import Estimate, check_finite, estimate, free_phase
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.synapses import Segment
 from eqnp.text.store import Split, bucketed, drop_words
 from eqnp.workspace import Workspace
 
+LINES = 10  # of the log, in an epoch
 SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set, and all of T and K are run
 
 
@@ -51,24 +50,110 @@ class Epoch:
 
 
 @dataclass
-class Fitted:
-    """What training found: parameters of the best epoch by validation accuracy, and the epochs."""
+class Tally:
+    """Running sums over batches, as JSON can hold them."""
 
-    parameters: dict[str, np.ndarray]
-    best: Epoch
+    samples: int = 0
+    tokens: int = 0
+    right: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    sweeps: list[float] = field(default_factory=list)
+    settled: list[float] = field(default_factory=list)
+
+    def add(self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float) -> None:
+        """Count one batch."""
+        self.samples += len(labels)
+        self.tokens += tokens
+        self.right += int((result.output.argmax(axis=1) == labels).sum())
+        self.loss += result.loss * len(labels)
+        self.seconds += seconds
+        self.sweeps = _plus(self.sweeps, result.sweeps)
+        self.settled = _plus(self.settled, result.residual <= tolerance)
+
+    def score(self) -> Score:
+        """Mean loss and accuracy."""
+        return Score(self.loss / self.samples, self.right / self.samples)
+
+    def means(self) -> dict:
+        """Per sample, by the names of `Epoch`."""
+        return {
+            "train": self.score(),
+            "sweeps": [round(total / self.samples, 2) for total in self.sweeps],
+            "settled": [round(total / self.samples, 4) for total in self.settled],
+            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9)),
+        }
+
+
+def _plus(sums: list[float], values: np.ndarray) -> list[float]:
+    totals = values.sum(axis=1)
+    return [float(one + more) for one, more in zip(sums or [0.0] * len(totals), totals, strict=True)]
+
+
+@dataclass
+class Progress:
+    """Where training is: all that determines its future, beside the weights and the optimiser.
+
+    ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
+    state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by validation accuracy, 0 before
+    the first. ``events`` are the lines of the log. All of it is JSON.
+    """
+
     epochs: list[Epoch] = field(default_factory=list)
+    best: int = 0
+    batch: int = 0
+    order: dict = field(default_factory=dict)
+    rng: dict = field(default_factory=dict)
+    this_epoch: Tally = field(default_factory=Tally)
+    lately: Tally = field(default_factory=Tally)
+    events: list[dict] = field(default_factory=list)
+
+    @property
+    def best_epoch(self) -> Epoch:
+        """The best epoch so far."""
+        return self.epochs[self.best - 1]
+
+    def finished(self, epochs: int, patience: int) -> bool:
+        """Whether all epochs are done, or the last ``patience`` (if not 0) of them were no better than one before."""
+        done = len(self.epochs)
+        return done >= epochs or bool(patience and done - self.best >= patience)
+
+    @classmethod
+    def from_tree(cls, tree: Mapping) -> Progress:
+        """What `dataclasses.asdict` made of it; raises KeyError or TypeError for anything else."""
+        scores = ("train", "validation")
+        epochs = [Epoch(**{**each, **{name: Score(**each[name]) for name in scores}}) for each in tree["epochs"]]
+        tallies = {name: Tally(**tree[name]) for name in ("this_epoch", "lately")}
+        return cls(**{**tree, "epochs": epochs, **tallies})
 
 
-class Log:
-    """A JSON line per event, flushed as it happens."""
+class BestInMemory:
+    """The parameters of the best epoch so far, kept as a copy."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def keep(self, network: Network) -> None:
+        """Take the present parameters."""
+        self.parameters = {name: value.copy() for name, value in network.parameters.items()}
 
-    def write(self, event: Mapping) -> None:
-        """Append one event."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+    def restore(self, network: Network) -> None:
+        """Put the kept ones back."""
+        for name, value in self.parameters.items():
+            network.parameters[name][...] = value
+
+
+@dataclass
+class Hooks:
+    """What happens beside training, all of it optional.
+
+    ``bar(total, name, done)`` is a context manager that yields an ``advance(tally)`` callable; ``log`` gets every line
+    of the log; ``after_batch`` and ``after_epoch`` see the progress, and may save it, or raise to stop; ``best`` keeps
+    the best parameters.
+    """
+
+    bar: Callable = field(default_factory=lambda: silent)
+    log: Callable[[dict], None] = lambda event: None
+    after_batch: Callable[[Progress], None] = lambda progress: None
+    after_epoch: Callable[[Progress], None] = lambda progress: None
+    best: BestInMemory = field(default_factory=BestInMemory)
 
 
 def fit(
@@ -80,51 +165,75 @@ def fit(
     rng: np.random.Generator,
     executor: Executor,
     *,
-    bar: Callable | None = None,
-    after_epoch: Callable[[Epoch, bool], None] = lambda epoch, best: None,
-) -> Fitted:
-    """Train ``network`` in place by EP.
+    progress: Progress | None = None,
+    hooks: Hooks | None = None,
+) -> Progress:
+    """Train ``network`` in place, from wherever ``progress`` is; it ends with the parameters of the best epoch.
 
-    ``bar(total, name)`` is a context manager that yields an ``advance(text)`` callable, for progress. ``after_epoch``
-    gets every epoch and whether it is the best so far. Raises SettlingError when a state, update or weight stops being
-    finite.
+    With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped.
+    Raises SettlingError, naming epoch and batch, when a state, loss or update is not finite, before that touches a
+    weight.
     """
-    bar = bar or silent
-    run = config.training
-    batches_per_epoch = -(-len(train) // run.batch)
-    total, fitted, workspace = batches_per_epoch * run.epochs, None, Workspace()
-    for number in range(1, run.epochs + 1):
-        settling = config.settling.for_nudge(config.learning.beta)
-        started, tally = time.perf_counter(), _Tally(settling.tolerance or SETTLED)
-        with bar(batches_per_epoch, f"epoch {number}/{run.epochs}") as advance:
-            for rows in bucketed(train, run.batch, rng):
-                segments, labels = train.batch(rows)
-                segments = drop_words(segments, run.word_dropout, rng)
-                target = one_hot(labels, network)
-                result = gradients(network, segments, target, config, executor, workspace, rng)
-                optimizer.step(result.gradients, optimizer.taken / total, executor)
-                tally.add(result, labels, segments)
-                advance(tally.line())
-        seconds = time.perf_counter() - started
-        _check_finite(network)
+    progress, hooks, run, workspace = progress or Progress(), hooks or Hooks(), config.training, Workspace()
+    if progress.rng:
+        rng.bit_generator.state = progress.rng
+    per_epoch = -(-len(train) // run.batch)
+    tolerance = config.settling.for_nudge(config.learning.beta).tolerance or SETTLED
+
+    def note(kind: str, **event) -> None:
+        progress.events.append({"event": kind, **event})
+        hooks.log(progress.events[-1])
+
+    def step(rows: np.ndarray) -> None:
+        started = time.perf_counter()
+        segments, labels = train.batch(rows)
+        segments = drop_words(segments, run.word_dropout, rng)
+        result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
+        optimizer.step(result.gradients, optimizer.taken / (per_epoch * run.epochs), executor)
+        tokens, seconds = int(sum(s.lengths.sum() for s in segments.values())), time.perf_counter() - started
+        for tally in (progress.this_epoch, progress.lately):
+            tally.add(result, labels, tokens, tolerance, seconds)
+        progress.batch, progress.rng = progress.batch + 1, rng.bit_generator.state
+
+    while not progress.finished(run.epochs, run.patience):
+        number = len(progress.epochs) + 1
+        with hooks.bar(per_epoch, f"epoch {number}/{run.epochs}", progress.batch) as advance:
+            for rows in _batches_left(progress, train, run.batch, rng):
+                try:
+                    step(rows)
+                except SettlingError as error:
+                    place = f"epoch {number}, batch {progress.batch + 1} of {per_epoch}"
+                    raise SettlingError(f"{place}: {error}") from error
+                if progress.batch % max(1, per_epoch // LINES) == 0:
+                    means = progress.lately.means()
+                    note("batches", epoch=number, batch=progress.batch, **{**means, "train": asdict(means["train"])})
+                    progress.lately = Tally()
+                advance(progress.this_epoch)
+                hooks.after_batch(progress)
+        check_weights(network)
+        started, tally = time.perf_counter(), progress.this_epoch
         score = evaluate(network, validation, config.settling, executor, run.shard, workspace)
-        epoch = Epoch(
-            number,
-            tally.score(),
-            score,
-            tally.sweeps(),
-            tally.settled(),
-            round(time.perf_counter() - started, 3),
-            round(tally.tokens / seconds),
-        )
-        is_best = fitted is None or _rank(score) > _rank(fitted.best.validation)
-        if is_best:
-            copies = {name: value.copy() for name, value in network.parameters.items()}
-            fitted = Fitted(copies, epoch, fitted.epochs if fitted else [])
-        fitted.epochs.append(epoch)
-        after_epoch(epoch, is_best)
-    network.parameters.update(fitted.parameters)
-    return fitted
+        seconds = round(tally.seconds + time.perf_counter() - started, 3)
+        epoch = Epoch(epoch=number, validation=score, seconds=seconds, **tally.means())
+        progress.epochs.append(epoch)
+        if not progress.best or _rank(score) > _rank(progress.best_epoch.validation):
+            progress.best = number
+            hooks.best.keep(network)
+        progress.batch, progress.this_epoch, progress.lately = 0, Tally(), Tally()
+        note("epoch", **asdict(epoch))
+        hooks.after_epoch(progress)
+    hooks.best.restore(network)
+    return progress
+
+
+def _batches_left(progress: Progress, train: Split, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The batches that are left of the epoch, whose order is drawn when it begins."""
+    if progress.batch == 0:
+        progress.order = rng.bit_generator.state
+        return list(bucketed(train, size, rng))
+    again = np.random.default_rng()
+    again.bit_generator.state = progress.order
+    return list(bucketed(train, size, again))[progress.batch :]
 
 
 def gradients(
@@ -146,7 +255,9 @@ def gradients(
 
     options["train_embeddings"] = learning.train_embeddings
     settling = config.settling.for_nudge(learning.beta)  # as tightly as EP settles
-    return oracles.estimate(learning.algorithm, network, segments, target, settling, **options)
+    result = oracles.estimate(learning.algorithm, network, segments, target, settling, **options)
+    check_finite(result)
+    return result
 
 
 def free_outputs(
@@ -197,9 +308,9 @@ def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
 
 
 @contextmanager
-def silent(total: int, name: str) -> Iterator[Callable[[str], None]]:
+def silent(total: int, name: str, done: int) -> Iterator[Callable[[Tally], None]]:
     """A progress bar that shows nothing."""
-    yield lambda text: None
+    yield lambda tally: None
 
 
 def _rank(score: Score) -> tuple[float, float]:
@@ -207,40 +318,8 @@ def _rank(score: Score) -> tuple[float, float]:
     return score.accuracy, -score.loss
 
 
-def _check_finite(network: Network) -> None:
-    """Clipped units swallow an infinite weight without a trace in any state: look at the weights themselves."""
+def check_weights(network: Network) -> None:
+    """Raise SettlingError if a weight is not finite: clipped units swallow an infinite one without a trace."""
     for name, value in network.parameters.items():
         if not np.isfinite(value).all():
             raise SettlingError(f"{name!r} is no longer a finite number; lower optimizer.learning_rate")
-
-
-class _Tally:
-    """Running means over the batches of an epoch."""
-
-    def __init__(self, tolerance: float):
-        self.tolerance, self.samples, self.tokens, self.loss, self.right = tolerance, 0, 0, 0.0, 0
-        self.sweeps_sum = self.settled_sum = 0.0
-
-    def add(self, result, labels: np.ndarray, segments: Mapping[str, Segment]) -> None:
-        self.samples += len(labels)
-        self.tokens += int(sum(s.lengths.sum() for s in segments.values()))
-        self.loss += result.loss * len(labels)
-        self.right += int((result.output.argmax(axis=1) == labels).sum())
-        self.sweeps_sum = self.sweeps_sum + result.sweeps.sum(axis=1)
-        self.settled_sum = self.settled_sum + (result.residual <= self.tolerance).sum(axis=1)
-
-    def score(self) -> Score:
-        return Score(self.loss / self.samples, self.right / self.samples)
-
-    def sweeps(self) -> list[float]:
-        return [round(float(s), 2) for s in self.sweeps_sum / self.samples]
-
-    def settled(self) -> list[float]:
-        return [round(float(s), 4) for s in self.settled_sum / self.samples]
-
-    def line(self) -> str:
-        sweeps = "+".join(f"{s:.0f}" for s in self.sweeps())
-        score = self.score()
-        return (
-            f"loss {score.loss:.4f}, accuracy {score.accuracy:.1%}, sweeps {sweeps}, settled {min(self.settled()):.0%}"
-        )

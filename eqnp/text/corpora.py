@@ -44,6 +44,14 @@ class Column(Sequence):
         return Column(self._table.select(rows, keep_in_memory=True))
 
 
+class Texts(list):
+    """Texts that are in memory already."""
+
+    def take(self, rows: np.ndarray) -> Texts:
+        """The texts at ``rows``, in that order."""
+        return Texts(self[row] for row in rows)
+
+
 @dataclass
 class Corpus:
     """Labelled texts: ``texts[segment]`` are columns of equal length, ``labels`` (n,) int index ``classes``.
@@ -51,7 +59,7 @@ class Corpus:
     ``unlabelled`` counts the rows that were left out because their label says that they have none.
     """
 
-    texts: dict[str, Column]
+    texts: dict[str, Column | Texts]
     labels: np.ndarray
     classes: tuple[str, ...]
     unlabelled: int = 0

@@ -15,7 +15,7 @@ from eqnp.errors import CheckpointError, DataError
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
-from eqnp.text.store import STORE, Split, read_split, split_names, write_store
+from eqnp.text.store import STORE, Split, read_store, write_store
 from eqnp.text.vectors import load_vectors, rescale
 
 START = "start.h5"
@@ -41,7 +41,13 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
 
     Raises DataError or VectorsError, before anything is written anywhere.
     """
-    loaded = load_splits(config.data, rng)
+    return prepare_corpora(config, load_splits(config.data, rng), rng, say)
+
+
+def prepare_corpora(
+    config: Config, loaded: dict[str, Corpus], rng: np.random.Generator, say: Callable[[str], None] = lambda line: None
+) -> Prepared:
+    """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
     train = loaded["train"]
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
     say(f"data: {counts}; classes {', '.join(train.classes)}")
@@ -72,8 +78,8 @@ def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
         "found": prepared.found,
         "made_by": _sources(config),
     }
-    checkpoint.save_model(folder / START, {"embedding.weight": prepared.embedding}, about)
     write_store(folder / STORE, prepared.splits, prepared.words)
+    checkpoint.save(folder / START, "start", {"embedding.weight": prepared.embedding}, about)
 
 
 def load_prepared(folder: Path, config: Config) -> Prepared:
@@ -81,15 +87,15 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
     for name in (START, STORE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} holds no {name}; make such a folder with eqnp prepare")
-    parameters, about = checkpoint.load_model(folder / START)
+    arrays, about = checkpoint.load(folder / START, "start")
     try:
         if about["made_by"] != _sources(config):
             raise CheckpointError(
                 f"{folder}: its config.toml has other data or vectors than it was made by; prepare again"
             )
         tokenizer = Tokenizer.from_str(about["tokenizer"])
-        words, embedding, classes = tokens.words(tokenizer), parameters["embedding.weight"], tuple(about["classes"])
-        splits = {name: read_split(folder / STORE, name) for name in split_names(folder / STORE)}
+        words, embedding, classes = tokens.words(tokenizer), arrays["embedding.weight"], tuple(about["classes"])
+        splits = read_store(folder / STORE)
         if len(embedding) != len(words) or not {"train", "validation"} <= set(splits):
             raise ValueError("a split or a part of the vocabulary is missing")
         for split in splits.values():

@@ -1,30 +1,28 @@
-"""The token store: ids, lengths and labels of every split with the vocabulary, in one HDF5 file; and its batches.
+"""The token store: ids, lengths and labels of every split with the vocabulary, in one file; and its batches.
 
-    /vocabulary                     words in the order of their ids
-    /<split>/labels                 (n,) int64
-    /<split>/<segment>/ids          flat int32 token ids
-    /<split>/<segment>/offsets      (n + 1,) int64
+The file is as in `eqnp.checkpoint`, with the arrays
+
+    <split>/labels               (n,) int64
+    <split>/<segment>/ids        flat int32 token ids
+    <split>/<segment>/offsets    (n + 1,) int64
 
 Embeddings are never stored: a batch holds ids, and the network gathers their vectors on the fly.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from eqnp.checkpoint import FORMAT_ERRORS, replacing
+from eqnp import checkpoint
 from eqnp.errors import CheckpointError, nearest
 from eqnp.synapses import Segment
 from eqnp.text.tokens import PADDING, Coverage, Ragged
 
-FORMAT, VERSION = "eqnp token store", 1
+KIND = "token store"
 STORE = "data.h5"  # its name in a folder
 POOL = 50  # batches whose samples are sorted by length together: enough to waste little padding, and still shuffled
 
@@ -87,51 +85,53 @@ def _drop(segment: Segment, share: float, rng: np.random.Generator) -> Segment:
 
 def write_store(path: Path, splits: Mapping[str, Split], vocabulary: list[str]) -> None:
     """Write a token store; an existing file is replaced only once the new one is complete."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.create_dataset("vocabulary", data=vocabulary, dtype=h5py.string_dtype(), compression="gzip")
-        for name, split in splits.items():
-            group = file.create_group(name)
-            group.attrs["coverage"] = json.dumps(astuple(split.coverage))
-            group.create_dataset("labels", data=split.labels)
-            for segment, ids in split.segments.items():
-                group.create_dataset(f"{segment}/ids", data=ids.ids, compression="gzip", compression_opts=1)
-                group.create_dataset(f"{segment}/offsets", data=ids.offsets)
+    arrays = {}
+    for name, split in splits.items():
+        arrays[f"{name}/labels"] = split.labels
+        for segment, ids in split.segments.items():
+            arrays |= {f"{name}/{segment}/ids": ids.ids, f"{name}/{segment}/offsets": ids.offsets}
+    coverage = {name: astuple(split.coverage) for name, split in splits.items()}
+    segments = list(next(iter(splits.values())).segments)  # in their order: word dropout draws for one after the other
+    about = {"coverage": coverage, "segments": segments, "vocabulary": vocabulary}
+    checkpoint.save(path, KIND, arrays, about)
 
 
 def split_names(path: Path) -> list[str]:
     """The splits in a token store; raises CheckpointError."""
-    with _open_store(path) as file:
-        return [name for name in file if name != "vocabulary"]
+    return list(_coverage(path, checkpoint.load(path, KIND, lambda name: False)[1]))
 
 
 def read_split(path: Path, name: str) -> Split:
     """One split of a token store; raises CheckpointError if the file or the split cannot be used."""
-    names = split_names(path)
-    if name not in names:
-        raise CheckpointError(f"{path}: no split {name!r}{nearest(name, names)}")
-    with _open_store(path) as file:
-        group = file[name]
-        segments = {
-            segment: Ragged(group[segment]["ids"][:], group[segment]["offsets"][:])
-            for segment in group
-            if segment != "labels"
-        }
-        split = Split(segments, group["labels"][:], Coverage(*json.loads(group.attrs["coverage"])))
+    return read_store(path, name)[name]
+
+
+def read_store(path: Path, only: str = "") -> dict[str, Split]:
+    """All splits of a token store by name, or one; raises CheckpointError if the file or the split cannot be used."""
+    arrays, about = checkpoint.load(path, KIND, lambda name: name.startswith(f"{only}/" if only else ""))
+    coverage = _coverage(path, about)
+    if only and only not in coverage:
+        raise CheckpointError(f"{path}: no split {only!r}{nearest(only, coverage)}")
+    try:
+        wanted = [only] if only else list(coverage)
+        return {name: _split(arrays, name, about["segments"], coverage[name]) for name in wanted}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); {checkpoint.MEND[KIND]}") from error
+
+
+def _coverage(path: Path, about: Mapping) -> dict[str, Coverage]:
+    try:
+        return {name: Coverage(*map(int, counts)) for name, counts in about["coverage"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); {checkpoint.MEND[KIND]}") from error
+
+
+def _split(arrays: Mapping[str, np.ndarray], name: str, names: list[str], coverage: Coverage) -> Split:
+    segments = {s: Ragged(arrays[f"{name}/{s}/ids"], arrays[f"{name}/{s}/offsets"]) for s in names}
+    split = Split(segments, arrays[f"{name}/labels"], coverage)
     for ids in segments.values():
         steps = np.diff(ids.offsets)
         ends = len(ids) == len(split) and ids.offsets[0] == 0 and ids.offsets[-1] == len(ids.ids)
         if not ends or (steps < 0).any() or (ids.ids < 0).any():
-            raise CheckpointError(f"{path}: split {name!r} is damaged; train the run again")
+            raise ValueError(f"split {name!r} does not add up")
     return split
-
-
-@contextmanager
-def _open_store(path: Path) -> Iterator[h5py.File]:
-    try:
-        with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
-                raise CheckpointError(f"{path}: not a token store of version {VERSION}; train the run again")
-            yield file
-    except FORMAT_ERRORS as error:
-        raise CheckpointError(f"{path}: cannot be read as a token store ({error}); train the run again") from error

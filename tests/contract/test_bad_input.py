@@ -165,7 +165,9 @@ def test_runs_that_are_none(capsys, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     assert "no such model" in refuse(capsys, tmp_path, "evaluate", "run")
     (tmp_path / "run" / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    assert "damaged" in refuse(capsys, tmp_path, "predict", "run", "a film")
+    assert "not of this format" in refuse(capsys, tmp_path, "predict", "run", "a film")
+    (tmp_path / "run" / "model.h5").write_bytes(bytes(1000))
+    assert "not a file of this package" in refuse(capsys, tmp_path, "predict", "run", "a film")
     assert "unknown argument" in refuse(capsys, tmp_path, "predict", "run", "--jsn")
     assert "COMMAND" in refuse(capsys, tmp_path, "predikt")
 

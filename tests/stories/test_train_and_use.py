@@ -12,14 +12,14 @@ import h5py
 import numpy as np
 import pytest
 
-from eqnp.checkpoint import load_model
-from eqnp.classifier import SequenceClassifier
+from eqnp.checkpoint import load
 from eqnp.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
-from eqnp.run import _claim
+from eqnp.model import Model
+from eqnp.run import _claim, generators
 from eqnp.text.prepare import load_prepared, prepare
-from eqnp.text.store import read_split
+from eqnp.text.store import read_split, read_store, write_store
 from tests.conftest import ROOT
 
 EPOCHS = "--set=training.epochs=12"
@@ -44,8 +44,11 @@ def test_training_beats_bags_of_words_and_writes_it_all_down(run):
     """If this fails, the main job does not learn, or its record is not complete."""
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["accuracy"]["test"] >= metrics["baselines"]["bag_of_words"]["test"] + 0.08
-    assert sorted(f.name for f in run.iterdir()) == ["config.toml", "data.h5", "log.jsonl", "metrics.json", "model.h5"]
-    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    files = ["config.toml", "data.h5", "log.jsonl", "metrics.json", "model.h5", "start.h5"]
+    assert sorted(f.name for f in run.iterdir()) == files
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    epochs = [event for event in events if event["event"] == "epoch"]
+    assert len(events) == 12 * 11
     assert [e["epoch"] for e in epochs] == list(range(1, 13))
     best = max(epochs, key=lambda e: e["validation"]["accuracy"])
     assert metrics["best_epoch"] == best["epoch"]
@@ -96,7 +99,7 @@ def test_the_same_bits_from_one_seed_on_any_number_of_threads(run, tmp_path, cap
         folder = str(tmp_path / str(number))
         config = [str(run / "config.toml"), "--set=training.epochs=1"]  # 80 batches
         assert main(["train", *config, "--out", folder, "--threads", str(threads)]) == 0
-        models.append(load_model(tmp_path / str(number) / "model.h5")[0])
+        models.append(load(tmp_path / str(number) / "model.h5", "model")[0])
     for other in models[1:]:
         for name, value in models[0].items():
             np.testing.assert_array_equal(value, other[name])
@@ -119,24 +122,40 @@ def test_own_data_with_own_names(tmp_path, capsys):
     assert eqnp(capsys, "predict", folder, "there was lava")[0]["predictions"][0]["label"] == "hot"
 
 
-def test_interrupt_in_an_epoch_keeps_the_best_so_far(tmp_path):
-    """If this fails, Ctrl-C ends in a traceback or loses the epochs that were finished."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_an_epoch_saves_and_exits(number, tmp_path, capsys):
+    """If this fails, Ctrl-C ends in a traceback, or loses what was learned."""
     command = [sys.executable, "-m", "eqnp", "train", "--out", "run", "--set=training.epochs=500"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 120
-    while not (log.exists() and log.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+    while not (log.exists() and log.read_text().count('"epoch", ') >= 2) and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert error.count("\n") == 1, error
-    assert "saved in run" in error
-    assert SequenceClassifier.load(tmp_path / "run").predict({"text": ["a good film"]})
-    assert not list((tmp_path / "run").glob("*.tmp"))
+    assert "eqnp train --resume run" in error
+    assert Model.load(tmp_path / "run").predict({"text": ["a good film"]})
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+    assert main(["train", "--resume", str(tmp_path / "run"), "--seed", "1"]) == 2
+    assert "leave 'seed' out" in capsys.readouterr().err
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    """If this fails, a batch that takes minutes cannot be left."""
+    code = (
+        "import os, signal, time\n"
+        "from eqnp.signals import StopRequest\n"
+        "with StopRequest() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1); print(stop.received, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=20)
+    assert (result.stdout, result.returncode) == (f"{signal.SIGINT:d}\n", -signal.SIGINT)
 
 
 def test_a_prediction_from_a_cold_start_takes_two_seconds(run):
@@ -173,7 +192,7 @@ def test_a_changed_weight_is_noticed(run, tmp_path, capsys):
     """If this fails, a damaged model predicts as if nothing had happened."""
     (tmp_path / "model.h5").write_bytes((run / "model.h5").read_bytes())
     with h5py.File(tmp_path / "model.h5", "r+") as file:
-        file["parameters/output.bias"][0] += 1
+        file["arrays/parameters/output.bias"][0] += 1
     assert main(["predict", str(tmp_path), "a film"]) == 2
     assert "changed or damaged" in capsys.readouterr().err
 
@@ -194,11 +213,11 @@ def test_prepared_texts_are_those_of_the_run(tmp_path, capsys):
     figures, _ = eqnp(capsys, "prepare", "mini-nli", "--out", prepared)
     assert figures["samples"] == {"train": 6000, "validation": 750, "test": 1200}
     result, _ = eqnp(capsys, "train", prepared, "--set=training.epochs=1", "--out", run)
-    assert result["preset"] == "prepared"
+    assert result["preset"] == "mini-nli"
     assert result["classes"] == figures["classes"]
     config = load_config("mini-nli")
-    assert SequenceClassifier.load(run).config.network == config.network
-    ours, theirs = load_prepared(prepared, config), prepare(config, np.random.default_rng(config.training.seed))
+    assert Model.load(run).config.network == config.network
+    ours, theirs = load_prepared(prepared, config), prepare(config, generators(config.training.seed)[0])
     np.testing.assert_array_equal(ours.embedding, theirs.embedding)
     assert (ours.words, ours.classes, ours.found) == (theirs.words, theirs.classes, theirs.found)
     for name, split in theirs.splits.items():
@@ -223,12 +242,13 @@ def test_a_damaged_prepared_folder_is_one_line(damage, tmp_path, capsys):
     elif damage == "config":
         text = (folder / "config.toml").read_text()
         (folder / "config.toml").write_text(text.replace("max_tokens = 40", "max_tokens = 5"))
-    else:
-        with h5py.File(store, "r+") as file:
-            if damage == "ids":
-                file["train/text/ids"][3] = 10**8
-            else:
-                del file["validation"]
+    else:  # a file that is whole, and does not fit
+        splits = read_store(store)
+        if damage == "ids":
+            splits["train"].segments["text"].ids[3] = 10**8
+        else:
+            del splits["validation"]
+        write_store(store, splits, [])
     assert main(["train", str(folder), "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1

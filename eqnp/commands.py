@@ -1,0 +1,253 @@
+"""What each command does: it reads the options, prints, and returns what ``--json`` ends with.
+
+Imports that take long are inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from eqnp.errors import ConfigError, DataError
+
+FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
+
+
+def run_train(options) -> dict:
+    """``eqnp train``: returns the metrics of the run."""
+    from eqnp.run import resume_training, run_training
+
+    if options.resume:
+        kept = ("resume", "threads", "json", "command", "run_command", "known_options")
+        if given := [name for name, value in vars(options).items() if name not in kept and value]:
+            raise ConfigError(f"--resume goes on with the run as it is; leave {given[0]!r} out, or start a new run")
+        return resume_training(options.resume, options.threads)
+    options.source = options.source or "mini-sentiment"
+    folder, prepared = _prepared_folder(options), None
+    config = _config(options)
+    if folder:
+        from eqnp.text.prepare import load_prepared
+
+        prepared = load_prepared(folder, config)
+    out = options.out or Path("runs") / _name(options)
+    return run_training(config, out, prepared=prepared, numbered=not options.out, threads=options.threads)
+
+
+def run_prepare(options) -> dict:
+    """``eqnp prepare``: returns the folder and what is in it."""
+    from eqnp.run import run_preparation
+
+    if _prepared_folder(options):
+        raise ConfigError(f"{Path(options.source).parent} is prepared already; give it to eqnp train")
+    return run_preparation(_config(options), options.out or Path("prepared") / _name(options), numbered=not options.out)
+
+
+def _name(options) -> str:
+    source = Path(options.source)
+    return source.resolve().parent.name if source.name == "config.toml" else source.stem
+
+
+def _prepared_folder(options) -> Path | None:
+    """The folder that is given as configuration, if one is (and no preset has its name): its texts are settled."""
+    from eqnp.config import presets
+
+    folder = Path(options.source)
+    if options.source in presets() or not folder.is_dir():
+        return None
+    given = [key for key in ("data", "val_data", "test_data", "vectors") if getattr(options, key)]
+    given += [setting for setting in options.set if setting.split(".")[0].strip() in ("data", "vectors")]
+    if given:
+        raise ConfigError(f"{folder} has its texts and vectors already; prepare again to change {given[0]!r}")
+    options.source = str(folder / "config.toml")
+    return folder
+
+
+def _config(options):
+    """The configuration that the options of a command describe."""
+    from eqnp.config import load_config
+
+    given = {
+        "data.train": options.data,
+        "data.validation": getattr(options, "val_data", None),
+        "data.test": getattr(options, "test_data", None),
+        "vectors.source": options.vectors,
+        "training.seed": getattr(options, "seed", None),
+        "learning.algorithm": getattr(options, "algorithm", None),
+    }
+    return load_config(options.source, options.set, {key: v for key, v in given.items() if v is not None})
+
+
+def run_evaluate(options) -> dict:
+    """``eqnp evaluate``: returns accuracy and loss."""
+    from eqnp.model import Model
+    from eqnp.parallel import workers
+    from eqnp.text.store import STORE, read_split, split_names
+
+    model = Model.load(options.run)
+    if options.data:
+        from eqnp.text.corpora import load_corpus, splits_of
+        from eqnp.text.prepare import encode_corpus, is_numbered
+
+        if options.split and not splits_of(options.data):
+            raise ConfigError(f"--split {options.split}: {options.data} has no splits; leave --split out")
+        data = model.config.data
+        corpus = load_corpus(
+            options.data,
+            data.columns,
+            data.label,
+            split=options.split or "test",
+            classes=model.classes,
+            numbered=is_numbered(data, model.classes),
+        )
+        split, where = encode_corpus(model.tokenizer, corpus, data.max_tokens), options.data
+        left_out = corpus.unlabelled
+    else:
+        names = split_names(options.run / STORE)
+        where = options.split or ("test" if "test" in names else "validation")
+        split, left_out = read_split(options.run / STORE, where), 0
+    with workers(options.threads) as executor:
+        score = model.evaluate(split, executor)
+    print(
+        f"{where}: accuracy {score.accuracy:.2%}, loss {score.loss:.4f}, {len(split):,} samples, "
+        f"{split.coverage.tokens:,} tokens, {split.coverage}"
+        + (f"; {left_out:,} rows without an agreed label left out" if left_out else "")
+    )
+    return {
+        "data": where,
+        "accuracy": score.accuracy,
+        "loss": score.loss,
+        "samples": len(split),
+        "unlabelled": left_out,
+        "tokens": split.coverage.tokens,
+        "unknown_tokens": split.coverage.unknown,
+        "cut_tokens": split.coverage.cut,
+    }
+
+
+def run_predict(options) -> dict:
+    """``eqnp predict``: returns a list of predictions."""
+    from dataclasses import asdict
+
+    from eqnp.model import Model
+
+    given = [readable(text) for text in options.text or _lines(sys.stdin)]
+    if not given:
+        raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
+    few = len(given) <= FEW_TEXTS
+    model = Model.load(options.run, "naive" if few else "cpu")
+    texts = _by_segment(given, list(model.config.data.columns), from_lines=not options.text)
+    if few:
+        predictions = model.predict(texts)
+    else:
+        from eqnp.parallel import workers
+
+        with workers(options.threads) as executor:
+            predictions = model.predict(texts, executor)
+    for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
+        note = "" if prediction.known_words else "  [no known word: the prior]"
+        print(f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {' | '.join(parts)}{note}")
+    return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def run_check(options) -> dict:
+    """``eqnp check``: returns the report."""
+    import numpy as np
+
+    from eqnp.check import check, draw, in_float64, table
+    from eqnp.checkpoint import write_text
+    from eqnp.model import Model
+    from eqnp.parallel import workers
+    from eqnp.run import fresh_network
+    from eqnp.text.store import STORE, bucketed, read_split
+    from eqnp.training import one_hot
+
+    if options.out:
+        import importlib.util
+
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ConfigError("--out draws with matplotlib, which is not installed; pip install 'eqnp[plots]'")
+        options.out.mkdir(parents=True, exist_ok=True)
+    with workers(options.threads):
+        if Path(options.source).is_dir():
+            if options.data or options.vectors or options.set:
+                raise ConfigError("--data, --vectors and --set are for presets; a run has its own")
+            model = Model.load(options.source)
+            network, config = model.network, model.config
+            split = read_split(Path(options.source) / STORE, "train")
+        else:
+            config = _config(options)
+            network, split = fresh_network(config)
+        rows = next(bucketed(split, options.samples, np.random.default_rng(0)))
+        segments, labels = split.batch(rows)
+        network = in_float64(network)
+        report = check(network, segments, one_hot(labels, network), config)
+    print(table(report))
+    if options.out:
+        write_text(options.out / "check.json", json.dumps(report, indent=1) + "\n")
+        draw(report, options.out / "check.png")
+        print(f"written to {options.out}")
+    return report
+
+
+def run_benchmark(options) -> dict:
+    """``eqnp benchmark``: returns the figures of every task."""
+    from eqnp.benchmark import PRESETS, measure, table
+
+    if options.weights and not options.task:
+        raise ConfigError("--weights needs the --task that the run was trained for")
+    tasks = [options.task] if options.task else list(PRESETS)
+    given = {"repeat": options.repeat, "threads": options.threads, "weights": options.weights, "say": print}
+    figures = [measure(task, **given) for task in tasks]
+    print(table(figures))
+    return {"tasks": figures}
+
+
+def run_cache(options) -> dict:
+    """``eqnp cache``: returns where the compiled kernels are, and their size in bytes."""
+    from eqnp.kernels import cache, load
+
+    load("cpu")
+    found = cache.files()
+    size = cache.clear() if options.clear else sum(path.stat().st_size for path in found)
+    folders = sorted({str(path.parent) for path in found})
+    where = f"{'removed from' if options.clear else 'in'} {', '.join(folders)}"
+    print(f"{len(found)} files, {size / 2**20:.1f} MiB {where}" if found else "no compiled kernels on disk")
+    return {"files": len(found), "bytes": size, "folders": folders, "cleared": options.clear}
+
+
+def _lines(stream) -> list[str]:
+    """The lines of standard input, none when it is closed; bytes that are not UTF-8 are marked, not fatal."""
+    if stream is None:
+        return []
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+    lines = [line.rstrip("\r\n") for line in stream]
+    empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), None)
+    if empty is not None:
+        raise DataError(f"line {empty} of standard input is empty; every line is a text")
+    return lines
+
+
+def readable(text: str) -> str:
+    """The text with undecodable bytes of an argument replaced by a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _by_segment(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:
+    """Texts by segment: one argument each, or the tab-separated parts of a line, for networks of several segments."""
+    parts = len(segments)
+    if parts == 1:
+        return {segments[0]: given}
+    rows = (
+        [line.split("\t") for line in given]
+        if from_lines
+        else [given[i : i + parts] for i in range(0, len(given), parts)]
+    )
+    wrong = next((number for number, row in enumerate(rows, start=1) if len(row) != parts), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"sample {wrong} has {len(rows[wrong - 1])} text(s), but this network reads {parts} "
+            f"({', '.join(segments)}); give them as {parts} arguments, or tab-separated on a line"
+        )
+    return {name: [row[i] for row in rows] for i, name in enumerate(segments)}

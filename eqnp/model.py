@@ -1,0 +1,155 @@
+"""A trained network together with what turns text into its input: load it from a run folder, and predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from eqnp import checkpoint
+from eqnp.config import Config, from_tree, to_tree
+from eqnp.errors import CheckpointError, DataError, EqnpError
+from eqnp.network import Network
+from eqnp.text import tokens
+from eqnp.text.store import Split
+from eqnp.training import Score, evaluate, free_outputs
+
+MODEL, KIND = "model.h5", "model"
+PARAMETERS = "parameters/"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted class, the scores of all classes (they sum to 1), and the number of known words.
+
+    Without a single known word the scores are the prior: the share of each class in the training data.
+    """
+
+    label: str
+    scores: dict[str, float]
+    known_words: int
+
+
+class Model:
+    """A network with its tokenizer, class names and class prior: all that prediction needs."""
+
+    def __init__(
+        self,
+        network: Network,
+        config: Config,
+        tokenizer: Tokenizer,
+        classes: Sequence[str],
+        prior: Sequence[float],
+    ):
+        self.network, self.config, self.tokenizer = network, config, tokenizer
+        self.classes, self.prior = tuple(classes), np.asarray(prior)
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete; raises OSError."""
+        checkpoint.save(folder / MODEL, KIND, self.arrays(), self.about())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters, by their names in a file."""
+        return {PARAMETERS + name: value for name, value in self.network.parameters.items()}
+
+    def about(self) -> dict:
+        """Everything else, as JSON can hold it."""
+        return {
+            "config": to_tree(self.config),
+            "tokenizer": self.tokenizer.to_str(),
+            "classes": list(self.classes),
+            "prior": [float(p) for p in self.prior],
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Model:
+        """Read the model of a run folder; raises CheckpointError if it is missing or damaged."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: no such run folder; `eqnp train` makes one and prints its name")
+        if not (folder / MODEL).exists() and (folder / "config.toml").exists():
+            raise CheckpointError(
+                f"{folder}: no epoch of this run is finished yet; go on with eqnp train --resume {folder}"
+            )
+        return cls.from_file(folder / MODEL, *checkpoint.load(folder / MODEL, KIND), device)
+
+    @classmethod
+    def from_file(cls, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping, device: str = "cpu") -> Model:
+        """The model of what a file held; raises CheckpointError that names ``path``."""
+        parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
+        try:
+            config = from_tree(about["config"])
+            tokenizer = Tokenizer.from_str(about["tokenizer"])
+            classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
+            network = Network(
+                config.network,
+                parameters["embedding.weight"],
+                len(classes),
+                dict.fromkeys(config.data.columns, config.data.max_tokens),
+                device=device,
+                parameters=parameters,
+            )
+            if tokenizer.get_vocab_size() != len(parameters["embedding.weight"]) or len(prior) != len(classes):
+                raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {checkpoint.MEND[KIND]}")
+            return cls(network, config, tokenizer, classes, prior)
+        except EqnpError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except Exception as error:  # whatever the JSON inside may hold
+            raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND[KIND]}") from error
+
+    def predict(self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None) -> list[Prediction]:
+        """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
+        scores, lengths = self.scores(texts, executor)
+        return [
+            Prediction(
+                self.classes[int(row.argmax())], dict(zip(self.classes, map(float, row), strict=True)), int(length)
+            )
+            for row, length in zip(scores, lengths, strict=True)
+        ]
+
+    def scores(
+        self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (n, C) that sum to 1, and the number of known words (n,), of the samples; raises DataError."""
+        split = self.encode(texts)
+        output = free_outputs(self.network, split, self.config.settling, executor, self.config.training.shard)
+        scores = self.normalised(output)
+        scores[split.lengths == 0] = self.prior
+        return scores, split.lengths
+
+    def encode(self, texts: Mapping[str, Sequence[str]]) -> Split:
+        """Token ids of texts, a list of strings per segment, with labels 0; raises DataError for an empty text."""
+        for name, column in texts.items():
+            if isinstance(column, str):
+                raise DataError(f"segment {name!r} is one text; give a list of texts")
+            for number, text in enumerate(column, start=1):
+                if not text.strip():
+                    raise DataError(f"text {number} of segment {name!r} is empty; give at least one word")
+        encoded = {
+            name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
+            for name, column in texts.items()
+        }
+        return Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64))
+
+    def evaluate(self, split: Split, executor: Executor | None = None) -> Score:
+        """Loss and accuracy on encoded samples; raises CheckpointError if they belong to another model."""
+        words, classes = len(self.network.parameters["embedding.weight"]), len(self.classes)
+        largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
+        if (
+            set(split.segments) != set(self.network.positions)
+            or largest >= words
+            or not ((split.labels >= 0) & (split.labels < classes)).all()
+        ):
+            raise CheckpointError(
+                "the samples are not of this model (other segments, words or classes); use its own run"
+            )
+        return evaluate(self.network, split, self.config.settling, executor, self.config.training.shard)
+
+    def normalised(self, output: np.ndarray) -> np.ndarray:
+        """Scores that sum to 1 from outputs (n, C): under either cost the output estimates class frequencies."""
+        positive = np.maximum(output.astype(np.float64), 0) + 1e-9
+        return positive / positive.sum(axis=1, keepdims=True)

@@ -1,0 +1,116 @@
+"""`SequenceClassifier` in scikit-learn's own hands, and without it."""
+
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from eqnp import SequenceClassifier
+from eqnp.cli import main
+from eqnp.errors import DataError, EqnpError
+
+WORDS = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"], ["rain", "sea", "mud", "wet"])
+QUICK = {"epochs": 12, "hidden": (8,), "batch_size": 20, "settings": {"vectors.dimension": 12}, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def weather():
+    """240 texts of three classes."""
+    rng = np.random.default_rng(0)
+    X = [f"there was {' and '.join(rng.choice(WORDS[i % 3], 3))} today" for i in range(240)]
+    return X, np.array(["cold", "hot", "wet"])[np.arange(240) % 3]
+
+
+def test_scikit_learn_can_clone_score_and_search(weather):
+    """If this fails, the classifier does not work where scikit-learn's users would put it."""
+    X, y = weather
+    classifier = SequenceClassifier(**QUICK)
+    assert is_classifier(classifier)
+    copy = clone(classifier)
+    assert copy is not classifier
+    assert copy.get_params() == classifier.get_params()
+    assert cross_val_score(classifier, X, y, cv=3).mean() > 0.9
+    search = GridSearchCV(classifier, {"epochs": [1, 12], "hidden": [(4,), (8,)]}, cv=2).fit(X, y)
+    assert search.best_params_["epochs"] == 12
+    assert search.best_score_ > 0.9
+    assert set(search.predict(X[:3])) <= set(y)
+
+
+def test_fit_predict_score(weather, tmp_path):
+    """If this fails, the estimator's own conventions do not hold: attributes, shapes, repeatability, files."""
+    X, y = weather
+    first = SequenceClassifier(**QUICK, n_jobs=2)
+    assert first.fit(X, y) is first
+    np.testing.assert_array_equal(first.classes_, ["cold", "hot", "wet"])
+    probabilities = first.predict_proba(X[:7])
+    assert probabilities.shape == (7, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(first.predict(X[:7]), first.classes_[probabilities.argmax(axis=1)])
+    assert first.score(X, y) == np.mean(first.predict(X) == y) > 0.9
+    second = SequenceClassifier(**QUICK, n_jobs=1).fit(X, y)
+    np.testing.assert_array_equal(second.predict_proba(X), first.predict_proba(X))
+    first.save(tmp_path)
+    np.testing.assert_array_equal(SequenceClassifier.load(tmp_path).predict_proba(X), first.predict_proba(X))
+    assert main(["predict", str(tmp_path), "there was lava"]) == 0
+
+
+def test_labels_may_be_numbers_and_samples_pairs(weather):
+    """If this fails, integer labels come back as text, or two texts cannot be classified."""
+    X, y = weather
+    pairs = [(X[i], X[-i - 1] if i % 2 else X[i]) for i in range(200)]
+    labels = np.arange(200) % 2
+    quick = {**QUICK, "epochs": 3, "hidden": (16,)}
+    classifier = SequenceClassifier("mini-nli", **quick).fit(pairs, labels)
+    assert classifier.predict(pairs[:5]).dtype == labels.dtype
+    assert classifier.n_features_in_ == 2
+    with pytest.raises(DataError, match="2 strings"):
+        classifier.predict(X)
+
+
+def test_partial_fit_learns_from_what_it_is_given(weather):
+    """If this fails, learning from a stream forgets, or needs all classes in its first part."""
+    X, y = weather
+    classifier = SequenceClassifier(**QUICK)
+    for _ in range(8):
+        for part in (slice(0, 120), slice(120, 240)):
+            classifier.partial_fit(X[part], y[part], classes=np.unique(y))
+    assert classifier.score(X, y) > 0.9
+
+
+def test_mistakes_are_one_line(weather):
+    """If this fails, a wrong argument ends deep inside, or trains on nonsense."""
+    X, y = weather
+    for arguments, fitted, word in (
+        ({"preset": "imbd"}, (X, y), "imdb"),
+        ({"settings": {"training.epoch": 3}}, (X, y), "training.epochs"),
+        ({"beta": -1.0}, (X, y), "beta"),
+        ({"n_jobs": 0}, (X, y), "n_jobs"),
+        ({}, (X, y[:-1]), "one label per text"),
+        ({}, (X, ["a"] * len(X)), "two classes"),
+        ({}, (["", *X[1:]], y), "empty"),
+        ({}, ([3, *X[1:]], y), "string"),
+        ({"validation_fraction": 1.5}, (X, y), "validation_fraction"),
+    ):
+        with pytest.raises(EqnpError, match=word) as caught:
+            SequenceClassifier(**{**QUICK, **arguments}).fit(*fitted)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="allowed"):
+        SequenceClassifier().set_params(epoch=3)
+    with pytest.raises(AttributeError, match="call fit"):
+        SequenceClassifier().predict(X)
+
+
+def test_scikit_learn_is_no_dependency(weather):
+    """If this fails, the package imports scikit-learn behind its user's back."""
+    import subprocess
+
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from eqnp import SequenceClassifier\n"
+        "X, y = ['hot sun', 'cold ice'] * 30, [0, 1] * 30\n"
+        "s = SequenceClassifier(epochs=2, settings={'vectors.dimension': 4}, random_state=0).fit(X, y)\n"
+        "print(s.predict(['hot sun']))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
