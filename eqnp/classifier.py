@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ class SequenceClassifier:
     Parameters (all are kept as given, and checked by `fit`)
 
     preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file.
-    vectors : word vectors as for ``eqnp train --vectors``: a file, an installed package, or "corpus". None: the preset's.
+    vectors : word vectors: a file, an installed package, or "corpus". None: the preset's.
     epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
         ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
         None: the preset's.
@@ -42,8 +41,8 @@ class SequenceClassifier:
     After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.model.Model`), ``progress_``
     (`eqnp.training.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
 
-    Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). Errors the user
-    can mend are an `eqnp.errors.EqnpError`, which is no ValueError: its text says how.
+    Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). Errors that
+    can be mended are an `eqnp.errors.EqnpError`: its text says how.
     """
 
     _estimator_type = "classifier"

@@ -99,7 +99,8 @@ def settle(
         moving = ~(residual <= tolerance)  # NaN moves
         if trace is not None and (ends_sweep or not moving.any()):
             _record(trace, network, clamped, state, nudge, residual)
-        if ends_sweep and not np.isfinite(residual).all():
+        # Layers that wait for their first update stand at infinity until the end of the first sweep.
+        if np.isnan(residual).any() or (ends_sweep and not np.isfinite(residual).all()):
             raise SettlingError(_blame(network, live.state, nudge, step // len(blocks) + 1))
         if not moving.any():
             live.state.news = {name: set() for name in state.news}

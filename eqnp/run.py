@@ -14,8 +14,10 @@ The first three make `eqnp train RUN` repeat the run without its sources.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
+import os
 import platform
 import shutil
 import time
@@ -255,9 +257,13 @@ class Run:
         checkpoint.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, {**self.model.about(), **about})
 
     def log(self, event: dict) -> None:
-        """Append a line to the log."""
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        """Append a line to the log, or nothing of it; raises OSError."""
+        with (self.folder / LOG).open("ab", buffering=0) as file:
+            end = file.tell()
+            line = json.dumps(event).encode() + b"\n"
+            if file.write(line) < len(line):  # a disk that is full takes what fits
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / LOG))
 
     def measure(self) -> dict:
         """Accuracy of the best epoch, and of the rivals, on every split but the training one."""

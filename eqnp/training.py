@@ -199,18 +199,17 @@ def fit(
         number = len(progress.epochs) + 1
         with hooks.bar(per_epoch, f"epoch {number}/{run.epochs}", progress.batch) as advance:
             for rows in _batches_left(progress, train, run.batch, rng):
-                try:
+                with _blamed(f"epoch {number}, batch {progress.batch + 1} of {per_epoch}"):
                     step(rows)
-                except SettlingError as error:
-                    place = f"epoch {number}, batch {progress.batch + 1} of {per_epoch}"
-                    raise SettlingError(f"{place}: {error}") from error
                 if progress.batch % max(1, per_epoch // LINES) == 0:
                     means = progress.lately.means()
                     note("batches", epoch=number, batch=progress.batch, **{**means, "train": asdict(means["train"])})
                     progress.lately = Tally()
                 advance(progress.this_epoch)
-                hooks.after_batch(progress)
-        check_weights(network)
+                with _blamed(f"epoch {number}, after batch {progress.batch} of {per_epoch}"):
+                    hooks.after_batch(progress)
+        with _blamed(f"after epoch {number}"):
+            check_weights(network)
         started, tally = time.perf_counter(), progress.this_epoch
         score = evaluate(network, validation, config.settling, executor, run.shard, workspace)
         seconds = round(tally.seconds + time.perf_counter() - started, 3)
@@ -224,6 +223,15 @@ def fit(
         hooks.after_epoch(progress)
     hooks.best.restore(network)
     return progress
+
+
+@contextmanager
+def _blamed(place: str) -> Iterator[None]:
+    """Say where training was when a number stopped being finite."""
+    try:
+        yield
+    except SettlingError as error:
+        raise SettlingError(f"{place}: {error}") from error
 
 
 def _batches_left(progress: Progress, train: Split, size: int, rng: np.random.Generator) -> list[np.ndarray]:

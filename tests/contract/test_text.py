@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eqnp import checkpoint
 from eqnp.baselines import bag_of_words
 from eqnp.config import DataConfig, load_config
-from eqnp import checkpoint
 from eqnp.errors import CheckpointError, DataError
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare

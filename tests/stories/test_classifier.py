@@ -58,7 +58,7 @@ def test_fit_predict_score(weather, tmp_path):
 
 def test_labels_may_be_numbers_and_samples_pairs(weather):
     """If this fails, integer labels come back as text, or two texts cannot be classified."""
-    X, y = weather
+    X, _ = weather
     pairs = [(X[i], X[-i - 1] if i % 2 else X[i]) for i in range(200)]
     labels = np.arange(200) % 2
     quick = {**QUICK, "epochs": 3, "hidden": (16,)}

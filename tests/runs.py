@@ -1,0 +1,52 @@
+"""A run that takes a second, and what to compare of its outcome."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eqnp import checkpoint
+from eqnp.cli import main
+from eqnp.optim import Adam
+
+SETTINGS = [
+    "data.train=own.csv",
+    "data.max_tokens=12",
+    "vectors.dimension=8",
+    "network.hidden=[6]",
+    "network.attention=[{queries=2, memory='text'}]",
+    "training.epochs=4",
+    "training.batch=10",
+    "training.word_dropout=0.2",
+    "training.checkpoint_seconds=0",
+    "optimizer.weight_decay=0.01",
+    "optimizer.clip=1.0",
+]
+TRAIN = ["train", "mini-sentiment", *(f"--set={setting}" for setting in SETTINGS), "--threads=1"]
+
+
+def weights(folder) -> dict[str, str]:
+    """The digest of every array of the model of a run."""
+    return {name: checkpoint.digest(a) for name, a in checkpoint.load(Path(folder) / "model.h5", "model")[0].items()}
+
+
+def outcome(folder) -> tuple:
+    """All of a finished run that does not depend on the clock."""
+    metrics = json.loads((Path(folder) / "metrics.json").read_text())
+    lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+    timeless = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
+    return weights(folder), metrics["accuracy"], metrics["best_epoch"], timeless
+
+
+def killed_after(folder: Path, batches: int) -> None:
+    """A run that stopped after so many batches, with its checkpoint on the disk."""
+
+    def stop(self, *arguments):
+        step(self, *arguments)
+        if self.taken > batches:
+            raise KeyboardInterrupt
+
+    step = Adam.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Adam, "step", stop)
+        assert main([*TRAIN, "--out", str(folder)]) == 130
