@@ -16,10 +16,14 @@ import numpy as np
 from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig, Trace
 from eqnp.learning import Estimate, LearningConfig, RowGradient, estimate, free_phase, nudged_phase
+from eqnp.model import Model
 from eqnp.network import Network
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
 from eqnp.potentials import Nudge
+from eqnp.run import fresh_network
 from eqnp.synapses import Segment
+from eqnp.text.store import STORE, Split, bucketed, read_split
+from eqnp.training import one_hot
 
 EXACT = SettlingConfig("even-odd", 1e-13, 2000, 2000)
 BETAS = {  # where each estimator is looked at; orders are fitted through the last three
@@ -55,11 +59,21 @@ class Row:
         return f"{self.name:28} {beta:>5}  {self.errors[worst]:8.1e}  {min(self.cosines.values()):11.8f}  {worst}"
 
 
-def in_float64(network: Network) -> Network:
-    """The same network in double precision."""
-    parameters = {name: value.astype(np.float64) for name, value in network.parameters.items()}
-    embedding, classes = parameters["embedding.weight"], network.output.shape[0]
-    return Network(network.config, embedding, classes, network.positions, parameters=parameters)
+def run_problem(run: Path, samples: int) -> tuple:
+    """The trained network of a run in float64, and a batch of its training texts: the arguments of `check`."""
+    model = Model.load(run)
+    return _problem(model.network, read_split(run / STORE, "train"), model.config, samples)
+
+
+def preset_problem(config: Config, samples: int) -> tuple:
+    """The same for fresh weights of a configuration."""
+    return _problem(*fresh_network(config), config, samples)
+
+
+def _problem(network: Network, split: Split, config: Config, samples: int) -> tuple:
+    segments, labels = split.batch(next(bucketed(split, samples, np.random.default_rng(0))))
+    network = network.astype(np.float64)
+    return network, segments, one_hot(labels, network), config
 
 
 def check(network: Network, segments: Mapping[str, Segment], target: np.ndarray, config: Config) -> dict:

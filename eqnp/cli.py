@@ -44,6 +44,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """As argparse does, but naming the nearest option for one that does not exist."""
         options, unknown = self.parse_known_args(args, namespace)
+        if "text" in options and not any(argument.startswith("-") for argument in unknown):
+            options.text, unknown = [*options.text, *unknown], []  # texts after options, which argparse does not expect
         if unknown:
             known = getattr(options, "known_options", [])
             hint = nearest(unknown[0].split("=")[0], known) if unknown[0].startswith("-") else ""
@@ -80,7 +82,22 @@ def build_parser() -> Parser:
     predict = _command(added, "predict", commands.run_predict, "classify texts with a trained run")
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
+    predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
+    predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
+
+    report = _command(added, "report", commands.run_report, "write report.html and pictures about a run")
+    report.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    report.add_argument("text", metavar="TEXT", nargs="*", help="texts to shade (default: some of the run)")
+    report.add_argument("--out", metavar="DIR", type=Path, help="folder for it (default: the run folder)")
+    _threads(report)
+
+    info = _command(added, "info", commands.run_info, "what is known of a run, finished or not")
+    info.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    _know_options(info)
+
+    listing = _command(added, "list", commands.run_list, "list presets, data sets and word vectors found")
+    _know_options(listing)
 
     check = _command(added, "check", commands.run_check, "hold the gradients of a network against exact ones")
     check.add_argument("source", metavar="RUN", help="run folder, or a preset or TOML file for fresh weights")

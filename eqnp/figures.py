@@ -1,0 +1,200 @@
+"""The pictures of a report (needs matplotlib): they can be told apart without colour, by line, mark and lightness."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+INK, PALE, ACCENT, THIRD = "#14325a", "#9fb3c8", "#c2570c", "#6b7280"
+LINES = ({"color": INK, "ls": "-"}, {"color": ACCENT, "ls": "--"}, {"color": THIRD, "ls": ":"})
+PHASES = ("free", "+β", "−β", "+2β", "−2β")
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "grid.color": "#eeeeee",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 130,
+}
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure as PNG and forget it."""
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _panels(rows: int, columns: int, size: tuple[float, float]):
+    return plt.subplots(rows, columns, figsize=size, squeeze=False)
+
+
+def _styled(draw: Callable) -> Callable:
+    """Draw in the style of reports, and leave the user's own as it was."""
+
+    @functools.wraps(draw)
+    def styled(*arguments, **options) -> None:
+        with plt.rc_context(STYLE):
+            draw(*arguments, **options)
+
+    return styled
+
+
+@_styled
+def learning(epochs: Sequence[Mapping], batches: Sequence[Mapping], best: int, path: Path) -> None:
+    """Loss and accuracy over epochs: training on the way (ten points an epoch) and validation."""
+    figure, panels = _panels(1, 2, (10, 3.4))
+    per_epoch = {n: max(b["batch"] for b in batches if b["epoch"] == n) for n in {b["epoch"] for b in batches}}
+    for panel, what in zip(panels[0], ("loss", "accuracy"), strict=True):
+        at = [b["epoch"] - 1 + b["batch"] / per_epoch[b["epoch"]] for b in batches]
+        panel.plot(at, [b["train"][what] for b in batches], color=PALE, label="training, lately")
+        ends = [e["epoch"] for e in epochs]
+        panel.plot(ends, [e["train"][what] for e in epochs], **LINES[0], marker="o", ms=4, label="training, epoch")
+        panel.plot(ends, [e["validation"][what] for e in epochs], **LINES[1], marker="s", ms=4, label="validation")
+        panel.axvline(best, color="#bbbbbb", lw=1, zorder=0)
+        panel.set(xlabel="epoch", title=what.capitalize())
+    panels[0][1].annotate("best", (best, 0.02), xycoords=("data", "axes fraction"), color=THIRD, ha="right")
+    panels[0][0].legend()
+    save(figure, path)
+
+
+@_styled
+def settling(traces: Sequence[Mapping], path: Path) -> None:
+    """Residual, and energy above its end, sweep by sweep in every phase of one batch."""
+    figure, (panels,) = _panels(1, 2, (10, 3.4))
+    for trace, style in zip(traces, LINES, strict=False):
+        residual, energy = np.array(trace["residual"]), np.array(trace["energy"])
+        sweeps = np.arange(1, len(residual) + 1)
+        panels[0].semilogy(sweeps, np.maximum(residual, 1e-9), **style, marker="o", ms=3, label=trace["phase"])
+        above = energy - energy.min()
+        panels[1].semilogy(sweeps[above > 0], above[above > 0], **style, marker="o", ms=3, label=trace["phase"])
+    panels[0].set(xlabel="sweep", title="Residual: the largest change of a unit")
+    panels[1].set(xlabel="sweep", title="Energy F above its end (mean of the batch)")
+    panels[0].legend()
+    save(figure, path)
+
+
+@_styled
+def sweeps(batches: Sequence[Mapping], path: Path) -> None:
+    """Sweeps per phase, and the share of samples that settled, over training."""
+    figure, (panels,) = _panels(1, 2, (10, 3))
+    at = np.arange(len(batches)) / max(1, len(batches)) * max(b["epoch"] for b in batches)
+    for phase, (name, style) in enumerate(zip(PHASES, LINES, strict=False)):
+        if phase < len(batches[0]["sweeps"]):
+            panels[0].plot(at, [b["sweeps"][phase] for b in batches], **style, label=name)
+            panels[1].plot(at, [100 * b["settled"][phase] for b in batches], **style, label=name)
+    panels[0].set(xlabel="epoch", title="Sweeps until settled (mean)", ylim=(0, None))
+    low = min(min(b["settled"]) for b in batches)
+    panels[1].set(xlabel="epoch", title="Samples that settled, %", ylim=(min(90, 100 * low - 2), 100.5))
+    panels[0].legend()
+    save(figure, path)
+
+
+@_styled
+def confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Counts (C, C): rows are the true classes, columns the predicted ones."""
+    size = 2.2 + 0.6 * len(classes)
+    figure, ((panel,),) = _panels(1, 1, (size + 0.8, size))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    panel.grid(False)
+    for (i, j), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.55 else "black"
+        panel.text(j, i, f"{counts[i, j]:,}\n{share:.1%}", ha="center", va="center", color=colour, fontsize=9)
+    panel.set_xticks(range(len(classes)), classes, rotation=30 if len(classes) > 3 else 0)
+    panel.set_yticks(range(len(classes)), classes)
+    panel.set(xlabel="predicted", ylabel="true")
+    save(figure, path)
+
+
+@_styled
+def histograms(groups: Mapping[str, np.ndarray], path: Path) -> None:
+    """A histogram for each named array."""
+    columns = min(4, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, panels = _panels(rows, columns, (10, 2.1 * rows))
+    for panel in panels.flat[len(groups) :]:
+        panel.set_visible(False)
+    for panel, (name, values) in zip(panels.flat, groups.items(), strict=False):
+        panel.hist(np.asarray(values, np.float64).ravel(), bins=60, color=INK)
+        panel.set_title(name, fontsize=9)
+        panel.set_yticks([])
+        panel.tick_params(labelsize=8)
+    save(figure, path)
+
+
+@_styled
+def words(rows: Sequence[tuple[str, float, float]], leading: str, path: Path) -> None:
+    """Most attended words: attention in multiples of the mean, and the share of texts with it of class ``leading``."""
+    figure, ((panel,),) = _panels(1, 1, (10, 0.27 * len(rows) + 0.8))
+    names, lift, share = (list(column) for column in zip(*rows, strict=True))
+    at = np.arange(len(rows))[::-1]
+    shades = plt.get_cmap("cividis")(np.array(share))
+    panel.barh(at, lift, color=shades, edgecolor="#444444", lw=0.5)
+    for place, value, part in zip(at, lift, share, strict=True):
+        panel.text(value, place, f"  {part:.0%} {leading}", va="center", fontsize=8, color="#444444")
+    panel.set_yticks(at, names)
+    panel.grid(axis="y", visible=False)
+    panel.set(title="Attention in multiples of the mean word", xlim=(0, 1.18 * max(lift)))
+    save(figure, path)
+
+
+@_styled
+def synapse(post: np.ndarray, pre: np.ndarray, beta: float, classes: Sequence[str], name: str, path: Path) -> None:
+    """EP at one bundle of synapses and one sample: both ends in both nudged phases, and the update.
+
+    post (2, H) and pre (2, K) are the states under +β and −β.
+    """
+    update = (np.outer(post[0], pre[0]) - np.outer(post[1], pre[1])) / (2 * beta)
+    order = np.argsort(-np.abs(pre[0] - pre[1]))[:40]
+    pre, update = pre[:, order], update[:, order]
+    figure, panels = plt.subplots(3, 1, figsize=(10, 5.2), height_ratios=(2.2, 1.2, 1.4))
+    for panel, states, labels, what in (
+        (panels[0], pre, None, f"Before the synapse: the {len(order)} units that move most"),
+        (panels[1], post, classes, "After the synapse"),
+    ):
+        at = np.arange(states.shape[1])
+        panel.vlines(at, states[1], states[0], color=PALE, lw=3, zorder=1)
+        panel.plot(at, states[0], "^", color=INK, ms=6, label="nudged towards the label (+β)")
+        panel.plot(at, states[1], "v", mfc="white", color=ACCENT, ms=6, label="nudged away (−β)")
+        panel.set_title(what)
+        panel.set_xticks(at if labels is not None else [], labels)
+        panel.margins(x=0.02, y=0.2)
+    panels[0].legend(ncols=2, loc="upper right")
+    largest = np.abs(update).max() or 1.0
+    image = panels[2].imshow(update, aspect="auto", cmap="cividis", vmin=-largest, vmax=largest)
+    panels[2].grid(False)
+    panels[2].set_yticks(range(len(classes)), classes)
+    panels[2].set_xticks([])
+    panels[2].set_title(f"The update of {name}: (s⁺ₚₒₛₜ ⊗ s⁺ₚᵣₑ − s⁻ₚₒₛₜ ⊗ s⁻ₚᵣₑ) / 2β")
+    figure.colorbar(image, ax=panels[2], pad=0.01)
+    save(figure, path)
+
+
+@_styled
+def baselines(accuracy: Mapping[str, float], chance: float, path: Path) -> None:
+    """Accuracy of the network and its rivals on one split."""
+    figure, ((panel,),) = _panels(1, 1, (7, 3.2))
+    at = np.arange(len(accuracy))[::-1]
+    colours = [INK] + [PALE] * (len(accuracy) - 1)
+    panel.barh(at, [100 * a for a in accuracy.values()], color=colours)
+    for place, value in zip(at, accuracy.values(), strict=True):
+        panel.text(100 * value, place, f" {value:.1%}", va="center", weight="bold" if place == at[0] else "normal")
+    panel.axvline(100 * chance, color="#888888", ls=":", lw=1)
+    panel.set_yticks(at, list(accuracy))
+    panel.grid(axis="y", visible=False)
+    panel.set(xlim=(0, 108), xlabel="accuracy, % (dotted: one class in so many)")
+    save(figure, path)

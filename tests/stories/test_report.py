@@ -1,0 +1,129 @@
+"""What a run looks like: the report in a real browser, explained predictions, `eqnp info` and `eqnp list`."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from eqnp.checkpoint import load
+from eqnp.cli import main
+from eqnp.explain import explain
+from eqnp.model import Model
+from tests.runs import TRAIN, killed_after
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two epochs on the embedded reviews, with a small gradient check beside them."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    assert main(["train", "--set=training.epochs=2", "--out", str(folder)]) == 0
+    assert main(["check", str(folder), "--samples", "2", "--out", str(folder)]) == 0
+    assert main(["report", str(folder), "this is <b>not</b> a bad film & I liked it"]) == 0
+    return folder
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(run):
+    """If this fails, the report cannot be mailed, or a section is missing, or a text can break the page."""
+    page = (run / "report.html").read_text("utf-8")
+    assert len(page) <= 3 * 2**20
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert "<script" not in page
+    titles = re.findall(r"<h2 id=\"s\d+\">(.*?)</h2>", page)
+    assert len(titles) == 9
+    assert len(re.findall("<img", page)) == len(list((run / "report").glob("*.png"))) + 1  # that of the check
+    for image in (run / "report").glob("*.png"):
+        assert image.read_bytes().startswith(b"\x89PNG")
+    assert "&lt;" in page
+    assert "<b>not</b> a bad" not in page
+    accuracy = json.loads((run / "metrics.json").read_text())["accuracy"]["test"]
+    assert f"{accuracy:.1%}" in page
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
+def test_a_browser_opens_the_report_without_complaint(run, tmp_path):
+    """If this fails, the page is broken where it is looked at."""
+    picture = tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=1100,4000"]
+    command = [BROWSER, *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", f"file://{run}/report.html"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert picture.read_bytes().startswith(b"\x89PNG"), result.stderr
+    assert "CONSOLE" not in result.stderr
+    from matplotlib.image import imread
+
+    pixels = imread(picture)
+    assert np.std(pixels[..., :3]) > 0.05  # something is drawn
+    assert np.std(pixels[..., :3], axis=-1).mean() < 0.1  # nearly all of it in greys
+
+
+def test_explanations_join_to_the_text_and_share_out_the_attention(run):
+    """If this fails, a word is shaded that has another's attention."""
+    model = Model.load(run)
+    text = "  Not a bad film, merely a zzzqq LONG one <br /> really!"
+    (result,) = explain(model, {"text": [text]})
+    pieces = result.pieces["text"]
+    assert "".join(piece.text for piece in pieces) == text
+    known = [piece for piece in pieces if piece.free is not None]
+    assert [piece.text.lower() for piece in known][:3] == ["not", "a", "bad"]
+    assert all("zzz" not in piece.text for piece in known)
+    for phase in ("free", "nudged"):
+        assert np.mean([getattr(piece, phase) for piece in known]) == pytest.approx(1, abs=2e-3)
+    assert result.towards == result.prediction.label
+
+
+def test_attention_explained_is_that_of_the_definition(run):
+    """If this fails, what is shown is not what the network settles on."""
+    model = Model.load(run, "naive")
+    (result,) = explain(model, {"text": ["a truly bad film"]})
+    split = model.encode({"text": ["a truly bad film"]})
+    segments, _ = split.batch(np.arange(1))
+    network, tokens = model.network, segments["text"]
+    memory = network.parameters["embedding.weight"][tokens.ids[0]].astype(np.float64)
+    from eqnp.learning import free_phase
+
+    clamped = network.clamp(segments)
+    state, _ = free_phase(network, clamped, model.config.settling.for_nudge(0.5))
+    logits = network.config.scale * state.drives["attention0"][0].astype(np.float64) @ memory.T
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0) * len(memory)
+    shown = [piece.free for piece in result.pieces["text"] if piece.free is not None]
+    np.testing.assert_allclose(shown, expected, atol=2e-3)
+
+
+def test_predict_explains_in_the_terminal_and_as_a_page(run, tmp_path, capsys):
+    """If this fails, --explain marks nothing, or its page is broken by a text."""
+    page = tmp_path / "why.html"
+    assert main(["predict", str(run), "--explain", "--html", str(page), "not a bad film", "<i>superb</i> & zzz"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"\w+\[\d\.\d\]", lines[0])
+    content = page.read_text("utf-8")
+    assert content.count('class="entry"') + content.count("class=entry") == 2
+    assert html.escape("<i>") not in lines[1]
+    assert "<i>superb" not in content
+    assert main(["predict", str(run), "--html", str(page), "a film"]) == 2
+    assert "--explain" in capsys.readouterr().err
+
+
+def test_info_and_list(run, tmp_path, monkeypatch, capsys, small):
+    """If this fails, nobody can tell what is in a run folder, or what there is to choose from."""
+    assert main(["info", str(run), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert about["state"] == "finished"
+    assert about["parameters"] == sum(a.size for a in load(run / "model.h5", "model")[0].values())
+    killed_after(tmp_path / "half", batches=3)
+    assert main(["info", str(tmp_path / "half")]) == 0
+    assert "--resume" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "half")]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["info", str(tmp_path / "none")]) == 2
+    assert "no run" in capsys.readouterr().err
+    assert main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "imdb" in found["presets"]
+    assert "mini-nli" in found["data"]
+    assert TRAIN[1] in found["presets"]
