@@ -16,7 +16,7 @@ from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import workers
 from eqnp.text.corpora import Corpus, Texts
-from eqnp.text.prepare import encode_corpus, prepare_corpora
+from eqnp.text.prepare import prepare_corpora
 from eqnp.text.store import bucketed, drop_words
 from eqnp.training import Hooks, Progress, fit, gradients, one_hot
 from eqnp.workspace import Workspace
@@ -140,7 +140,7 @@ class SequenceClassifier:
         else:
             config = self.model_.config
             corpus, _ = self._corpus(config, X, y, self.classes_)
-            split = encode_corpus(self.model_.tokenizer, corpus, config.data.max_tokens)
+            split = self.model_.encode_corpus(corpus)
         network, workspace = self.model_.network, Workspace()
         with workers(self._threads()) as executor:
             for rows in bucketed(split, config.training.batch, rng):
@@ -230,7 +230,8 @@ class SequenceClassifier:
         )
         labels = prepared.splits["train"].labels
         prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
-        return Model(network, config, prepared.tokenizer, prepared.classes, prior), prepared.splits
+        model = Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, prior)
+        return model, prepared.splits
 
     def _threads(self) -> int | None:
         if self.n_jobs is None:

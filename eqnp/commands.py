@@ -87,7 +87,7 @@ def run_evaluate(options) -> dict:
     model = Model.load(options.run)
     if options.data:
         from eqnp.text.corpora import load_corpus, splits_of
-        from eqnp.text.prepare import encode_corpus, is_numbered
+        from eqnp.text.prepare import is_numbered
 
         if options.split and not splits_of(options.data):
             raise ConfigError(f"--split {options.split}: {options.data} has no splits; leave --split out")
@@ -100,7 +100,7 @@ def run_evaluate(options) -> dict:
             classes=model.classes,
             numbered=is_numbered(data, model.classes),
         )
-        split, where = encode_corpus(model.tokenizer, corpus, data.max_tokens), options.data
+        split, where = model.encode_corpus(corpus), options.data
         left_out = corpus.unlabelled
     else:
         names = split_names(options.run / STORE)

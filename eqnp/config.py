@@ -35,6 +35,8 @@ class DataConfig:
     ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`. Left empty, validation
     and test are the splits of those names of the training source, if it has them; else validation is a random
     ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every segment.
+    With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
+    ``max_ngrams`` of them) are memory slots of their own.
     """
 
     train: str = "mini-sentiment"
@@ -47,6 +49,9 @@ class DataConfig:
     max_tokens: int = 400
     min_count: int = 2
     max_words: int = 100_000
+    ngrams: int = 1
+    ngram_min_texts: int = 8
+    max_ngrams: int = 200_000
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,9 @@ class Config:
             ("data.max_tokens", self.data.max_tokens),
             ("data.max_words", self.data.max_words),
             ("data.min_count", self.data.min_count),
+            ("data.ngrams", self.data.ngrams),
+            ("data.ngram_min_texts", self.data.ngram_min_texts),
+            ("data.max_ngrams", self.data.max_ngrams),
             ("vectors.dimension", self.vectors.dimension),
             ("training.epochs", self.training.epochs),
             ("training.batch", self.training.batch),
@@ -126,6 +134,14 @@ class Config:
         ):
             if not value >= 0:
                 raise ConfigError(f"{key} is {value}; it must be 0 or greater")
+        if self.data.ngrams > 3:
+            raise ConfigError(f"data.ngrams is {self.data.ngrams}; it must be 1 (words alone), 2 or 3")
+        by_tokens = any(isinstance(attention.queries, str) for attention in self.network.attention)
+        if self.data.ngrams > 1 and (by_tokens or self.network.padding != "masked"):
+            raise ConfigError(
+                'data.ngrams above 1 needs learned queries in every attention layer, and network.padding = "masked"; '
+                "or leave data.ngrams at 1"
+            )
         if not 0 < self.data.validation_share < 1:
             raise ConfigError(f"data.validation_share is {self.data.validation_share}; it must lie between 0 and 1")
         if not 0 <= self.training.word_dropout < 1:

@@ -13,7 +13,7 @@ from eqnp.model import Model, Prediction
 from eqnp.network import Network
 from eqnp.potentials import Nudge
 from eqnp.synapses import Clamped, State
-from eqnp.text.tokens import UNKNOWN
+from eqnp.text.tokens import UNKNOWN, Ragged
 from eqnp.training import one_hot
 
 MOVED = 0.05  # times the mean: a change of attention under the nudge that is shown
@@ -54,8 +54,8 @@ def explain(model: Model, texts: Mapping[str, Sequence[str]], towards: str | Non
     for b, prediction in enumerate(predictions):
         pieces = {}
         for name, column in texts.items():
-            length = int(segments[name].lengths[b])
-            shares = (phase[name][b, :length] * length if name in phase else None for phase in (free, nudged))
+            ids = split.segments[name][b]
+            shares = (by_word(model, ids, phase[name][b]) if name in phase else None for phase in (free, nudged))
             pieces[name] = _pieces(model, column[b], *shares)
         result.append(Explanation(prediction, classes[b], pieces))
     return result
@@ -81,6 +81,17 @@ def attention(network: Network, clamped: Clamped, state: State) -> dict[str, np.
         weights = clamped.potentials[layer.name].attention(state.drives[layer.name]).sum(axis=1, dtype=np.float64)
         totals[config.memory] = totals.get(config.memory, 0) + weights
     return {name: total / np.maximum(total.sum(axis=1, keepdims=True), 1e-30) for name, total in totals.items()}
+
+
+def by_word(model: Model, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Attention to the words of one text, in multiples of their mean: that to an n-gram is shared by its words."""
+    words = ids[ids < model.ngrams.first_id]
+    shares = weights[: len(words)].copy()
+    _, found, start = model.ngrams.occurrences(Ragged(words, np.array([0, len(words)])))
+    for gram, place, weight in zip(found, start, weights[len(words) :], strict=False):
+        length = int((model.ngrams.parts[gram - model.ngrams.first_id] > 0).sum())
+        shares[place : place + length] += weight / length
+    return shares * len(words)
 
 
 def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:

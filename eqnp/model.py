@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,11 +16,15 @@ from eqnp.config import Config, from_tree, to_tree
 from eqnp.errors import CheckpointError, DataError, EqnpError
 from eqnp.network import Network
 from eqnp.text import tokens
+from eqnp.text.ngrams import NGrams, with_ngrams
 from eqnp.text.store import Split
 from eqnp.training import Score, evaluate, free_outputs
 
+if TYPE_CHECKING:
+    from eqnp.text.corpora import Corpus
+
 MODEL, KIND = "model.h5", "model"
-PARAMETERS = "parameters/"
+PARAMETERS, NGRAMS = "parameters/", "ngrams"
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,11 @@ class Model:
         network: Network,
         config: Config,
         tokenizer: Tokenizer,
+        ngrams: NGrams,
         classes: Sequence[str],
         prior: Sequence[float],
     ):
-        self.network, self.config, self.tokenizer = network, config, tokenizer
+        self.network, self.config, self.tokenizer, self.ngrams = network, config, tokenizer, ngrams
         self.classes, self.prior = tuple(classes), np.asarray(prior)
 
     def save(self, folder: Path) -> None:
@@ -53,8 +59,9 @@ class Model:
         checkpoint.save(folder / MODEL, KIND, self.arrays(), self.about())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The parameters, by their names in a file."""
-        return {PARAMETERS + name: value for name, value in self.network.parameters.items()}
+        """The parameters and the n-grams, by their names in a file."""
+        parameters = {PARAMETERS + name: value for name, value in self.network.parameters.items()}
+        return {**parameters, NGRAMS: self.ngrams.parts}
 
     def about(self) -> dict:
         """Everything else, as JSON can hold it."""
@@ -93,9 +100,12 @@ class Model:
                 device=device,
                 parameters=parameters,
             )
-            if tokenizer.get_vocab_size() != len(parameters["embedding.weight"]) or len(prior) != len(classes):
+            ngrams = NGrams(arrays[NGRAMS], tokenizer.get_vocab_size())
+            size, parts = ngrams.first_id + len(ngrams), ngrams.parts
+            inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
+            if not inside or size != len(parameters["embedding.weight"]) or len(prior) != len(classes):
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {checkpoint.MEND[KIND]}")
-            return cls(network, config, tokenizer, classes, prior)
+            return cls(network, config, tokenizer, ngrams, classes, prior)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
@@ -133,7 +143,18 @@ class Model:
             name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
             for name, column in texts.items()
         }
-        return Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64))
+        return with_ngrams(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)), self.ngrams)
+
+    def encode_corpus(self, corpus: Corpus) -> Split:
+        """Token ids of labelled texts, with the count of what was left out."""
+        from eqnp.text.prepare import encode_corpus
+
+        return with_ngrams(encode_corpus(self.tokenizer, corpus, self.config.data.max_tokens), self.ngrams)
+
+    def vocabulary(self) -> list[str]:
+        """Words, then n-grams, in the order of their ids."""
+        words = tokens.words(self.tokenizer)
+        return words + self.ngrams.names(words)
 
     def evaluate(self, split: Split, executor: Executor | None = None) -> Score:
         """Loss and accuracy on encoded samples; raises CheckpointError if they belong to another model."""

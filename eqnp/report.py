@@ -159,10 +159,10 @@ class _Report:
                 np.add.at(seen, ids, 1)
                 np.add.at(leading, ids, (self.predicted[rows] == lead)[:, None] * np.ones_like(ids))
         seen[:2] = 0
-        enough = np.flatnonzero(seen >= min(SEEN, np.sort(seen)[-min(WORDS, size)]))
+        enough = np.flatnonzero(seen >= max(1, min(SEEN, np.sort(seen)[-min(WORDS, size)])))
         best = enough[np.argsort(-mass[enough] / seen[enough])][:WORDS]
-        names = self.model.tokenizer.id_to_token
-        rows = [(names(int(w)), mass[w] / seen[w], leading[w] / seen[w]) for w in best]
+        names = self.model.vocabulary()
+        rows = [(names[w], mass[w] / seen[w], leading[w] / seen[w]) for w in best]
         figures.words(rows, self.model.classes[lead], self.folder / "words.png")
         note = (
             f"The words with most attention in the free state, of those seen {SEEN} times or more on the {self.where} "
@@ -178,9 +178,9 @@ class _Report:
         wrong = readable[self.predicted[readable] != self.split.labels[readable]]
         right = np.setdiff1d(readable, wrong)
         chosen = [*rng.permutation(right)[: TEXTS - min(2, len(wrong))], *rng.permutation(wrong)[:2]]
-        words = self.model.tokenizer.id_to_token
+        words, known = self.model.vocabulary(), self.model.ngrams.first_id
         return {
-            name: [" ".join(words(int(i)) for i in ids[row]) for row in chosen]
+            name: [" ".join(words[i] for i in ids[row] if i < known) for row in chosen]
             for name, ids in self.split.segments.items()
         }
 

@@ -119,7 +119,8 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
         "folder": str(folder),
         "samples": samples,
         "classes": list(prepared.classes),
-        "words": len(prepared.words) - 2,
+        "words": prepared.ngrams.first_id - 2,
+        "ngrams": len(prepared.ngrams),
     }
 
 
@@ -145,7 +146,7 @@ def run_training(
         preparing, drawing, _ = generators(config.training.seed)
         prepared = prepared or prepare(config, preparing, print)
         network = build_network(config, prepared, drawing)
-        model = Model(network, config, prepared.tokenizer, prepared.classes, _prior(prepared))
+        model = _model(network, config, prepared)
         optimizer = Adam(network, config.optimizer)
         folder = _claim_and_fill(folder, numbered, config, prepared)
         return Run(folder, config, prepared, model, optimizer, Progress(), executor, threads).finish(started)
@@ -177,7 +178,7 @@ def resume_training(folder: Path, threads: int | None = None) -> dict:
                 )
         else:
             network = build_network(config, prepared, drawing)
-            model = Model(network, config, prepared.tokenizer, prepared.classes, _prior(prepared))
+            model = _model(network, config, prepared)
             optimizer = Adam(network, config.optimizer)
         print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
         return Run(folder, config, prepared, model, optimizer, progress, executor, threads).finish(started)
@@ -293,7 +294,8 @@ class Run:
             "tokens": {name: split.coverage.tokens for name, split in splits.items()},
             "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
             "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
-            "words": len(prepared.words) - 2,
+            "words": prepared.ngrams.first_id - 2,
+            "ngrams": len(prepared.ngrams),
             "words_with_vector": prepared.found,
         }
 
@@ -338,9 +340,10 @@ def _read_metrics(folder: Path) -> dict:
         raise CheckpointError(f"{folder / METRICS}: damaged ({error}); remove it and resume again") from error
 
 
-def _prior(prepared: Prepared) -> np.ndarray:
+def _model(network: Network, config: Config, prepared: Prepared) -> Model:
     labels = prepared.splits["train"].labels
-    return np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
+    prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
+    return Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, prior)
 
 
 def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared) -> Path:

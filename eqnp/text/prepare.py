@@ -15,6 +15,7 @@ from eqnp.errors import CheckpointError, DataError
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
+from eqnp.text.ngrams import NGrams, learn_ngrams, with_ngrams
 from eqnp.text.store import STORE, Split, read_store, write_store
 from eqnp.text.vectors import load_vectors, rescale
 
@@ -25,11 +26,13 @@ START = "start.h5"
 class Prepared:
     """Splits by name ("train", "validation", perhaps "test"), vocabulary, classes, and embedding (V, D) float32.
 
-    ``found`` counts the words of the vocabulary that have a word vector; the others start at zero.
+    ``words`` has the n-grams after the words. ``found`` counts the words of the vocabulary that have a word vector; the
+    others start at zero.
     """
 
     splits: dict[str, Split]
     tokenizer: Tokenizer
+    ngrams: NGrams
     words: list[str]
     classes: tuple[str, ...]
     embedding: np.ndarray
@@ -67,7 +70,12 @@ def prepare_corpora(
 
     embedding, found = embed(config, splits["train"], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
-    return Prepared(splits, tokenizer, words, train.classes, embedding, found)
+    ngrams = find_ngrams(config.data, splits["train"], len(words))
+    if len(ngrams):
+        splits = {name: with_ngrams(split, ngrams) for name, split in splits.items()}
+        embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
+        say(f"n-grams: {len(ngrams):,} of 2 to {config.data.ngrams} words")
+    return Prepared(splits, tokenizer, ngrams, words + ngrams.names(words), train.classes, embedding, found)
 
 
 def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
@@ -79,7 +87,8 @@ def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
         "made_by": _sources(config),
     }
     write_store(folder / STORE, prepared.splits, prepared.words)
-    checkpoint.save(folder / START, "start", {"embedding.weight": prepared.embedding}, about)
+    arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts}
+    checkpoint.save(folder / START, "start", arrays, about)
 
 
 def load_prepared(folder: Path, config: Config) -> Prepared:
@@ -95,6 +104,8 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
             )
         tokenizer = Tokenizer.from_str(about["tokenizer"])
         words, embedding, classes = tokens.words(tokenizer), arrays["embedding.weight"], tuple(about["classes"])
+        ngrams = NGrams(arrays["ngrams"], len(words))
+        words += ngrams.names(words)
         splits = read_store(folder / STORE)
         if len(embedding) != len(words) or not {"train", "validation"} <= set(splits):
             raise ValueError("a split or a part of the vocabulary is missing")
@@ -105,7 +116,7 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
                 or not ((split.labels >= 0) & (split.labels < len(classes))).all()
             ):
                 raise ValueError("its texts are of other segments, words or classes")
-        return Prepared(splits, tokenizer, words, classes, embedding, int(about["found"]))
+        return Prepared(splits, tokenizer, ngrams, words, classes, embedding, int(about["found"]))
     except CheckpointError:
         raise
     except Exception as error:  # whatever the JSON inside may hold
@@ -161,6 +172,12 @@ def encode_corpus(tokenizer: Tokenizer, corpus: Corpus, max_tokens: int) -> Spli
         segments[name], part = tokens.encode(tokenizer, texts, max_tokens)
         coverage += part
     return Split(segments, corpus.labels, coverage)
+
+
+def find_ngrams(config: DataConfig, train: Split, words: int) -> NGrams:
+    """The n-grams of the training texts that get memory slots of their own; none without ``data.ngrams``."""
+    options = {"longest": config.ngrams, "min_texts": config.ngram_min_texts, "most": config.max_ngrams}
+    return learn_ngrams(list(train.segments.values()), words, **options)
 
 
 def embed(config: Config, train: Split, words: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:

@@ -1,0 +1,114 @@
+"""Runs of words as memory slots of their own: what "not good" says is in neither word.
+
+A network with learned queries sees which words a text has, not their order. Slots for its n-grams, after those of its
+words, give back the order that matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqnp.text.store import Split
+from eqnp.text.tokens import Ragged
+
+
+@dataclass
+class NGrams:
+    """The n-grams of a vocabulary: ``parts`` (G, longest) int32 word ids, zero-padded on the right, shorter ones first.
+
+    N-gram g has the id ``first_id`` + g; ``first_id`` is the number of words.
+    """
+
+    parts: np.ndarray
+    first_id: int
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def occurrences(self, texts: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every occurrence in texts of word ids: its text, its id, and the place of its first word in ``texts.ids``."""
+        lengths = (self.parts > 0).sum(axis=1)
+        found = []
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            codes = _codes(self.parts[rows, :length].T, self.first_id)  # rising, as they were learned
+            text, code, start = _runs(texts, int(length), self.first_id)
+            place = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
+            known = codes[place] == code
+            found.append((text[known], self.first_id + rows[place[known]], start[known]))
+        if not found:
+            return (np.empty(0, np.int64),) * 3
+        text, ids, start = (np.concatenate(part) for part in zip(*found, strict=True))
+        return text, ids, start
+
+    def appended(self, texts: Ragged) -> Ragged:
+        """The texts, each followed by the ids of its n-grams: shorter ones first, then in the order of the text."""
+        text, ids, _ = self.occurrences(texts)
+        owner = np.concatenate([np.repeat(np.arange(len(texts)), texts.lengths), text])
+        order = np.argsort(owner, kind="stable")
+        counts = np.bincount(owner, minlength=len(texts))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Ragged(np.concatenate([texts.ids, ids])[order].astype(np.int32), offsets)
+
+    def names(self, words: Sequence[str]) -> list[str]:
+        """The n-grams as text."""
+        return [" ".join(words[i] for i in row if i) for row in self.parts.tolist()]
+
+    def vectors(self, table: np.ndarray) -> np.ndarray:
+        """Where their embeddings start: the mean of the rows of their words in ``table`` (V, D), (G, D)."""
+        result = np.zeros((len(self), table.shape[1]), table.dtype)
+        for column in self.parts.T:
+            result += table[column]  # row 0 is zero
+        return result / np.maximum((self.parts > 0).sum(axis=1), 1)[:, None].astype(table.dtype)
+
+
+def with_ngrams(split: Split, ngrams: NGrams) -> Split:
+    """The same samples, with the ids of their n-grams after those of their words."""
+    if not len(ngrams):
+        return split
+    segments = {name: ngrams.appended(texts) for name, texts in split.segments.items()}
+    return Split(segments, split.labels, split.coverage)
+
+
+def learn_ngrams(columns: Sequence[Ragged], words: int, *, longest: int, min_texts: int, most: int) -> NGrams:
+    """The n-grams of 2 … ``longest`` words that stand in at least ``min_texts`` texts, at most ``most`` of them.
+
+    columns: word ids of all texts, ``words`` the size of the vocabulary. Of too many, those in most texts are kept.
+    """
+    parts, counts = [np.zeros((0, max(2, longest)), np.int32)], [np.zeros(0, np.int64)]
+    for length in range(2, longest + 1):
+        texts_before, found = 0, []
+        for column in columns:
+            text, code, _ = _runs(column, length, words)
+            found.append(np.unique(np.stack([code, text + texts_before]), axis=1)[0])
+            texts_before += len(column)
+        codes, texts = np.unique(np.concatenate(found), return_counts=True)
+        codes, texts = codes[texts >= min_texts], texts[texts >= min_texts]
+        rows = np.zeros((len(codes), parts[0].shape[1]), np.int32)
+        for place in range(length - 1, -1, -1):
+            codes, rows[:, place] = np.divmod(codes, words)
+        parts.append(rows)
+        counts.append(texts)
+    every, often = np.concatenate(parts), np.concatenate(counts)
+    kept = np.sort(np.argsort(-often, kind="stable")[:most])
+    return NGrams(every[kept], words)
+
+
+def _runs(texts: Ragged, length: int, words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Text, code and first place of every run of so many words within a text."""
+    last = max(0, len(texts.ids) - length + 1)
+    owner = np.repeat(np.arange(len(texts)), texts.lengths)
+    start = np.flatnonzero(owner[:last] == owner[length - 1 :][:last])
+    code = _codes([texts.ids[start + place] for place in range(length)], words)
+    return owner[start], code, start
+
+
+def _codes(columns: Sequence[np.ndarray], words: int) -> np.ndarray:
+    """One number per run, rising as the runs do in the order of their ids. Three words of 100,000 fit into int64."""
+    code = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        code = code * words + column
+    return code
