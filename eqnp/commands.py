@@ -239,7 +239,7 @@ def run_list(options) -> dict:
 
 def run_info(options) -> dict:
     """``eqnp info``: returns what is known of a run."""
-    from eqnp.info import describe
+    from eqnp.folder import describe
 
     about = describe(options.run)
     for key, value in about.items():

@@ -17,10 +17,11 @@ from eqnp import explain
 from eqnp.checkpoint import write_text
 from eqnp.dynamics import Trace, settle
 from eqnp.errors import CheckpointError, ConfigError
+from eqnp.folder import CONFIG, METRICS, read_json, read_log
 from eqnp.learning import free_phase
 from eqnp.model import Model
 from eqnp.potentials import Nudge
-from eqnp.run import CONFIG, LOG, METRICS, RIVALS
+from eqnp.run import RIVALS
 from eqnp.text.store import STORE, Split, bucketed, read_store
 from eqnp.training import free_outputs, one_hot
 
@@ -65,11 +66,9 @@ def _record(run: Path) -> tuple[dict, str, list[dict]]:
         advice = f"not finished; go on with eqnp train --resume {run}" if known else "no run; eqnp train makes one"
         raise CheckpointError(f"{run}: {advice}")
     try:
-        metrics = json.loads((run / METRICS).read_text("utf-8"))
-        events = [json.loads(line) for line in (run / LOG).read_text("utf-8").splitlines()]
-        return metrics, (run / CONFIG).read_text("utf-8"), events
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{run}: its record is damaged ({error}); train it again") from error
+        return read_json(run / METRICS), (run / CONFIG).read_text("utf-8"), read_log(run)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{run / CONFIG}: damaged ({error}); train it again") from error
 
 
 class _Report:

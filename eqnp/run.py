@@ -1,30 +1,15 @@
-"""One training run from configuration to run folder: prepare, train, test once, and write it all down.
-
-RUN/config.toml    the whole configuration, every key
-RUN/start.h5       tokenizer, classes and word vectors that training starts from (see `eqnp.text.prepare`)
-RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
-RUN/log.jsonl      ten lines an epoch, and one at its end
-RUN/model.h5       the best epoch by validation accuracy (see `eqnp.model`)
-RUN/last.h5        while training is under way: the last state, to go on from
-RUN/metrics.json   when it is finished: figures and the environment they were measured in
-
-The first three make `eqnp train RUN` repeat the run without its sources.
-"""
+"""One training run from configuration to run folder: prepare, train, test once, and write it all down."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import itertools
 import json
 import os
-import platform
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +19,17 @@ from eqnp.checkpoint import write_text
 from eqnp.config import Config, load_config, to_toml
 from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
-from eqnp.learning import estimate
+from eqnp.folder import CONFIG, LAST, LOG, METRICS, check_free, claim, environment, read_json, with_absolute_paths
 from eqnp.model import Model
 from eqnp.network import Network
 from eqnp.optim import Adam
-from eqnp.parallel import available_cores, peak_resident_gib, workers
+from eqnp.parallel import peak_resident_gib, workers
 from eqnp.signals import StopRequest
-from eqnp.synapses import Segment
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import STORE, Split
-from eqnp.training import Hooks, Progress, check_weights, evaluate, fit, one_hot
+from eqnp.training import Hooks, Progress, check_weights, evaluate, fit
+from eqnp.warmup import warm_up
 
-CONFIG, LOG, LAST, METRICS = "config.toml", "log.jsonl", "last.h5", "metrics.json"
 RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
 NAMES = {
     "ep": "equilibrium propagation",
@@ -72,45 +56,14 @@ def fresh_network(config: Config) -> tuple[Network, Split]:
     return build_network(config, prepared, drawing), prepared.splits["train"]
 
 
-def warm_up(config: Config, classes: int, say: Callable[[str], None]) -> float:
-    """Have all kernels of a configuration ready, by one step of a network of its kind in miniature; returns seconds.
-
-    Says so when that takes compiling, which happens once: compiled kernels are kept on disk (`eqnp.kernels.cache`).
-    """
-    from eqnp.kernels import cache
-
-    told: list[bool] = []
-
-    def compiling() -> None:
-        if not told:
-            say("compiling kernels, once" if cache.enabled() else "compiling kernels (the cache is off)")
-            told.append(True)
-
-    started = time.perf_counter()
-    rng = np.random.default_rng(0)
-    positions = dict.fromkeys(config.data.columns, 2)
-    small = dataclasses.replace(config.network, hidden=tuple(2 for _ in config.network.hidden))
-    embedding = rng.standard_normal((3, 2), np.float32)
-    with cache.listening(compiling):
-        network = Network(small, embedding, classes, positions, rng)
-        segments = {name: Segment(np.ones((1, 2), np.int32), np.full(1, 2)) for name in positions}
-        settling = dataclasses.replace(config.settling, free_sweeps=3, nudged_sweeps=3)
-        result = estimate(network, segments, one_hot(np.zeros(1, int), network), config.learning, settling)
-        Adam(network, config.optimizer).step(result.gradients, 0.0)
-    seconds = time.perf_counter() - started
-    if told:
-        say(f"compiled in {seconds:.1f} s")
-    return seconds
-
-
 def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
     """Read and encode all texts, look up their word vectors, and write it all to a folder that training starts from.
 
     ``numbered`` is as in `run_training`. Raises EqnpError.
     """
     if not numbered:
-        _check_free(folder)
-    config = _with_absolute_paths(config)
+        check_free(folder)
+    config = with_absolute_paths(config)
     prepared = prepare(config, generators(config.training.seed)[0], print)
     folder = _claim_and_fill(folder, numbered, config, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
@@ -140,8 +93,8 @@ def run_training(
     a signal came and the state was saved.
     """
     if not numbered:
-        _check_free(folder)
-    started, config = time.perf_counter(), _with_absolute_paths(config)
+        check_free(folder)
+    started, config = time.perf_counter(), with_absolute_paths(config)
     with workers(threads) as executor:
         preparing, drawing, _ = generators(config.training.seed)
         prepared = prepared or prepare(config, preparing, print)
@@ -161,7 +114,7 @@ def resume_training(folder: Path, threads: int | None = None) -> dict:
         raise CheckpointError(f"{folder} holds no run (no {CONFIG}); start one with eqnp train")
     if (folder / METRICS).is_file():
         print(f"{folder} is finished already")
-        return _read_metrics(folder)
+        return read_json(folder / METRICS)
     started = time.perf_counter()
     config = load_config(str(folder / CONFIG))
     checkpoint.remove_leftovers(folder)
@@ -333,13 +286,6 @@ def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
         raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
 
 
-def _read_metrics(folder: Path) -> dict:
-    try:
-        return json.loads((folder / METRICS).read_text("utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{folder / METRICS}: damaged ({error}); remove it and resume again") from error
-
-
 def _model(network: Network, config: Config, prepared: Prepared) -> Model:
     labels = prepared.splits["train"].labels
     prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
@@ -348,7 +294,7 @@ def _model(network: Network, config: Config, prepared: Prepared) -> Model:
 
 def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared) -> Path:
     """Make the folder with all that training starts from in it, or none."""
-    folder = _claim(folder, numbered)
+    folder = claim(folder, numbered)
     try:
         _write_start(folder, config, prepared)
     except OSError:
@@ -360,57 +306,3 @@ def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prep
 def _write_start(folder: Path, config: Config, prepared: Prepared) -> None:
     write_text(folder / CONFIG, to_toml(config))
     save_prepared(folder, prepared, config)
-
-
-def _check_free(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and is not an empty folder; choose another with --out")
-
-
-def _claim(folder: Path, numbered: bool) -> Path:
-    """Make the run folder, so that no other run that starts at the same time can have it too."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(2):
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            if not numbered:
-                _check_free(folder)
-                return folder
-            base = folder.name.removesuffix(f"-{number - 1}") if number > 2 else folder.name
-            folder = folder.with_name(f"{base}-{number}")
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """The same configuration with files named in full, so that it repeats the run from any folder."""
-
-    def full(source: str) -> str:
-        return str(Path(source).resolve()) if source and Path(source).is_file() else source
-
-    data, vectors = config.data, config.vectors
-    sources = {"train": full(data.train), "validation": full(data.validation), "test": full(data.test)}
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(data, **sources),
-        vectors=dataclasses.replace(vectors, source=full(vectors.source)),
-    )
-
-
-def environment(threads: int | None) -> dict:
-    """Versions and machine, for the record."""
-    packages = ("eqnp", "numpy", "numba", "scipy", "tokenizers", "datasets", "h5py")
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cores": available_cores(),
-        "threads": threads or available_cores(),
-        **{name: _version(name) for name in packages},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a checkout on the path, not installed
-        return "unknown"

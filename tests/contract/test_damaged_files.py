@@ -15,8 +15,9 @@ import pytest
 from eqnp import checkpoint
 from eqnp.cli import main
 from eqnp.errors import CheckpointError, VectorsError
+from eqnp.folder import LAST
 from eqnp.model import Model
-from eqnp.run import LAST, _load_last
+from eqnp.run import _load_last
 from eqnp.text.prepare import START, load_prepared
 from eqnp.text.store import STORE, read_store
 from eqnp.text.vectors import load_vectors

@@ -16,8 +16,9 @@ from eqnp.checkpoint import load
 from eqnp.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
+from eqnp.folder import claim
 from eqnp.model import Model
-from eqnp.run import _claim, generators
+from eqnp.run import generators
 from eqnp.text.prepare import load_prepared, prepare
 from eqnp.text.store import read_split, read_store, write_store
 from tests.conftest import ROOT
@@ -199,12 +200,12 @@ def test_a_changed_weight_is_noticed(run, tmp_path, capsys):
 
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
     """If this fails, a run that starts beside another writes into its files."""
-    claimed = [_claim(tmp_path / "runs" / "x", numbered=True) for _ in range(3)]
+    claimed = [claim(tmp_path / "runs" / "x", numbered=True) for _ in range(3)]
     assert [folder.name for folder in claimed] == ["x", "x-2", "x-3"]
-    assert _claim(tmp_path / "empty", numbered=False) == _claim(tmp_path / "empty", numbered=False)
+    assert claim(tmp_path / "empty", numbered=False) == claim(tmp_path / "empty", numbered=False)
     (tmp_path / "empty" / "config.toml").touch()
     with pytest.raises(ConfigError, match="--out"):
-        _claim(tmp_path / "empty", numbered=False)
+        claim(tmp_path / "empty", numbered=False)
 
 
 def test_prepared_texts_are_those_of_the_run(tmp_path, capsys):
