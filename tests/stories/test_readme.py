@@ -28,7 +28,7 @@ def test_every_command_line_is_valid(line):
     arguments = shlex.split(line.split("&&")[-1].split("<")[0])
     assert arguments[0] == "eqnp"
     options = build_parser().parse_args(arguments[1:])
-    if options.command == "train":
+    if options.command == "train" and options.source:
         preset = "imdb" if options.source.endswith("config.toml") or "/" in options.source else options.source
         load_config(preset, options.set)
 
