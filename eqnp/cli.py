@@ -136,6 +136,7 @@ def _data_options(command: Parser, default: str | None) -> None:
         ("--val-data", "validation data (default: a random share of the training data)"),
         ("--test-data", "test data, looked at once at the end"),
         ("--vectors", "word vectors: file, installed package, or 'corpus'"),
+        ("--unlabelled", "further texts, without labels, for --vectors corpus to learn from"),
     ):
         command.add_argument(option, metavar="F", help=what)
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")

@@ -55,7 +55,7 @@ def _prepared_folder(options) -> Path | None:
     folder = Path(options.source)
     if options.source in presets() or not folder.is_dir():
         return None
-    given = [key for key in ("data", "val_data", "test_data", "vectors") if getattr(options, key)]
+    given = [key for key in ("data", "val_data", "test_data", "vectors", "unlabelled") if getattr(options, key)]
     given += [setting for setting in options.set if setting.split(".")[0].strip() in ("data", "vectors")]
     if given:
         raise ConfigError(f"{folder} has its texts and vectors already; prepare again to change {given[0]!r}")
@@ -72,6 +72,7 @@ def _config(options):
         "data.validation": getattr(options, "val_data", None),
         "data.test": getattr(options, "test_data", None),
         "vectors.source": options.vectors,
+        "vectors.unlabelled": getattr(options, "unlabelled", None),
         "training.seed": getattr(options, "seed", None),
         "learning.algorithm": getattr(options, "algorithm", None),
     }

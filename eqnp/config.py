@@ -24,6 +24,7 @@ from eqnp.network import AttentionConfig, NetworkConfig, check_network
 from eqnp.optim import OptimizerConfig
 from eqnp.potentials import elementwise, output
 
+PRECISIONS = ("single", "half")
 LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
 SEGMENT = re.compile(r"[A-Za-z_]\w*")
 
@@ -58,10 +59,13 @@ class DataConfig:
 class VectorsConfig:
     """Word vectors: a file, an installed package, or "corpus" (learned from the training texts: PPMI and SVD).
 
-    ``dimension`` is for "corpus" alone, files bring their own. Every vector is rescaled to length ``norm``.
+    ``dimension`` and ``unlabelled`` are for "corpus" alone: files bring their own dimension, and the vectors can be
+    learned from further texts, a source without labels whose columns are called as those of the training data. Texts of
+    it that stand in the validation or test data are left out. Every vector is rescaled to length ``norm``.
     """
 
     source: str = "corpus"
+    unlabelled: str = ""
     dimension: int = 100
     norm: float = 3.0
 
@@ -81,6 +85,7 @@ class TrainingConfig:
     seed: int = 0
     patience: int = 0
     checkpoint_seconds: float = 300.0
+    precision: str = "single"
 
 
 @dataclass(frozen=True)
@@ -142,10 +147,15 @@ class Config:
                 'data.ngrams above 1 needs learned queries in every attention layer, and network.padding = "masked"; '
                 "or leave data.ngrams at 1"
             )
+        if self.training.precision not in PRECISIONS:
+            hint = nearest(self.training.precision, PRECISIONS)
+            raise ConfigError(f"unknown training.precision {self.training.precision!r}{hint}")
         if not 0 < self.data.validation_share < 1:
             raise ConfigError(f"data.validation_share is {self.data.validation_share}; it must lie between 0 and 1")
         if not 0 <= self.training.word_dropout < 1:
             raise ConfigError(f"training.word_dropout is {self.training.word_dropout}; it must be in [0, 1)")
+        if self.vectors.unlabelled and self.vectors.source != "corpus":
+            raise ConfigError('vectors.unlabelled is for vectors.source = "corpus"; leave it out, or --vectors corpus')
         if not self.vectors.norm > 0:
             raise ConfigError(f"vectors.norm is {self.vectors.norm}; it must be greater than 0")
 

@@ -60,7 +60,7 @@ def with_absolute_paths(config: Config) -> Config:
     return dataclasses.replace(
         config,
         data=dataclasses.replace(data, **sources),
-        vectors=dataclasses.replace(vectors, source=full(vectors.source)),
+        vectors=dataclasses.replace(vectors, source=full(vectors.source), unlabelled=full(vectors.unlabelled)),
     )
 
 

@@ -55,8 +55,14 @@ class Model:
         self.classes, self.prior = tuple(classes), np.asarray(prior)
 
     def save(self, folder: Path) -> None:
-        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete; raises OSError."""
-        checkpoint.save(folder / MODEL, KIND, self.arrays(), self.about())
+        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete; raises OSError.
+
+        The embeddings are written in the precision that the configuration says.
+        """
+        arrays, name = self.arrays(), PARAMETERS + "embedding.weight"
+        if self.config.training.precision == "half":
+            arrays[name] = arrays[name].astype(np.float16)
+        checkpoint.save(folder / MODEL, KIND, arrays, self.about())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters and the n-grams, by their names in a file."""
@@ -88,6 +94,8 @@ class Model:
     def from_file(cls, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping, device: str = "cpu") -> Model:
         """The model of what a file held; raises CheckpointError that names ``path``."""
         parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
+        if parameters.get("embedding.weight", np.empty(0)).dtype == np.float16:
+            parameters["embedding.weight"] = parameters["embedding.weight"].astype(np.float32)
         try:
             config = from_tree(about["config"])
             tokenizer = Tokenizer.from_str(about["tokenizer"])

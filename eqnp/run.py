@@ -225,9 +225,10 @@ class Run:
 
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
-        if "test" in splits:
+        again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)
+        for name in again:  # the model is what is in the file now
             given = config.settling, self.executor, config.training.shard
-            accuracy["test"] = evaluate(self.model.network, splits["test"], *given).accuracy
+            accuracy[name] = evaluate(self.model.network, splits[name], *given).accuracy
         algorithm = config.learning.algorithm
         print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
         start = checkpoint.load(self.folder / START, "start")[0]["embedding.weight"]

@@ -117,6 +117,20 @@ def load_corpus(
     return Corpus(texts, labels, names, unlabelled)
 
 
+def load_unlabelled(source: str, columns: Mapping[str, str]) -> dict[str, Column]:
+    """The texts of a corpus by segment, whatever labels it has: of a hub name its split "unsupervised", if it has one.
+
+    Raises DataError for a source, column or text that cannot be used.
+    """
+    split = "unsupervised" if "unsupervised" in splits_of(source) else "train"
+    table, where = _open(source, split)
+    for segment, column in columns.items():
+        if column not in table.column_names:
+            found = ", ".join(map(repr, table.column_names))
+            raise DataError(f"{where}: no column {column!r} (data.columns.{segment}); it has {found}")
+    return {segment: _column(table, column, where, np.arange(len(table))) for segment, column in columns.items()}
+
+
 def splits_of(source: str) -> list[str]:
     """The named splits of an embedded corpus or hub data set; a file has none."""
     if source in EMBEDDED:

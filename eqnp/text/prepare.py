@@ -17,6 +17,7 @@ from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.ngrams import NGrams, learn_ngrams, with_ngrams
 from eqnp.text.store import STORE, Split, read_store, write_store
+from eqnp.text.tokens import Ragged
 from eqnp.text.vectors import load_vectors, rescale
 
 START = "start.h5"
@@ -68,7 +69,8 @@ def prepare_corpora(
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
 
-    embedding, found = embed(config, splits["train"], words, rng)
+    others = encode_unlabelled(config, tokenizer, loaded, say)
+    embedding, found = embed(config, [*splits["train"].segments.values(), *others], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
     ngrams = find_ngrams(config.data, splits["train"], len(words))
     if len(ngrams):
@@ -180,10 +182,33 @@ def find_ngrams(config: DataConfig, train: Split, words: int) -> NGrams:
     return learn_ngrams(list(train.segments.values()), words, **options)
 
 
-def embed(config: Config, train: Split, words: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """The embedding table (V, D) that training starts from, and how many words have a vector; raises VectorsError."""
+def encode_unlabelled(
+    config: Config, tokenizer: Tokenizer, loaded: dict[str, Corpus], say: Callable[[str], None]
+) -> list[Ragged]:
+    """Token ids of the unlabelled texts, if there are any, without those that stand in validation or test data."""
+    if not config.vectors.unlabelled:
+        return []
+    columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns)
+    held = [corpus.texts[name] for split, corpus in loaded.items() if split != "train" for name in corpus.texts]
+    known = {text.strip() for column in held for text in column}
+    result, left_out = [], 0
+    for column in columns.values():
+        texts = [text for text in column if text.strip() not in known]
+        left_out += len(column) - len(texts)
+        result.append(tokens.encode(tokenizer, texts, config.data.max_tokens)[0])
+    say(f"unlabelled: {sum(map(len, result)):,} texts; {left_out:,} that stand in validation or test data left out")
+    return result
+
+
+def embed(
+    config: Config, texts: Sequence[Ragged], words: list[str], rng: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """The embedding table (V, D) that training starts from, and how many words have a vector; raises VectorsError.
+
+    Corpus vectors are learned from ``texts``.
+    """
     if config.vectors.source == "corpus":
-        documents = [ids[i] for ids in train.segments.values() for i in range(len(ids))]
+        documents = [ids[i] for ids in texts for i in range(len(ids))]
         table = corpus_vectors(documents, len(words), config.vectors.dimension, rng=rng)
         found = int(table.any(axis=1).sum())
     else:

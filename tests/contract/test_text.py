@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eqnp import checkpoint
 from eqnp.baselines import bag_of_words
 from eqnp.config import DataConfig, load_config
-from eqnp.errors import CheckpointError, DataError
+from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, drop_words, read_split, split_names, write_store
@@ -242,3 +242,26 @@ def test_the_baseline_is_what_scikit_learn_gets():
     model.fit(vectorizer.fit_transform(corpora["train"].texts["text"]), corpora["train"].labels)
     theirs = model.score(vectorizer.transform(corpora["test"].texts["text"]), corpora["test"].labels)
     assert ours.accuracy["test"] == pytest.approx(theirs, abs=0.02)
+
+
+def test_vectors_learn_from_unlabelled_texts_but_not_from_test_texts(tmp_path):
+    """If this fails, further texts change nothing, or texts of the test data leak into the vectors."""
+    rows = [{"text": f"the film was {w} and {w}", "label": i % 2} for i, w in enumerate(["good", "bad"] * 30)]
+    write = lambda name, rows: (tmp_path / name).write_text("".join(json.dumps(r) + "\n" for r in rows))  # noqa: E731
+    write("train.jsonl", rows)
+    write("test.jsonl", [{"text": "the bad film was good", "label": 0}, {"text": "good", "label": 1}])
+    write("more.jsonl", [{"text": "good was the film , good and bad"}] * 20 + [{"text": "the bad film was good"}] * 3)
+    files = {"data.train": str(tmp_path / "train.jsonl"), "data.test": str(tmp_path / "test.jsonl")}
+    given = {**files, "vectors.dimension": 3}
+    lines: list[str] = []
+    plain = prepare(load_config("mini-sentiment", given=given), np.random.default_rng(0))
+    given["vectors.unlabelled"] = str(tmp_path / "more.jsonl")
+    more = prepare(load_config("mini-sentiment", given=given), np.random.default_rng(0), lines.append)
+    assert more.words == plain.words
+    assert np.abs(more.embedding - plain.embedding).max() > 1e-3
+    assert any("20 texts; 3 that stand in validation or test data left out" in line for line in lines)
+    with pytest.raises(ConfigError, match="corpus"):
+        load_config("imdb", given={"vectors.source": "x.npz", "vectors.unlabelled": "y.csv"})
+    given["vectors.unlabelled"] = str(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="no such file"):
+        prepare(load_config("mini-sentiment", given=given), np.random.default_rng(0))

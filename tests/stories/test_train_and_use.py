@@ -66,6 +66,20 @@ def test_evaluate_finds_the_figures_of_the_run(run, capsys):
     assert result["accuracy"] == metrics["accuracy"]["test"]
 
 
+def test_a_model_in_half_precision_is_half_the_size_and_as_good(run, tmp_path, capsys):
+    """If this fails, a small model file is another model than the one that was measured."""
+    half = tmp_path / "half"
+    settings = [str(run / "config.toml"), "--set=training.precision=half", "--set=training.epochs=3"]
+    result, _ = eqnp(capsys, "train", *settings, "--out", half)
+    arrays, _ = load(half / "model.h5", "model")
+    assert arrays["parameters/embedding.weight"].dtype == np.float16
+    assert Model.load(half).network.dtype == np.float32
+    for split in ("validation", "test"):
+        assert eqnp(capsys, "evaluate", half, "--split", split)[0]["accuracy"] == result["accuracy"][split]
+    single, _ = eqnp(capsys, "train", *settings[:1], "--set=training.epochs=3", "--out", tmp_path / "single")
+    assert result["accuracy"]["test"] == pytest.approx(single["accuracy"]["test"], abs=0.005)
+
+
 def test_predict_arguments_and_lines(run, capsys, monkeypatch):
     """If this fails, predictions depend on how the text came in, or do not add up."""
     texts = ["not a bad film, merely a long one", "the acting is superb"]
