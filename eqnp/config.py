@@ -37,7 +37,8 @@ class DataConfig:
     and test are the splits of those names of the training source, if it has them; else validation is a random
     ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every segment.
     With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
-    ``max_ngrams`` of them) are memory slots of their own.
+    ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot for each of its words
+    and n-grams, however often they stand there.
     """
 
     train: str = "mini-sentiment"
@@ -53,6 +54,7 @@ class DataConfig:
     ngrams: int = 1
     ngram_min_texts: int = 8
     max_ngrams: int = 200_000
+    distinct: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,10 @@ class Config:
         if self.data.ngrams > 3:
             raise ConfigError(f"data.ngrams is {self.data.ngrams}; it must be 1 (words alone), 2 or 3")
         by_tokens = any(isinstance(attention.queries, str) for attention in self.network.attention)
-        if self.data.ngrams > 1 and (by_tokens or self.network.padding != "masked"):
+        if (self.data.ngrams > 1 or self.data.distinct) and (by_tokens or self.network.padding != "masked"):
+            key = "data.distinct" if self.data.distinct else "data.ngrams above 1"
             raise ConfigError(
-                'data.ngrams above 1 needs learned queries in every attention layer, and network.padding = "masked"; '
-                "or leave data.ngrams at 1"
+                f'{key} needs learned queries in every attention layer, and network.padding = "masked"; leave it out'
             )
         if self.training.precision not in PRECISIONS:
             hint = nearest(self.training.precision, PRECISIONS)

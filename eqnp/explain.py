@@ -13,6 +13,7 @@ from eqnp.model import Model, Prediction
 from eqnp.network import Network
 from eqnp.potentials import Nudge
 from eqnp.synapses import Clamped, State
+from eqnp.text import tokens
 from eqnp.text.tokens import UNKNOWN, Ragged
 from eqnp.training import one_hot
 
@@ -49,13 +50,15 @@ def explain(model: Model, texts: Mapping[str, Sequence[str]], towards: str | Non
     split = model.encode(texts)
     segments, _ = split.batch(np.arange(len(split)))
     target = one_hot(np.array([model.classes.index(name) for name in classes]), model.network)
-    free, nudged = attention_by_phase(model, segments, target)
+    phases = attention_by_phase(model, segments, target)
+    longest = model.config.data.max_tokens
+    columns = {name: tokens.encode(model.tokenizer, column, longest)[0] for name, column in texts.items()}
     result = []
     for b, prediction in enumerate(predictions):
         pieces = {}
         for name, column in texts.items():
-            ids = split.segments[name][b]
-            shares = (by_word(model, ids, phase[name][b]) if name in phase else None for phase in (free, nudged))
+            words, slots = columns[name][b], split.segments[name][b]
+            shares = [by_word(model, words, slots, phase[name][b]) if name in phase else None for phase in phases]
             pieces[name] = _pieces(model, column[b], *shares)
         result.append(Explanation(prediction, classes[b], pieces))
     return result
@@ -83,14 +86,19 @@ def attention(network: Network, clamped: Clamped, state: State) -> dict[str, np.
     return {name: total / np.maximum(total.sum(axis=1, keepdims=True), 1e-30) for name, total in totals.items()}
 
 
-def by_word(model: Model, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Attention to the words of one text, in multiples of their mean: that to an n-gram is shared by its words."""
-    words = ids[ids < model.ngrams.first_id]
-    shares = weights[: len(words)].copy()
-    _, found, start = model.ngrams.occurrences(Ragged(words, np.array([0, len(words)])))
-    for gram, place, weight in zip(found, start, weights[len(words) :], strict=False):
+def by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Attention to every word of one text, in multiples of their mean.
+
+    That to a slot is shared by all places where its word or n-gram stands, and that to an n-gram by its words.
+    """
+    of_id = np.zeros(model.ngrams.first_id + len(model.ngrams))
+    np.add.at(of_id, slots, weights[: len(slots)])
+    _, grams, start = model.ngrams.occurrences(Ragged(words, np.array([0, len(words)])))
+    counts = np.bincount(np.concatenate([words, grams]), minlength=len(of_id))
+    shares = of_id[words] / counts[words]
+    for gram, place in zip(grams, start, strict=True):
         length = int((model.ngrams.parts[gram - model.ngrams.first_id] > 0).sum())
-        shares[place : place + length] += weight / length
+        shares[place : place + length] += of_id[gram] / counts[gram] / length
     return shares * len(words)
 
 

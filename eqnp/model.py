@@ -16,7 +16,7 @@ from eqnp.config import Config, from_tree, to_tree
 from eqnp.errors import CheckpointError, DataError, EqnpError
 from eqnp.network import Network
 from eqnp.text import tokens
-from eqnp.text.ngrams import NGrams, with_ngrams
+from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
 from eqnp.training import Score, evaluate, free_outputs
 
@@ -151,13 +151,16 @@ class Model:
             name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
             for name, column in texts.items()
         }
-        return with_ngrams(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)), self.ngrams)
+        return self._slots(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)))
+
+    def _slots(self, split: Split) -> Split:
+        return memory_slots(split, self.ngrams, self.config.data.distinct)
 
     def encode_corpus(self, corpus: Corpus) -> Split:
         """Token ids of labelled texts, with the count of what was left out."""
         from eqnp.text.prepare import encode_corpus
 
-        return with_ngrams(encode_corpus(self.tokenizer, corpus, self.config.data.max_tokens), self.ngrams)
+        return self._slots(encode_corpus(self.tokenizer, corpus, self.config.data.max_tokens))
 
     def vocabulary(self) -> list[str]:
         """Words, then n-grams, in the order of their ids."""

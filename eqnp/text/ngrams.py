@@ -65,12 +65,23 @@ class NGrams:
         return result / np.maximum((self.parts > 0).sum(axis=1), 1)[:, None].astype(table.dtype)
 
 
-def with_ngrams(split: Split, ngrams: NGrams) -> Split:
-    """The same samples, with the ids of their n-grams after those of their words."""
-    if not len(ngrams):
+def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
+    """The same samples, with the ids of their n-grams after those of their words; ``distinct``: each id once."""
+    if not (len(ngrams) or distinct):
         return split
     segments = {name: ngrams.appended(texts) for name, texts in split.segments.items()}
+    if distinct:
+        segments = {name: without_repeats(texts) for name, texts in segments.items()}
     return Split(segments, split.labels, split.coverage)
+
+
+def without_repeats(texts: Ragged) -> Ragged:
+    """The texts with every id only where it stands first."""
+    owner = np.repeat(np.arange(len(texts)), texts.lengths)
+    _, first = np.unique(owner * (1 + texts.ids.max(initial=0)) + texts.ids, return_index=True)
+    kept = np.sort(first)
+    counts = np.bincount(owner[kept], minlength=len(texts))
+    return Ragged(texts.ids[kept], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
 def learn_ngrams(columns: Sequence[Ragged], words: int, *, longest: int, min_texts: int, most: int) -> NGrams:

@@ -15,7 +15,7 @@ from eqnp.errors import CheckpointError, DataError
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
-from eqnp.text.ngrams import NGrams, learn_ngrams, with_ngrams
+from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots
 from eqnp.text.store import STORE, Split, read_store, write_store
 from eqnp.text.tokens import Ragged
 from eqnp.text.vectors import load_vectors, rescale
@@ -73,8 +73,8 @@ def prepare_corpora(
     embedding, found = embed(config, [*splits["train"].segments.values(), *others], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
     ngrams = find_ngrams(config.data, splits["train"], len(words))
+    splits = {name: memory_slots(split, ngrams, config.data.distinct) for name, split in splits.items()}
     if len(ngrams):
-        splits = {name: with_ngrams(split, ngrams) for name, split in splits.items()}
         embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
         say(f"n-grams: {len(ngrams):,} of 2 to {config.data.ngrams} words")
     return Prepared(splits, tokenizer, ngrams, words + ngrams.names(words), train.classes, embedding, found)

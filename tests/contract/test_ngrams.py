@@ -12,7 +12,7 @@ from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.explain import explain
 from eqnp.model import Model
-from eqnp.text.ngrams import NGrams, learn_ngrams
+from eqnp.text.ngrams import NGrams, learn_ngrams, without_repeats
 from eqnp.text.store import read_split
 from eqnp.text.tokens import ragged
 from tests.runs import SETTINGS
@@ -44,6 +44,13 @@ def test_ngrams_are_those_of_the_definition(texts, longest, min_texts, most):
     assert learned.names([str(i) for i in range(7)]) == [" ".join(map(str, run)) for run in found]
 
 
+@given(TEXTS)
+def test_distinct_slots_are_the_first_of_each(texts):
+    """If this fails, a repeated word counts twice, or a word of one text is missed because another has it."""
+    distinct = without_repeats(ragged([np.array(text, np.int32) for text in texts]))
+    assert [distinct[i].tolist() for i in range(len(texts))] == [list(dict.fromkeys(text)) for text in texts]
+
+
 def test_vectors_start_at_the_mean_of_the_words():
     """If this fails, an n-gram starts somewhere else than its words."""
     table = np.random.default_rng(0).standard_normal((5, 3))
@@ -61,8 +68,8 @@ def test_a_network_with_ngrams_hears_the_order_of_words(tmp_path, monkeypatch, c
         lines.append(f"{'not' if i % 2 else 'so'} {good} but {'so' if i % 2 else 'not'} {bad},{i % 2}")
     (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
     settings = [f"--set={s}" for s in SETTINGS if not s.startswith("training.checkpoint")]
-    orders = ["--set=data.ngrams=2", "--set=data.ngram_min_texts=5", "--set=training.epochs=15"]
-    assert main(["train", *settings, *orders, "--out", "run"]) == 0
+    orders = ["data.ngrams=2", "data.distinct=true", "data.ngram_min_texts=5", "training.epochs=15"]
+    assert main(["train", *settings, *(f"--set={order}" for order in orders), "--out", "run"]) == 0
     model = Model.load("run")
     assert len(model.ngrams) == len(model.vocabulary()) - model.ngrams.first_id > 10
     assert [p.label for p in model.predict({"text": ["so warm but not kind", "not warm but so kind"]})] == ["0", "1"]
@@ -70,7 +77,7 @@ def test_a_network_with_ngrams_hears_the_order_of_words(tmp_path, monkeypatch, c
     assert ids.ids.max() >= model.ngrams.first_id
     assert main(["evaluate", "run", "--data", "own.csv"]) == 0
     assert "accuracy 100.00%" in capsys.readouterr().out
-    (result,) = explain(model, {"text": ["so warm but not kind"]})
+    (result,) = explain(model, {"text": ["so warm but not not warm but"]})
     assert np.mean([p.free for p in result.pieces["text"] if p.free is not None]) == pytest.approx(1, abs=2e-3)
     assert main(["report", "run"]) == 0
 
