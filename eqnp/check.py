@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from eqnp.checkpoint import replacing
 from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig, Trace
-from eqnp.learning import Estimate, LearningConfig, RowGradient, estimate, free_phase, nudged_phase
+from eqnp.gradients import RowGradient
+from eqnp.learning import Estimate, LearningConfig, estimate, free_phase, nudged_phase
 from eqnp.model import Model
 from eqnp.network import Network
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
@@ -229,12 +231,10 @@ def _memory(network, segments, target) -> list[dict]:
 
 def draw(report: Mapping, path: Path) -> None:
     """Four panels: error against β, step-by-step increments, energy and residual by sweep. Needs matplotlib."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, ((errors, steps), (energy, residual)) = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    (errors, steps), (energy, residual) = figure.subplots(2, 2)
     marks = iter("osD^v")
     for name in BETAS:
         points = [(row["beta"], max(row["errors"].values())) for row in report["rows"] if row["name"] == name]
@@ -262,5 +262,5 @@ def draw(report: Mapping, path: Path) -> None:
     for panel in (errors, steps, energy, residual):
         panel.legend(frameon=False, fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

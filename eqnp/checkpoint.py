@@ -70,7 +70,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file in the same safe way; raises OSError."""
+    """Write a small text file in the same safe way; raises OSError. What is no file, as a device, is written to."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -85,7 +89,7 @@ def save(path: Path, kind: str, arrays: Mapping[str, np.ndarray], about: Mapping
         try:
             with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
                 file.create_dataset("about", data=text, dtype=h5py.string_dtype())
-                for name, array in arrays.items():
+                for name, array in sorted(arrays.items()):
                     dataset = file.create_dataset(f"arrays/{name}", data=array)
                     dataset.attrs["dtype"], dataset.attrs["shape"] = array.dtype.str, array.shape
                     dataset.attrs["sha256"] = digest(array)
@@ -113,6 +117,8 @@ def load(
     _check_block(path, kind)
     try:
         with h5py.File(path) as file:
+            if file["about"].chunks is not None or file["about"].size != 1:
+                raise ValueError("its description is stored in another way")
             about = json.loads(file["about"][()])
             names: list[str] = []
             group = file.get("arrays")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.config import Config, load_config
+from eqnp.config import Config, load_config, to_tree
 from eqnp.console import epoch_line, progress_bar
 from eqnp.errors import ConfigError, DataError
 from eqnp.model import Model
@@ -17,7 +17,7 @@ from eqnp.optim import Adam
 from eqnp.parallel import workers
 from eqnp.text.corpora import Corpus, Texts
 from eqnp.text.prepare import prepare_corpora
-from eqnp.text.store import bucketed, drop_words
+from eqnp.text.store import Split, bucketed, drop_words
 from eqnp.training import Hooks, Progress, fit, gradients, one_hot
 from eqnp.workspace import Workspace
 
@@ -97,15 +97,17 @@ class SequenceClassifier:
 
     def __repr__(self) -> str:
         defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
-        changed = (f"{n}={v!r}" for n, v in self.get_params().items() if v is not defaults[n] and v != defaults[n])
+        changed = (f"{n}={v!r}" for n, v in self.get_params().items() if repr(v) != repr(defaults[n]))
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def fit(self, X: Sequence, y: Sequence) -> SequenceClassifier:
         """Train on texts X (n strings, or n tuples of strings) with labels y (n,); returns self. Raises EqnpError."""
         config, rng = self._config(), _generator(self.random_state)
-        corpus, self.classes_ = self._corpus(config, X, y)
-        held = max(1, round(self.validation_fraction * len(corpus)))
-        if not 0 < self.validation_fraction < 1 or held >= len(corpus):
+        corpus, classes = self._corpus(config, X, y)
+        share = self.validation_fraction
+        good = isinstance(share, float | np.floating) and 0 < share < 1
+        held = max(1, round(share * len(corpus))) if good else len(corpus)
+        if held >= len(corpus):
             raise DataError(
                 f"validation_fraction {self.validation_fraction} of {len(corpus)} samples leaves nothing to train or "
                 "to validate on; give more samples, or a fraction between 0 and 1"
@@ -122,7 +124,7 @@ class SequenceClassifier:
         optimizer, given = Adam(model.network, config.optimizer), (splits["train"], splits["validation"])
         with workers(self._threads()) as executor:
             self.progress_ = fit(model.network, optimizer, config, *given, rng, executor, hooks=hooks)
-        self.model_, self._optimizer = model, optimizer
+        self.model_, self.classes_, self._optimizer, self._rng = model, classes, optimizer, rng
         return self
 
     def partial_fit(self, X: Sequence, y: Sequence, classes: Sequence | None = None) -> SequenceClassifier:
@@ -130,18 +132,16 @@ class SequenceClassifier:
 
         The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). Raises EqnpError.
         """
-        rng = _generator(self.random_state)
+        config = self._config()
         if not hasattr(self, "model_"):
-            config = self._config()
-            corpus, self.classes_ = self._corpus(config, X, y, classes)
-            self.model_, splits = self._build(config, {"train": corpus}, rng)
-            self._optimizer, split = Adam(self.model_.network, config.optimizer), splits["train"]
-            self.progress_ = Progress()
+            rng = _generator(self.random_state)
+            corpus, known = self._corpus(config, X, y, classes)
+            model, splits = self._build(config, {"train": corpus}, rng)
+            self.model_, self.classes_, self._rng, split = model, known, rng, splits["train"]
+            self._optimizer, self.progress_ = Adam(model.network, config.optimizer), Progress()
         else:
-            config = self.model_.config
-            corpus, _ = self._corpus(config, X, y, self.classes_)
-            split = self.model_.encode_corpus(corpus)
-        network, workspace = self.model_.network, Workspace()
+            split = self._further(config, X, y, classes)
+        rng, network, workspace = self._rng, self.model_.network, Workspace()
         with workers(self._threads()) as executor:
             for rows in bucketed(split, config.training.batch, rng):
                 segments, labels = split.batch(rows)
@@ -149,6 +149,20 @@ class SequenceClassifier:
                 result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
                 self._optimizer.step(result.gradients, 0.0, executor)
         return self
+
+    def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
+        """More samples for a fitted model, whose learning may have been given other settings since."""
+        model, own = self.model_, self.model_.config
+        if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise DataError(
+                f"the classes are {list(self.classes_)} since the first call; use a new estimator for others"
+            )
+        if (config.network, config.data, config.vectors) != (own.network, own.data, own.vectors):
+            raise ConfigError(
+                "settings of the network, its data or its vectors were changed after the first call; fit anew"
+            )
+        model.config, self._optimizer.config = config, config.optimizer
+        return model.encode_corpus(self._corpus(config, X, y, self.classes_)[0])
 
     def predict(self, X: Sequence) -> np.ndarray:
         """The class of every text, (n,), of the dtype of ``classes_``. Raises DataError for an empty text."""
@@ -165,7 +179,12 @@ class SequenceClassifier:
 
     def score(self, X: Sequence, y: Sequence) -> float:
         """The share of texts whose predicted class is theirs."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
+        labels, predicted = np.asarray(y), self.predict(X)
+        if labels.shape != predicted.shape:
+            raise DataError(f"y has shape {labels.shape} for {len(predicted)} texts; it must hold one label per text")
+        if predicted.dtype.kind == "U":  # of a loaded model, whose class names are text
+            labels = labels.astype(str)
+        return float(np.mean(predicted == labels))
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.h5`` into a folder, for `load`, ``eqnp predict`` and ``eqnp evaluate``; raises OSError."""
@@ -182,10 +201,25 @@ class SequenceClassifier:
         Class names are strings then, whatever the labels were.
         """
         model = Model.load(folder)
-        self = cls(preset=model.config.preset or "mini-sentiment")
-        self.model_, self.classes_ = model, np.array(model.classes)
+        sections = {n: s for n, s in to_tree(model.config).items() if isinstance(s, dict)}
+        self = cls(settings={f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()})
+        self.model_, self.classes_, self._rng = model, np.array(model.classes), _generator(None)
         self._optimizer, self.progress_ = Adam(model.network, model.config.optimizer), Progress()
         return self
+
+    def __getstate__(self) -> dict:
+        """For pickling and copying: the optimiser as its arrays."""
+        state = dict(self.__dict__)
+        if optimizer := state.pop("_optimizer", None):
+            state["_moments"] = optimizer.mean, optimizer.square, optimizer.taken
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        moments = state.pop("_moments", None)
+        self.__dict__.update(state)
+        if moments:
+            self._optimizer = Adam(self.model_.network, self.model_.config.optimizer)
+            self._optimizer.mean, self._optimizer.square, self._optimizer.taken = moments
 
     @property
     def n_features_in_(self) -> int:
@@ -203,21 +237,30 @@ class SequenceClassifier:
             "learning.beta": self.beta,
             "network.hidden": self.hidden,
         }
-        given = {key: _plain(value) for key, value in (given | dict(self.settings or {})).items() if value is not None}
-        return load_config(self.preset, given=given)
+        settings = self.settings or {}
+        if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+            raise ConfigError(f"settings is {settings!r:.60}; it must be a mapping of keys, {{'section.key': value}}")
+        if not isinstance(self.preset, str | Path):
+            raise ConfigError(f"preset is {self.preset!r:.60}; it must be the name of a preset, or of a TOML file")
+        given = {key: _plain(value) for key, value in (given | dict(settings)).items() if value is not None}
+        return load_config(str(self.preset), given=given)
 
     def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
-        labels = np.asarray(y)
+        texts, labels = _by_segment(X, list(config.data.columns)), np.asarray(y)
+        size = len(next(iter(texts.values())))
+        if labels.ndim != 1 or len(labels) != size:
+            raise DataError(f"y has shape {labels.shape} for {size} texts; it must hold one label per text")
+        whole = labels.dtype.kind in "USiub" or (labels.dtype.kind == "f" and (labels == np.round(labels)).all())
+        if not whole and not (labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels)):
+            raise DataError("y holds missing, broken or mixed labels; give strings alone, or whole numbers alone")
         known = np.unique(labels if classes is None else np.asarray(classes))
-        if labels.ndim != 1 or len(labels) != len(X):
-            raise DataError(f"y has shape {labels.shape} for {len(X)} texts; it must hold one label per text")
         if len(known) < 2:
             raise DataError("all labels are one and the same; at least two classes are needed")
         index = np.minimum(np.searchsorted(known, labels), len(known) - 1)
         if (known[index] != labels).any():
             raise DataError(f"y holds {labels[known[index] != labels][0]!r}, which is not among the classes {known}")
         names = tuple(str(name) for name in known)
-        return Corpus(_by_segment(X, list(config.data.columns)), index.astype(np.int64), names), known
+        return Corpus(texts, index.astype(np.int64), names), known
 
     def _build(self, config: Config, parts: dict[str, Corpus], rng: np.random.Generator):
         prepared = prepare_corpora(config, parts, rng)
@@ -245,8 +288,10 @@ class SequenceClassifier:
 
 def _by_segment(X: Sequence, names: list[str]) -> dict[str, Texts]:
     """Texts by segment, from strings or tuples of strings; raises DataError."""
-    if isinstance(X, str):
-        raise DataError("X is one text; give a list of texts")
+    if isinstance(X, str | Mapping) or not hasattr(X, "__len__"):
+        raise DataError(f"X is {'one text' if isinstance(X, str) else type(X).__name__}; give a list of texts")
+    if hasattr(X, "to_numpy"):  # of pandas: its rows, not the names of its columns
+        X = X.to_numpy()
     rows = [tuple(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) else (row,) for row in X]
     if not rows:
         raise DataError("X is empty; give at least one text")
@@ -258,17 +303,29 @@ def _by_segment(X: Sequence, names: list[str]) -> dict[str, Texts]:
             )
         if not all(text.strip() for text in row):
             raise DataError(f"sample {number} of X has an empty text; give at least one word")
+        if any("\ud800" <= character <= "\udfff" for text in row if not text.isascii() for character in text):
+            raise DataError(
+                f"sample {number} of X has a lone surrogate, which is no text; decode with errors='replace'"
+            )
     return {name: Texts(row[i] for row in rows) for i, name in enumerate(names)}
 
 
 def _generator(random_state) -> np.random.Generator:
     if hasattr(random_state, "randint"):  # a legacy RandomState, which scikit-learn hands around
         random_state = random_state.randint(2**31)
-    return np.random.default_rng(random_state)
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        allowed = "it must be a whole number of 0 or greater, a generator, or None"
+        raise ConfigError(f"random_state is {random_state!r:.60}; {allowed}") from error
 
 
 def _plain(value):
     """NumPy's numbers and arrays, which a grid search hands over, as Python's."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 

@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISTAKEN
     except BrokenPipeError:  # the reader of our output has gone, as `head` does: nothing to say, and no one to hear it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return SIGNALLED + signal.SIGPIPE if options.command in ("train", "prepare") else 0
     except MemoryError as error:
         print(f"eqnp: not enough memory ({error}); lower network or batch sizes", file=sys.stderr)
         return MISTAKEN

@@ -19,9 +19,10 @@ def run_train(options) -> dict:
     from eqnp.run import resume_training, run_training
 
     if options.resume:
-        kept = ("resume", "threads", "json", "command", "run_command", "known_options")
-        if given := [name for name, value in vars(options).items() if name not in kept and value]:
-            raise ConfigError(f"--resume goes on with the run as it is; leave {given[0]!r} out, or start a new run")
+        others = ("source", "data", "val_data", "test_data", "vectors", "unlabelled", "set", "seed", "algorithm", "out")
+        if given := [name for name in others if getattr(options, name) not in (None, [])]:
+            option = "CONFIG" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
+            raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
         return resume_training(options.resume, options.threads)
     options.source = options.source or "mini-sentiment"
     folder, prepared = _prepared_folder(options), None
@@ -166,19 +167,25 @@ def _explain(model, texts, path: Path | None) -> dict:
     from eqnp.checkpoint import write_text
     from eqnp.explain import as_terminal, explain, page
 
-    explanations, colours = explain(model, texts), sys.stdout.isatty()
+    explanations, colours = explain(model, texts), sys.stdout is not None and sys.stdout.isatty()
     for each in explanations:
         print(_prediction_line(each.prediction, " | ".join(as_terminal(p, colours) for p in each.pieces.values())))
     if path:
         write_text(path, page(explanations, f"What {path.stem} attends to"))
         print(f"written to {path}")
-    return {"predictions": [{**asdict(each.prediction), **asdict(each)} for each in explanations]}
+    return {
+        "predictions": [
+            {**asdict(each.prediction), "towards": each.towards, "pieces": asdict(each)["pieces"]}
+            for each in explanations
+        ]
+    }
 
 
 def run_check(options) -> dict:
     """``eqnp check``: returns the report."""
     from eqnp.check import check, draw, preset_problem, run_problem, table
     from eqnp.checkpoint import write_text
+    from eqnp.config import presets
     from eqnp.parallel import workers
     from eqnp.report import needs_matplotlib
 
@@ -186,7 +193,7 @@ def run_check(options) -> dict:
         needs_matplotlib()
         options.out.mkdir(parents=True, exist_ok=True)
     with workers(options.threads):
-        if Path(options.source).is_dir():
+        if options.source not in presets() and Path(options.source).is_dir():
             if options.data or options.vectors or options.set:
                 raise ConfigError("--data, --vectors and --set are for presets; a run has its own")
             problem = run_problem(Path(options.source), options.samples)

@@ -26,6 +26,8 @@ from eqnp.potentials import elementwise, output
 
 PRECISIONS = ("single", "half")
 LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
+LARGEST_SEED = 2**63 - 1
+MOST_WORDS_IN_TRIPLES = 2_000_000  # three of them still fit into one int64
 SEGMENT = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -38,7 +40,8 @@ class DataConfig:
     ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every segment.
     With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
     ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot for each of its words
-    and n-grams, however often they stand there.
+    and n-grams, however often they stand there. ``seed`` is that of the share held out and of vectors from the corpus;
+    −1: ``training.seed``, until it is prepared.
     """
 
     train: str = "mini-sentiment"
@@ -55,6 +58,7 @@ class DataConfig:
     ngram_min_texts: int = 8
     max_ngrams: int = 200_000
     distinct: bool = False
+    seed: int = -1
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,10 @@ class TrainingConfig:
 class Config:
     """Everything that determines a run, and is stored with it.
 
-    ``preset`` names the preset that all keys a file leaves out are taken from; empty, they have the defaults here.
+    ``name`` is a label: that of the preset it was made from. A TOML file may say ``preset = "…"`` to start from one.
     """
 
-    preset: str = ""
+    name: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     vectors: VectorsConfig = field(default_factory=VectorsConfig)
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig((AttentionConfig("text", 8),)))
@@ -135,6 +139,7 @@ class Config:
             if value < 1:
                 raise ConfigError(f"{key} is {value}; it must be 1 or greater")
         for key, value in (
+            ("data.seed", 1 + self.data.seed),
             ("training.seed", self.training.seed),
             ("training.patience", self.training.patience),
             ("training.checkpoint_seconds", self.training.checkpoint_seconds),
@@ -143,6 +148,8 @@ class Config:
                 raise ConfigError(f"{key} is {value}; it must be 0 or greater")
         if self.data.ngrams > 3:
             raise ConfigError(f"data.ngrams is {self.data.ngrams}; it must be 1 (words alone), 2 or 3")
+        if self.data.ngrams > 2 and self.data.max_words > MOST_WORDS_IN_TRIPLES:
+            raise ConfigError(f"data.max_words must be at most {MOST_WORDS_IN_TRIPLES:,} with data.ngrams = 3")
         by_tokens = any(isinstance(attention.queries, str) for attention in self.network.attention)
         if (self.data.ngrams > 1 or self.data.distinct) and (by_tokens or self.network.padding != "masked"):
             key = "data.distinct" if self.data.distinct else "data.ngrams above 1"
@@ -170,23 +177,26 @@ def presets() -> list[str]:
 def load_config(source: str, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
     """A preset or a TOML file, then ``section.key=value`` settings, then values by key; raises ConfigError."""
     if source in presets():
-        return from_tree({"preset": source}, settings, given)
-    if not source.endswith(".toml"):
+        tree = {"name": source, "preset": source}
+    elif source.endswith(".toml"):
+        tree = _read_toml(source)
+    else:
         raise ConfigError(f"unknown preset {source!r} (a .toml file works too){nearest(source, presets())}")
+    return from_tree(_over_preset(tree), settings, given)
+
+
+def _read_toml(source: str) -> dict:
     try:
-        text = Path(source).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
-    try:
-        tree = tomllib.loads(text)
+        return tomllib.loads(Path(source).read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
-    return from_tree(tree, settings, given)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
 
 
 def _over_preset(tree: dict) -> dict:
-    """The keys of a file over those of the preset that it names."""
-    name = tree.get("preset")
+    """The keys of a file over those of the preset that it names, if it does."""
+    name = tree.pop("preset", "")
     if not name:
         return tree
     if name not in presets():
@@ -198,7 +208,7 @@ def _over_preset(tree: dict) -> dict:
 
 def from_tree(tree: Mapping, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
     """A configuration from nested mappings (as TOML gives them), settings and values; raises ConfigError."""
-    tree = _over_preset(copy.deepcopy(dict(tree)))
+    tree = copy.deepcopy(dict(tree))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -216,9 +226,9 @@ def to_tree(config: Config) -> dict:
 
 def to_toml(config: Config) -> str:
     """The whole configuration as TOML, every key spelled out; `load_config` reads it back to the same."""
-    sections = [f"preset = {_toml(config.preset)}"]
+    sections = [f"name = {_toml(config.name)}"]
     for name, section in to_tree(config).items():
-        if name != "preset":
+        if name != "name":
             sections.append("\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]))
     return "\n\n".join(sections) + "\n"
 
@@ -241,6 +251,8 @@ def _value(text: str):
 
 def _put(tree, key: str, value) -> None:
     path = key.split(".")
+    if path[0] in ("preset", "name"):
+        raise ConfigError(f"{path[0]!r} cannot be set; name the preset itself, or begin a TOML file with preset = …")
     for step in path[:-1]:
         if isinstance(tree, list):
             if not (step.isdigit() and int(step) < len(tree)):
@@ -268,6 +280,8 @@ def _build(kind, value, where: str):
         if missing:
             raise ConfigError(f"{where} lacks the key {missing[0]!r}; add it")
         return kind(**{k: _build(hints[k], v, _join(where, k)) for k, v in value.items()})
+    if isinstance(value, str) and not value.isprintable() and not _is_utf8(value):
+        raise ConfigError(f"{where} is {value!a}, which is no UTF-8 text; rename the file")
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_build(arguments[0], v, f"{where}.{i}") for i, v in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
@@ -276,12 +290,19 @@ def _build(kind, value, where: str):
         if not abs(value) <= LARGEST:
             raise ConfigError(f"{where} is {value}; it must be a number of at most {LARGEST:g}")
         return float(value)
-    if type(value) is int and abs(value) > LARGEST:
-        raise ConfigError(f"{where} is {value}; it must be at most {LARGEST:g}")
+    if type(value) is int and abs(value) > (LARGEST_SEED if where.endswith(".seed") else LARGEST):
+        raise ConfigError(f"{where} is {value}; it must be at most {LARGEST:,} (a seed: {LARGEST_SEED:,})")
     plain = arguments if isinstance(kind, types.UnionType) else (kind,)
     if any(p in (str, int, float, bool) and type(value) is p for p in plain):
         return value
     raise ConfigError(f"{where} is {value!r}; it must be {_name(kind)}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _required(f: dataclasses.Field) -> bool:

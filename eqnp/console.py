@@ -16,7 +16,8 @@ def progress_bar(total: int, name: str, done: int) -> Iterator[Callable[[Tally],
     """A bar on stderr, silent when that is not a terminal; with figures of the epoch so far, and the time left."""
     from tqdm import tqdm
 
-    with tqdm(total=total, initial=done, desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
+    silent = sys.stderr is None or not sys.stderr.isatty()
+    with tqdm(total=total, initial=done, desc=name, leave=False, disable=silent) as bar:
 
         def advance(tally: Tally) -> None:
             if not bar.disable:

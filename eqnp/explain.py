@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqnp.errors import DataError, nearest
 from eqnp.learning import free_phase, nudged_phase
 from eqnp.model import Model, Prediction
 from eqnp.network import Network
@@ -18,6 +19,7 @@ from eqnp.text.tokens import UNKNOWN, Ragged
 from eqnp.training import one_hot
 
 MOVED = 0.05  # times the mean: a change of attention under the nudge that is shown
+AT_ONCE = 50  # texts settled together
 HEAVY = 1.5  # times the mean attention of a text's words: what the terminal marks
 LEVELS = (252, 248, 244, 240)  # of grey behind a word in a terminal of 256 colours
 
@@ -45,6 +47,15 @@ def explain(model: Model, texts: Mapping[str, Sequence[str]], towards: str | Non
 
     ``texts`` holds a list of strings per segment. Raises DataError for an empty text.
     """
+    if towards is not None and towards not in model.classes:
+        raise DataError(f"unknown class {towards!r}{nearest(towards, model.classes)}")
+    result, size = [], len(next(iter(texts.values()), ()))
+    for start in range(0, size, AT_ONCE):
+        result += _explain({name: column[start : start + AT_ONCE] for name, column in texts.items()}, model, towards)
+    return result
+
+
+def _explain(texts: Mapping[str, Sequence[str]], model: Model, towards: str | None) -> list[Explanation]:
     predictions = model.predict(texts)
     classes = [towards or prediction.label for prediction in predictions]
     split = model.encode(texts)
@@ -104,14 +115,18 @@ def by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: np.ndar
 
 def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:
     """The text in stretches: known words with their attention, and what is between them."""
-    encoding, pieces, end, known = model.tokenizer.encode(text), [], 0, 0
+    encoding, pieces, start_of_last, end, known = model.tokenizer.encode(text), [], 0, 0, 0
     for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
         if token <= UNKNOWN or free is None or known >= len(free):
             continue
-        if start > end:
+        weights, known = (float(free[known]), float(nudged[known])), known + 1
+        if start < end:  # one character of the text that stands for several, like "…": they share a piece
+            last = pieces.pop()
+            start, weights = start_of_last, (last.free + weights[0], last.nudged + weights[1])
+        elif start > end:
             pieces.append(Piece(text[end:start]))
-        pieces.append(Piece(text[start:stop], round(float(free[known]), 3), round(float(nudged[known]), 3)))
-        end, known = stop, known + 1
+        start_of_last, end = start, max(end, stop)
+        pieces.append(Piece(text[start:end], *(round(weight, 3) for weight in weights)))
     return [*pieces, Piece(text[end:])] if end < len(text) else pieces
 
 

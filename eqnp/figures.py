@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
+
+from eqnp.checkpoint import replacing
 
 INK, PALE, ACCENT, THIRD = "#14325a", "#9fb3c8", "#c2570c", "#6b7280"
 LINES = ({"color": INK, "ls": "-"}, {"color": ACCENT, "ls": "--"}, {"color": THIRD, "ls": ":"})
 PHASES = ("free", "+β", "−β", "+2β", "−2β")
+MOST_NAMED = 20  # classes whose counts are written into the confusion matrix
 STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -29,17 +30,19 @@ STYLE = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 130,
+    "text.parse_math": False,
 }
 
 
-def save(figure, path: Path) -> None:
-    """Write a figure as PNG and forget it."""
-    figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, in the place of an older one once it is complete."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _panels(rows: int, columns: int, size: tuple[float, float]):
-    return plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure = Figure(figsize=size)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _styled(draw: Callable) -> Callable:
@@ -47,7 +50,7 @@ def _styled(draw: Callable) -> Callable:
 
     @functools.wraps(draw)
     def styled(*arguments, **options) -> None:
-        with plt.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE):
             draw(*arguments, **options)
 
     return styled
@@ -106,16 +109,17 @@ def sweeps(batches: Sequence[Mapping], path: Path) -> None:
 @_styled
 def confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Counts (C, C): rows are the true classes, columns the predicted ones."""
-    size = 2.2 + 0.6 * len(classes)
+    size, few = 2.2 + 0.6 * min(len(classes), MOST_NAMED), len(classes) <= MOST_NAMED
     figure, ((panel,),) = _panels(1, 1, (size + 0.8, size))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     panel.grid(False)
-    for (i, j), share in np.ndenumerate(shares):
+    for (i, j), share in np.ndenumerate(shares) if few else ():
         colour = "white" if share > 0.55 else "black"
         panel.text(j, i, f"{counts[i, j]:,}\n{share:.1%}", ha="center", va="center", color=colour, fontsize=9)
-    panel.set_xticks(range(len(classes)), classes, rotation=30 if len(classes) > 3 else 0)
-    panel.set_yticks(range(len(classes)), classes)
+    if few:
+        panel.set_xticks(range(len(classes)), classes, rotation=30 if len(classes) > 3 else 0)
+        panel.set_yticks(range(len(classes)), classes)
     panel.set(xlabel="predicted", ylabel="true")
     save(figure, path)
 
@@ -142,7 +146,7 @@ def words(rows: Sequence[tuple[str, float, float]], leading: str, path: Path) ->
     figure, ((panel,),) = _panels(1, 1, (10, 0.27 * len(rows) + 0.8))
     names, lift, share = (list(column) for column in zip(*rows, strict=True))
     at = np.arange(len(rows))[::-1]
-    shades = plt.get_cmap("cividis")(np.array(share))
+    shades = matplotlib.colormaps["cividis"](np.array(share))
     panel.barh(at, lift, color=shades, edgecolor="#444444", lw=0.5)
     for place, value, part in zip(at, lift, share, strict=True):
         panel.text(value, place, f"  {part:.0%} {leading}", va="center", fontsize=8, color="#444444")
@@ -161,7 +165,8 @@ def synapse(post: np.ndarray, pre: np.ndarray, beta: float, classes: Sequence[st
     update = (np.outer(post[0], pre[0]) - np.outer(post[1], pre[1])) / (2 * beta)
     order = np.argsort(-np.abs(pre[0] - pre[1]))[:40]
     pre, update = pre[:, order], update[:, order]
-    figure, panels = plt.subplots(3, 1, figsize=(10, 5.2), height_ratios=(2.2, 1.2, 1.4))
+    figure = Figure(figsize=(10, 5.2))
+    panels = figure.subplots(3, 1, height_ratios=(2.2, 1.2, 1.4))
     for panel, states, labels, what in (
         (panels[0], pre, None, f"Before the synapse: the {len(order)} units that move most"),
         (panels[1], post, classes, "After the synapse"),

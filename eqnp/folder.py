@@ -16,7 +16,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,13 +28,53 @@ from eqnp.config import Config, load_config
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.model import MODEL, PARAMETERS, Model
 from eqnp.parallel import available_cores
+from eqnp.text.corpora import EMBEDDED
+from eqnp.text.prepare import START
+from eqnp.text.store import STORE
 
+FIGURES = ("best_epoch", "accuracy", "baselines", "samples", "seconds")
 CONFIG, LOG, LAST, METRICS = "config.toml", "log.jsonl", "last.h5", "metrics.json"
 
 
 def check_free(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise ConfigError for a folder with anything in it but the beginnings of a run that was killed."""
+    if folder.exists() and (not folder.is_dir() or any(not _is_beginning(path) for path in folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not an empty folder; choose another with --out")
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether a file is one that is written before the configuration, which makes a folder a run."""
+    begun = path.name in (START, STORE, LOG) and not (path.parent / CONFIG).exists()
+    return begun or (path.name.startswith(".") and path.name.endswith(".tmp"))
+
+
+def abandon(folder: Path) -> None:
+    """Remove the files of a run that came to nothing, and the folder if nothing else is in it."""
+    checkpoint.remove_leftovers(folder)
+    for name in (CONFIG, LOG, START, STORE, LAST, MODEL):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process; raises ConfigError if another one has it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(f"{folder} is in use by another process; wait for it, or stop it") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def claim(folder: Path, numbered: bool) -> Path:
@@ -44,41 +87,54 @@ def claim(folder: Path, numbered: bool) -> Path:
         except FileExistsError:
             if not numbered:
                 check_free(folder)
+                checkpoint.remove_leftovers(folder)
                 return folder
             base = folder.name.removesuffix(f"-{number - 1}") if number > 2 else folder.name
             folder = folder.with_name(f"{base}-{number}")
 
 
-def with_absolute_paths(config: Config) -> Config:
-    """The same configuration with files named in full, so that it repeats the run from any folder."""
+def settled(config: Config) -> Config:
+    """The same configuration with files named in full and every seed a number: it repeats the run from any folder."""
 
     def full(source: str) -> str:
-        return str(Path(source).resolve()) if source and Path(source).is_file() else source
+        named = source in (*EMBEDDED, "corpus", "")
+        return source if named or not Path(source).is_file() else str(Path(source).resolve())
 
     data, vectors = config.data, config.vectors
     sources = {"train": full(data.train), "validation": full(data.validation), "test": full(data.test)}
+    seed = config.training.seed if data.seed < 0 else data.seed
+    given = {"source": full(vectors.source), "unlabelled": full(vectors.unlabelled)}
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(data, **sources),
-        vectors=dataclasses.replace(vectors, source=full(vectors.source), unlabelled=full(vectors.unlabelled)),
+        data=dataclasses.replace(data, **sources, seed=seed),
+        vectors=dataclasses.replace(vectors, **given),
     )
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file of a run; raises CheckpointError."""
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict:
+    """A JSON table of a run with these keys; raises CheckpointError."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); remove it and resume the run") from error
+        table = json.loads(path.read_text("utf-8"))
+        for key in keys:
+            table[key]
+        if not isinstance(table, dict):
+            raise TypeError("not a table")
+        return table
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged ({error!r}); remove it and resume the run") from error
 
 
 def read_log(run: Path) -> list[dict]:
     """The lines of the log of a run, none before the first; raises CheckpointError."""
     path = run / LOG
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); eqnp train --resume writes it anew") from error
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        events = [json.loads(line) for line in lines]
+        for event in events:
+            event["event"], event["epoch"], event["train"]["loss"], event["sweeps"][0], event["settled"][0]
+        return events
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(f"{path}: damaged ({error!r}); eqnp train --resume writes it anew") from error
 
 
 def describe(run: Path) -> dict:
@@ -90,13 +146,13 @@ def describe(run: Path) -> dict:
         config = load_config(str(run / CONFIG))
         epochs = [event for event in read_log(run) if event["event"] == "epoch"]
         finished = (run / METRICS).is_file()
-        about["state"] = "finished" if finished else f"stopped; go on with eqnp train --resume {run}"
-        about |= {"preset": config.preset or "own configuration", "data": config.data.train}
+        stopped = f"stopped; go on with eqnp train --resume {run}" if (run / LOG).exists() else "prepared; not trained"
+        about["state"] = "finished" if finished else stopped
+        about |= {"preset": config.name or "own configuration", "data": config.data.train}
         about |= {"vectors": config.vectors.source, "algorithm": config.learning.algorithm}
         about |= {"seed": config.training.seed, "epochs": f"{len(epochs)} of {config.training.epochs}"}
         if finished:
-            metrics = read_json(run / METRICS)
-            about |= {name: metrics[name] for name in ("best_epoch", "accuracy", "baselines", "samples", "seconds")}
+            about |= {name: value for name, value in read_json(run / METRICS, FIGURES).items() if name in FIGURES}
     if (run / MODEL).is_file():
         arrays, _ = checkpoint.load(run / MODEL, "model")
         model = Model.load(run)

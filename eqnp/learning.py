@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eqnp.distributed import ALONE, Ranks
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
+from eqnp.gradients import RowGradient
 from eqnp.network import Network
 from eqnp.potentials import Nudge
 from eqnp.synapses import Clamped, Segment, State
@@ -72,20 +74,6 @@ class LearningConfig:
     points: int = 8
     train_embeddings: bool = True
     algorithm: str = "ep"
-
-
-@dataclass
-class RowGradient:
-    """A gradient that is zero but for some rows of a table: distinct ``rows`` (n,) and their ``values`` (n, D)."""
-
-    rows: np.ndarray
-    values: np.ndarray
-
-    def dense(self, table: np.ndarray) -> np.ndarray:
-        """The same gradient in the shape of the table."""
-        full = np.zeros_like(table)
-        full[self.rows] = self.values
-        return full
 
 
 @dataclass
@@ -167,19 +155,26 @@ def estimate(
     workspace: Workspace | None = None,
     sign: int = 1,
     trace: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Estimate:
     """The EP gradient estimate of the mean loss of one batch.
 
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
     samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
     With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
-    ``sign`` is that of β in this batch, for the random-sign estimator. Raises ConfigError for a β out of range and
-    SettlingError for a state or gradient that is not finite.
+    ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` this process settles its own
+    shards of the batch, and gets the estimate of the whole batch as all others do. Raises ConfigError for a β out of
+    range and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.output_activation.betas, sign)
     if learning.estimator == "holomorphic":
         network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
     coefficients = np.array([c for _, c in plan]) / -len(target)
+    width = shard or len(target)
+    slices = [slice(start, start + width) for start in range(0, len(target), width)]
+    every_target = target
+    own, slices = ranks.own(slices, len(target))
+    segments, target = {name: segment.take(own) for name, segment in segments.items()}, target[own]
     workspace = workspace or Workspace()
     leading = len(plan), len(target)
     ends = {
@@ -187,25 +182,24 @@ def estimate(
         for name, shape in network.shapes(segments).items()
     }
     settling = settling.for_nudge(learning.beta)
-    job = _Job(network, segments, target, plan, coefficients, learning, settling, ends, workspace, trace)
-    width = shard or len(target)
-    slices = [slice(start, start + width) for start in range(0, len(target), width)]
+    job = _Job(network, segments, target, plan, coefficients, learning, settling, ends, workspace, ranks.fixed, trace)
     shards = list((executor.map if executor else map)(job.run, slices))
 
-    gradients: dict[str, np.ndarray | RowGradient] = {}
+    parts = {name: [part.gradients[name] for part in shards] for name in (shards[0].gradients if shards else ())}
     for synapse in network.synapses:
-        if synapse.wide:
-            gradients |= contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
-    for name in shards[0].gradients:
-        gradients[name] = total([part.gradients[name] for part in shards])
-    gradients = {name: _real(gradient) for name, gradient in gradients.items()}
-    output = np.concatenate([part.output for part in shards]).real
+        if synapse.wide and shards and not ranks.fixed:
+            over_batch = contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
+            parts |= {name: [gradient] for name, gradient in over_batch.items()}
+    names = [name for name in network.parameters if learning.train_embeddings or name != "embedding.weight"]
+    gradients = {name: _real(ranks.sum(parts.get(name, []))) for name in names}
+    output = ranks.concatenate([part.output.real for part in shards])
+    sweeps, residual = (ranks.concatenate([getattr(p, which).T for p in shards]).T for which in ("sweeps", "residual"))
     result = Estimate(
         gradients,
-        float(network.cost(output, target).mean()),
+        float(network.cost(output, every_target).mean()),
         output,
-        np.concatenate([part.sweeps for part in shards], axis=1),
-        np.concatenate([part.residual for part in shards], axis=1),
+        sweeps,
+        residual,
         [t for part in shards for t in part.traces],
     )
     check_finite(result)
@@ -250,7 +244,7 @@ class _Job:
     """The work that each shard of a batch does on its own, from the gathering of its embeddings on.
 
     The shards settle into slices of ``ends``, the states of all phases of the whole batch, so that the weights
-    between layers can be contrasted over the batch at once.
+    between layers can be contrasted over the batch at once; or ``by_shard``, like all others.
     """
 
     network: Network
@@ -262,6 +256,7 @@ class _Job:
     settling: SettlingConfig
     ends: dict[str, np.ndarray]
     workspace: Workspace
+    by_shard: bool
     trace: bool
 
     def run(self, samples: slice) -> _Part:
@@ -282,7 +277,7 @@ class _Job:
                 history.append(nudged_phase(network, clamped, (free, *others)[p], nudge, settling, traces[1 + p]))
         gradients: dict[str, np.ndarray | RowGradient] = {}
         for synapse in (*network.inputs, *network.synapses):
-            if not synapse.wide:
+            if self.by_shard or not synapse.wide:
                 gradients |= contrast(network, synapse.ends(ends, clamped), self.coefficients)
         if self.learning.train_embeddings:
             gradients["embedding.weight"] = self.contrast_words(clamped, segments, state)
@@ -315,17 +310,6 @@ def by_word(network: Network, segments: Mapping[str, Segment], tokens: Mapping[s
         ids = segments[name].ids
         network.kernels.scatter_add(update, np.where(ids > 0, np.searchsorted(words, ids), -1), values)
     return RowGradient(words, values)
-
-
-def total(parts: list):
-    """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
-    if not isinstance(parts[0], RowGradient):
-        return sum(parts[1:], start=parts[0])
-    rows = np.unique(np.concatenate([part.rows for part in parts]))
-    values = np.zeros((len(rows), parts[0].values.shape[1]), parts[0].values.dtype)
-    for part in parts:
-        values[np.searchsorted(rows, part.rows)] += part.values
-    return RowGradient(rows, values)
 
 
 def _real(gradient):

@@ -13,11 +13,12 @@ from tokenizers import Tokenizer
 
 from eqnp import checkpoint
 from eqnp.config import Config, from_tree, to_tree
-from eqnp.errors import CheckpointError, DataError, EqnpError
+from eqnp.errors import CheckpointError, DataError, EqnpError, SettlingError
 from eqnp.network import Network
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
+from eqnp.text.tokens import Ragged
 from eqnp.training import Score, evaluate, free_outputs
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class Model:
         """
         arrays, name = self.arrays(), PARAMETERS + "embedding.weight"
         if self.config.training.precision == "half":
-            arrays[name] = arrays[name].astype(np.float16)
+            with np.errstate(over="ignore"):
+                arrays[name] = arrays[name].astype(np.float16)
+            if not np.isfinite(arrays[name]).all():
+                raise SettlingError('an embedding is too large for half precision; set training.precision = "single"')
         checkpoint.save(folder / MODEL, KIND, arrays, self.about())
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -113,11 +117,17 @@ class Model:
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
             if not inside or size != len(parameters["embedding.weight"]) or len(prior) != len(classes):
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {checkpoint.MEND[KIND]}")
+            if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
+                raise CheckpointError(f"its weights are no floats; {checkpoint.MEND[KIND]}")
             return cls(network, config, tokenizer, ngrams, classes, prior)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
             raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND[KIND]}") from error
+
+    def __reduce__(self):
+        """Pickled and copied as its file would be."""
+        return Model.from_file, (Path("a copy"), self.arrays(), self.about())
 
     def predict(self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None) -> list[Prediction]:
         """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
@@ -136,8 +146,9 @@ class Model:
         split = self.encode(texts)
         output = free_outputs(self.network, split, self.config.settling, executor, self.config.training.shard)
         scores = self.normalised(output)
-        scores[split.lengths == 0] = self.prior
-        return scores, split.lengths
+        known = sum(_words(ids, self.ngrams.first_id) for ids in split.segments.values())
+        scores[known == 0] = self.prior
+        return scores, known
 
     def encode(self, texts: Mapping[str, Sequence[str]]) -> Split:
         """Token ids of texts, a list of strings per segment, with labels 0; raises DataError for an empty text."""
@@ -147,6 +158,9 @@ class Model:
             for number, text in enumerate(column, start=1):
                 if not text.strip():
                     raise DataError(f"text {number} of segment {name!r} is empty; give at least one word")
+        if set(texts) != set(self.config.data.columns) or len({len(column) for column in texts.values()}) != 1:
+            given, needed = ", ".join(texts) or "no segment", ", ".join(self.config.data.columns)
+            raise DataError(f"texts are given for {given}; give equally many for each of {needed}")
         encoded = {
             name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
             for name, column in texts.items()
@@ -185,3 +199,9 @@ class Model:
         """Scores that sum to 1 from outputs (n, C): under either cost the output estimates class frequencies."""
         positive = np.maximum(output.astype(np.float64), 0) + 1e-9
         return positive / positive.sum(axis=1, keepdims=True)
+
+
+def _words(texts: Ragged, first_ngram: int) -> np.ndarray:
+    """How many of the ids of each text are words."""
+    ends = np.concatenate([[0], np.cumsum(texts.ids < first_ngram)])[texts.offsets]
+    return np.diff(ends)

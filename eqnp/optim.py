@@ -10,7 +10,7 @@ from math import cos, pi
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
-from eqnp.learning import RowGradient
+from eqnp.gradients import RowGradient
 from eqnp.network import Network
 
 ENTRIES, ROWS = 1 << 20, 1 << 11  # what one thread updates at a time; every entry stands alone, so any cut will do
@@ -51,6 +51,8 @@ class OptimizerConfig:
             raise ConfigError(f"optimizer.epsilon is {self.epsilon}; it must be in [1e-30, 1]")
         if not 0 <= self.weight_decay <= 1:
             raise ConfigError(f"optimizer.weight_decay is {self.weight_decay}; it must be in [0, 1]")
+        if self.weight_decay * max(self.learning_rate, *self.learning_rates.values(), 0) >= 1:
+            raise ConfigError("optimizer.weight_decay times the learning rate must be below 1")
         if not self.clip >= 0:
             raise ConfigError(f"optimizer.clip is {self.clip}; it must be 0 (no bound) or greater")
 

@@ -27,6 +27,7 @@ from eqnp.training import free_outputs, one_hot
 
 PAGE, PICTURES = "report.html", "report"
 FIGURES = ("parameters", "seconds", "peak_resident_gib", "samples", "unknown_tokens", "words", "words_with_vector")
+NEEDED = (*FIGURES, "preset", "algorithm", "accuracy", "baselines", "best_epoch", "epochs", "environment")
 SAMPLES, TEXTS, WORDS, SEEN = 64, 6, 24, 20  # of a settled batch; texts shown; words listed, seen in so many texts
 
 
@@ -49,7 +50,7 @@ def write_report(run: Path, out: Path, executor, texts: Mapping[str, list[str]] 
         ("Learning", report.learning()),
         ("Settling", report.settling()),
         ("What it attends to", report.words()),
-        ("Attention, word by word", report.attention(shown)),
+        ("Attention, word by word", report.attention(shown) if all(shown.values()) else ""),
         ("Equilibrium propagation at one synapse", report.synapse()),
         ("Is the gradient right?", _check(check, run / "check.png") if check.exists() else ""),
         ("Weights and states", report.distributions()),
@@ -66,7 +67,11 @@ def _record(run: Path) -> tuple[dict, str, list[dict]]:
         advice = f"not finished; go on with eqnp train --resume {run}" if known else "no run; eqnp train makes one"
         raise CheckpointError(f"{run}: {advice}")
     try:
-        return read_json(run / METRICS), (run / CONFIG).read_text("utf-8"), read_log(run)
+        return (
+            read_json(run / METRICS, NEEDED),
+            (run / CONFIG).read_text("utf-8"),
+            read_log(run),
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{run / CONFIG}: damaged ({error}); train it again") from error
 
@@ -104,6 +109,8 @@ class _Report:
     def learning(self) -> str:
         from eqnp import figures
 
+        if not self.epochs or not self.batches:
+            return ""
         figures.learning(self.epochs, self.batches, self.metrics["best_epoch"], self.folder / "learning.png")
         note = (
             "Training figures are taken on the way, with word dropout and moving weights; validation after each epoch."
@@ -115,13 +122,16 @@ class _Report:
 
         traces = self.traces()
         figures.settling(traces, self.folder / "settling.png")
-        figures.sweeps(self.batches, self.folder / "sweeps.png")
+        training = ""
+        if self.batches:
+            figures.sweeps(self.batches, self.folder / "sweeps.png")
+            training = self.picture("sweeps", "Sweeps")
         rise = max(float(np.diff(trace["energy"], prepend=trace["energy"][0]).max(initial=0)) for trace in traces)
         order = self.model.config.settling.order
         note = f"A batch of {len(self.labels)} texts settles ({order} sweeps). "
         fell = f"rose by {rise:.1e} at most" if rise > 0 else "never rose"
         note += f"From sweep to sweep the mean energy {fell} (in float64). Below: over training."
-        return _note(note) + self.picture("settling", "Residual and energy by sweep") + self.picture("sweeps", "Sweeps")
+        return _note(note) + self.picture("settling", "Residual and energy by sweep") + training
 
     def traces(self) -> list[dict]:
         """Residual and energy by sweep of the free and both nudged phases of one batch."""
@@ -173,7 +183,9 @@ class _Report:
     def some_texts(self) -> dict[str, list[str]]:
         """Some texts of the run, put together again from their words: short ones, right and wrong, of every class."""
         rng, lengths = np.random.default_rng(0), self.split.lengths
-        readable = np.flatnonzero((lengths >= min(8, lengths.max())) & (lengths <= max(60, np.quantile(lengths, 0.2))))
+        full = np.all([ids.lengths > 0 for ids in self.split.segments.values()], axis=0)
+        limit = np.quantile(lengths[full], 0.3) if full.any() else 0
+        readable = np.flatnonzero(full & (lengths >= min(8, limit)) & (lengths <= max(60, limit)))
         wrong = readable[self.predicted[readable] != self.split.labels[readable]]
         right = np.setdiff1d(readable, wrong)
         chosen = [*rng.permutation(right)[: TEXTS - min(2, len(wrong))], *rng.permutation(wrong)[:2]]
@@ -235,7 +247,7 @@ def _image(path: Path, title: str) -> str:
 
 
 def _note(text: str) -> str:
-    return f"<p class=note>{text}</p>"
+    return f"<p class=note>{html.escape(text)}</p>"
 
 
 def _check(path: Path, picture: Path) -> str:
@@ -253,15 +265,7 @@ def _check(path: Path, picture: Path) -> str:
 
 def _tables(config: str, metrics: dict) -> str:
     rows = [(name, str(value)) for name, value in metrics["environment"].items()]
-    for name in (
-        "parameters",
-        "seconds",
-        "peak_resident_gib",
-        "samples",
-        "unknown_tokens",
-        "words",
-        "words_with_vector",
-    ):
+    for name in FIGURES:
         rows.append((name.replace("_", " "), json.dumps(metrics[name])))
     return _table(("environment and figures", ""), rows) + f"<pre>{html.escape(config)}</pre>"
 

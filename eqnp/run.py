@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import json
 import os
-import shutil
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,14 +18,14 @@ from eqnp.checkpoint import write_text
 from eqnp.config import Config, load_config, to_toml
 from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
-from eqnp.folder import CONFIG, LAST, LOG, METRICS, check_free, claim, environment, read_json, with_absolute_paths
+from eqnp.folder import CONFIG, LAST, LOG, METRICS, abandon, check_free, claim, environment, in_use, read_json, settled
 from eqnp.model import Model
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import peak_resident_gib, workers
 from eqnp.signals import StopRequest
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
-from eqnp.text.store import STORE, Split
+from eqnp.text.store import Split
 from eqnp.training import Hooks, Progress, check_weights, evaluate, fit
 from eqnp.warmup import warm_up
 
@@ -43,6 +42,12 @@ def generators(seed: int) -> list[np.random.Generator]:
     return np.random.default_rng(seed).spawn(3)
 
 
+def prepare_anew(config: Config) -> Prepared:
+    """Read and encode what a configuration names, telling as it goes."""
+    seed = config.training.seed if config.data.seed < 0 else config.data.seed
+    return prepare(config, generators(seed)[0], print)
+
+
 def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) -> Network:
     """The network of a configuration over prepared data, float32."""
     positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
@@ -51,9 +56,8 @@ def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) 
 
 def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
-    preparing, drawing, _ = generators(config.training.seed)
-    prepared = prepare(config, preparing, print)
-    return build_network(config, prepared, drawing), prepared.splits["train"]
+    prepared = prepare_anew(config)
+    return build_network(config, prepared, generators(config.training.seed)[1]), prepared.splits["train"]
 
 
 def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
@@ -63,8 +67,8 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     """
     if not numbered:
         check_free(folder)
-    config = with_absolute_paths(config)
-    prepared = prepare(config, generators(config.training.seed)[0], print)
+    config = settled(config)
+    prepared = prepare_anew(config)
     folder = _claim_and_fill(folder, numbered, config, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
@@ -94,15 +98,14 @@ def run_training(
     """
     if not numbered:
         check_free(folder)
-    started, config = time.perf_counter(), with_absolute_paths(config)
+    started, config = time.perf_counter(), settled(config)
     with workers(threads) as executor:
-        preparing, drawing, _ = generators(config.training.seed)
-        prepared = prepared or prepare(config, preparing, print)
-        network = build_network(config, prepared, drawing)
-        model = _model(network, config, prepared)
-        optimizer = Adam(network, config.optimizer)
-        folder = _claim_and_fill(folder, numbered, config, prepared)
-        return Run(folder, config, prepared, model, optimizer, Progress(), executor, threads).finish(started)
+        prepared = prepared or prepare_anew(config)
+        model, optimizer = _fresh(config, prepared)
+        folder = _claim_and_fill(folder, numbered, config, prepared, is_run=True)
+        with in_use(folder):
+            run = Run(folder, config, prepared, model, optimizer, Progress(), executor, threads, fresh=True)
+            return run.finish(started)
 
 
 def resume_training(folder: Path, threads: int | None = None) -> dict:
@@ -110,18 +113,16 @@ def resume_training(folder: Path, threads: int | None = None) -> dict:
 
     A run that is finished is left as it is. Raises CheckpointError if the folder holds no run, or a damaged one.
     """
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} holds no run (no {CONFIG}); start one with eqnp train")
-    if (folder / METRICS).is_file():
-        print(f"{folder} is finished already")
-        return read_json(folder / METRICS)
+    if not (folder / CONFIG).is_file() or not (folder / LOG).is_file():
+        advice = f"it is prepared: eqnp train {folder}" if (folder / CONFIG).is_file() else "start one with eqnp train"
+        raise CheckpointError(f"{folder} holds no run; {advice}")
     started = time.perf_counter()
-    config = load_config(str(folder / CONFIG))
-    checkpoint.remove_leftovers(folder)
-    with workers(threads) as executor:
-        preparing, drawing, _ = generators(config.training.seed)
-        if not ((folder / START).exists() and (folder / STORE).exists()):  # killed before they were written
-            _write_start(folder, config, prepare(config, preparing, print))
+    with in_use(folder), workers(threads) as executor:
+        if (folder / METRICS).is_file():
+            print(f"{folder} is finished already")
+            return read_json(folder / METRICS)
+        config = load_config(str(folder / CONFIG))
+        checkpoint.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
         if (folder / LAST).exists():
             model, optimizer, progress = _load_last(folder / LAST)
@@ -130,11 +131,10 @@ def resume_training(folder: Path, threads: int | None = None) -> dict:
                     f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
                 )
         else:
-            network = build_network(config, prepared, drawing)
-            model = _model(network, config, prepared)
-            optimizer = Adam(network, config.optimizer)
+            model, optimizer = _fresh(config, prepared)
         print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
-        return Run(folder, config, prepared, model, optimizer, progress, executor, threads).finish(started)
+        run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, fresh=False)
+        return run.finish(started)
 
 
 @dataclass
@@ -149,6 +149,7 @@ class Run:
     progress: Progress
     executor: Executor
     threads: int | None
+    fresh: bool
 
     def finish(self, started: float) -> dict:
         """Train what is left, test, and write the metrics; ``started`` is when this process began with the run."""
@@ -197,8 +198,8 @@ class Run:
                 network, given = self.model.network, (splits["train"], splits["validation"], rng, self.executor)
                 fit(network, self.optimizer, self.config, *given, progress=self.progress, hooks=hooks)
             except SettlingError as error:
-                if not (self.folder / LAST).exists():
-                    shutil.rmtree(self.folder)  # it was empty when this run claimed it
+                if self.fresh and not (self.folder / LAST).exists():
+                    abandon(self.folder)
                     raise SettlingError(f"{error}; nothing is kept of this run") from error
                 raise SettlingError(f"{error}; {self.folder} has the state of the last checkpoint") from error
 
@@ -237,7 +238,7 @@ class Run:
             print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
         return {
             "run": str(self.folder),
-            "preset": config.preset,
+            "preset": config.name,
             "accuracy": accuracy,
             "algorithm": algorithm,
             "baselines": {name: rival.accuracy for name, rival in rivals.items()},
@@ -283,27 +284,28 @@ def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
                     raise ValueError(f"the {kind} of {name} has another shape or type")
         optimizer.taken = int(about["taken"])
         return model, optimizer, Progress.from_tree(about["progress"])
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the JSON inside may hold
         raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
 
 
-def _model(network: Network, config: Config, prepared: Prepared) -> Model:
+def _fresh(config: Config, prepared: Prepared) -> tuple[Model, Adam]:
+    """A model with its first weights, and its optimiser."""
+    network = build_network(config, prepared, generators(config.training.seed)[1])
     labels = prepared.splits["train"].labels
     prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
-    return Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, prior)
+    model = Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, prior)
+    return model, Adam(network, config.optimizer)
 
 
-def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared) -> Path:
-    """Make the folder with all that training starts from in it, or none."""
+def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared, is_run: bool = False) -> Path:
+    """Make the folder with all that training starts from in it, or none. What makes it a run is written last."""
     folder = claim(folder, numbered)
     try:
-        _write_start(folder, config, prepared)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        save_prepared(folder, prepared, config)
+        if is_run:
+            write_text(folder / LOG, "")
+        write_text(folder / CONFIG, to_toml(config))
+    except BaseException:
+        abandon(folder)
         raise
     return folder
-
-
-def _write_start(folder: Path, config: Config, prepared: Prepared) -> None:
-    write_text(folder / CONFIG, to_toml(config))
-    save_prepared(folder, prepared, config)

@@ -124,7 +124,13 @@ class Progress:
         scores = ("train", "validation")
         epochs = [Epoch(**{**each, **{name: Score(**each[name]) for name in scores}}) for each in tree["epochs"]]
         tallies = {name: Tally(**tree[name]) for name in ("this_epoch", "lately")}
-        return cls(**{**tree, "epochs": epochs, **tallies})
+        progress = cls(**{**tree, "epochs": epochs, **tallies})
+        for state in (progress.order, progress.rng):
+            if state:
+                np.random.default_rng().bit_generator.state = state
+        if not (0 <= progress.best <= len(epochs) and progress.batch >= 0):
+            raise ValueError("its best epoch or its batch is out of range")
+        return progress
 
 
 class BestInMemory:
@@ -135,8 +141,8 @@ class BestInMemory:
         self.parameters = {name: value.copy() for name, value in network.parameters.items()}
 
     def restore(self, network: Network) -> None:
-        """Put the kept ones back."""
-        for name, value in self.parameters.items():
+        """Put the kept ones back, if any were."""
+        for name, value in getattr(self, "parameters", {}).items():
             network.parameters[name][...] = value
 
 
@@ -211,7 +217,8 @@ def fit(
         with _blamed(f"after epoch {number}"):
             check_weights(network)
         started, tally = time.perf_counter(), progress.this_epoch
-        score = evaluate(network, validation, config.settling, executor, run.shard, workspace)
+        with _blamed(f"validation after epoch {number}"):
+            score = evaluate(network, validation, config.settling, executor, run.shard, workspace)
         seconds = round(tally.seconds + time.perf_counter() - started, 3)
         epoch = Epoch(epoch=number, validation=score, seconds=seconds, **tally.means())
         progress.epochs.append(epoch)

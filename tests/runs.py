@@ -38,7 +38,7 @@ def outcome(folder) -> tuple:
     return weights(folder), metrics["accuracy"], metrics["best_epoch"], timeless
 
 
-def killed_after(folder: Path, batches: int) -> None:
+def killed_after(folder: Path, batches: int, source: list[str] | None = None) -> None:
     """A run that stopped after so many batches, with its checkpoint on the disk."""
 
     def stop(self, *arguments):
@@ -49,4 +49,5 @@ def killed_after(folder: Path, batches: int) -> None:
     step = Adam.step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adam, "step", stop)
-        assert main([*TRAIN, "--out", str(folder)]) == 130
+        command = ["train", *source, "--threads=1"] if source else TRAIN
+        assert main([*command, "--out", str(folder)]) == 130

@@ -288,7 +288,8 @@ class _Labels:
         names = self.classes or tuple(sorted(set(values)))
         strange = next((v for v in values if v not in names), None)
         if strange is not None:
-            self.refuse(f"unknown label {strange!r}{nearest(strange, names)}")
+            own = "; with --set data.classes=[] they are those of the data" if self.classes else ""
+            self.refuse(f"unknown label {strange!r}{nearest(strange, names)}{own}")
         index = {name: i for i, name in enumerate(names)}
         return np.array([index[v] for v in values], np.int64), names
 

@@ -172,6 +172,23 @@ def test_runs_that_are_none(capsys, tmp_path, monkeypatch):
     assert "COMMAND" in refuse(capsys, tmp_path, "predikt")
 
 
+def test_reserved_names_are_no_files(tmp_path, monkeypatch, small):
+    """If this fails, a file called "corpus" in the folder breaks every training there."""
+    for name in ("corpus", "mini-sentiment"):
+        (tmp_path / name).touch()
+    assert main(["train", "mini-sentiment", "--set=training.epochs=1", "--out", "run"]) == 0
+
+
+def test_a_preset_is_named_and_not_set(train, tmp_path):
+    """If this fails, a run is written that cannot be read again."""
+    assert "cannot be set" in train("mini-sentiment", "--set", "preset=foo")
+    assert "cannot be set" in train("mini-sentiment", "--set", "name=foo")
+    (tmp_path / "own.toml").write_text('preset = "mini-sentimnt"\n')
+    assert "mini-sentiment" in train("own.toml")
+    assert "UTF-8" in train("--data", b"caf\xe9.csv".decode("utf-8", "surrogateescape"))
+    assert "half precision" in train("--out", "x", "--set=training.precision=half", "--set=vectors.norm=1e6")
+
+
 def test_no_command_is_one_line(capsys, tmp_path):
     """If this fails, the bare command is a traceback."""
     refuse(capsys, tmp_path)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from eqnp.cli import main
+from eqnp.folder import in_use
 from eqnp.run import resume_training, run_training
-from tests.runs import outcome
+from tests.runs import TRAIN, killed_after, outcome
 
 KILLS = 50
 
@@ -50,3 +52,49 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(small):
             break
         assert outcome(folder) == expected
         assert sorted(f.name for f in folder.iterdir()) == sorted(f.name for f in Path("whole").iterdir())
+
+
+def test_a_run_from_a_prepared_folder_resumes_to_the_same_bits(small, tmp_path):
+    """If this fails, a run that was started from prepared texts resumes with others, or needs their source."""
+    assert main(["prepare", *TRAIN[1:-1], "--out", "prepared"]) == 0
+    assert main(["train", "prepared", "--seed", "7", "--threads=1", "--out", "whole"]) == 0
+    killed_after(Path("half"), 15, source=["prepared", "--seed", "7"])
+    assert main(["train", "prepared", "--seed", "7", "--threads=1", "--out", "third"]) == 0
+    Path("own.csv").rename("gone.csv")
+    assert main(["train", "--resume", "half", "--threads", "1"]) == 0
+    assert outcome("half") == outcome("whole") == outcome("third")
+    Path("gone.csv").rename("own.csv")
+    for again in ("whole", "whole/config.toml"):  # from its own files, and from its sources
+        folder = again.replace("/", "-")
+        assert main(["train", again, "--threads=1", "--out", f"again-{folder}"]) == 0
+        assert outcome(f"again-{folder}") == outcome("whole")
+
+
+def test_a_prepared_folder_is_no_run_and_nothing_in_it_is_lost(small, capsys):
+    """If this fails, --resume turns prepared texts into a run, or removes them with the user's own files."""
+    assert main(["prepare", *TRAIN[1:-1], "--out", "prepared"]) == 0
+    Path("prepared/NOTES.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in Path("prepared").iterdir()}
+    assert main(["train", "--resume", "prepared"]) == 2
+    assert "eqnp train prepared" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("prepared").iterdir()} == before
+    assert main(["info", "prepared"]) == 0
+    assert "prepared" in capsys.readouterr().out
+
+
+def test_a_run_in_use_is_left_alone(small, capsys):
+    """If this fails, two processes that resume one run write into each other's files."""
+    killed_after(Path("run"), 15)
+    with in_use(Path("run")):
+        assert main(["train", "--resume", "run"]) == 2
+    assert "in use" in capsys.readouterr().err
+    assert main(["train", "--resume", "run"]) == 0
+
+
+def test_a_folder_that_was_begun_can_be_taken_again(small):
+    """If this fails, a kill before the first file leaves a folder that is of no use."""
+    Path("run").mkdir()
+    Path("run/.config.toml.123.tmp").write_text("x")
+    Path("run/start.h5").write_text("half")
+    assert main([*TRAIN, "--out", "run"]) == 0
+    assert not list(Path("run").glob(".*.tmp"))

@@ -1,5 +1,7 @@
 """`SequenceClassifier` in scikit-learn's own hands, and without it."""
 
+import copy
+import pickle
 import sys
 
 import numpy as np
@@ -92,6 +94,16 @@ def test_mistakes_are_one_line(weather):
         ({}, (["", *X[1:]], y), "empty"),
         ({}, ([3, *X[1:]], y), "string"),
         ({"validation_fraction": 1.5}, (X, y), "validation_fraction"),
+        ({"validation_fraction": None}, (X, y), "validation_fraction"),
+        ({"random_state": "a"}, (X, y), "random_state"),
+        ({"preset": None}, (X, y), "preset"),
+        ({"settings": ["a"]}, (X, y), "settings"),
+        ({"settings": {"preset": "imdb"}}, (X, y), "cannot be set"),
+        ({}, ({"a": X}, y), "list of texts"),
+        ({}, (None, y), "list of texts"),
+        ({}, (X, [None, *y[1:]]), "labels"),
+        ({}, (X, np.linspace(0, 1, len(X))), "labels"),
+        ({}, (["\ud800", *X[1:]], y), "surrogate"),
     ):
         with pytest.raises(EqnpError, match=word) as caught:
             SequenceClassifier(**{**QUICK, **arguments}).fit(*fitted)
@@ -100,6 +112,48 @@ def test_mistakes_are_one_line(weather):
         SequenceClassifier().set_params(epoch=3)
     with pytest.raises(AttributeError, match="call fit"):
         SequenceClassifier().predict(X)
+
+
+def test_a_failed_fit_leaves_the_model_as_it_was(weather):
+    """If this fails, predictions get the class names of another fit."""
+    X, y = weather
+    classifier = SequenceClassifier(**QUICK).fit(X, y)
+    before = classifier.predict(X)
+    with pytest.raises(EqnpError):
+        classifier.set_params(validation_fraction=0.0).fit(X, np.where(y == "hot", "zebra", "yak"))
+    np.testing.assert_array_equal(classifier.predict(X), before)
+    for wrong in (y[:, None], y[:-1], ["hot"]):
+        with pytest.raises(DataError, match="one label per text"):
+            classifier.score(X, wrong)
+
+
+def test_a_fitted_classifier_can_be_copied_and_pickled(weather):
+    """If this fails, joblib and multiprocessing cannot take a fitted classifier."""
+    X, y = weather
+    classifier = SequenceClassifier(**QUICK).fit(X, y)
+    for other in (copy.deepcopy(classifier), pickle.loads(pickle.dumps(classifier))):
+        np.testing.assert_array_equal(other.predict_proba(X), classifier.predict_proba(X))
+        other.partial_fit(X[:20], y[:20])
+
+
+def test_loaded_classifiers_know_their_settings(weather, tmp_path):
+    """If this fails, a loaded model that is fitted again is another kind of network, or cannot be scored."""
+    X, y = weather
+    numbers = np.unique(y, return_inverse=True)[1]
+    SequenceClassifier(**{**QUICK, "hidden": ()}).fit(X, numbers).save(tmp_path)
+    loaded = SequenceClassifier.load(tmp_path)
+    assert loaded.score(X, numbers) > 0.9
+    assert clone(loaded).set_params(random_state=0).fit(X, y).model_.config.network.hidden == ()
+
+
+def test_tables_of_pandas_are_read_by_row(weather):
+    """If this fails, the names of columns are taken for texts."""
+    pandas = pytest.importorskip("pandas")
+    X, y = weather
+    table = pandas.DataFrame({"text": X})
+    classifier = SequenceClassifier(**QUICK).fit(table, pandas.Series(y))
+    assert len(classifier.predict(table)) == len(X)
+    np.testing.assert_array_equal(classifier.predict(table), classifier.predict(pandas.Series(X)))
 
 
 def test_scikit_learn_is_no_dependency(weather):

@@ -76,6 +76,40 @@ def test_explanations_join_to_the_text_and_share_out_the_attention(run):
     assert result.towards == result.prediction.label
 
 
+@pytest.mark.parametrize(
+    "text", ["a good film… bad", "½ … bad ½", "…", "film ﬁne", "e\u0301 not\u2026\u2026bad", "℀ bad"]
+)
+def test_characters_that_stand_for_several_words_stay_one_piece(run, text):
+    """If this fails, an ellipsis comes back as three."""
+    (result,) = explain(Model.load(run), {"text": [text]})
+    assert "".join(piece.text for piece in result.pieces["text"]) == text
+
+
+def test_a_report_of_odd_classes_and_texts(tmp_path, monkeypatch):
+    """If this fails, a class name with a dollar sign or a tag breaks the report, or runs in it."""
+    monkeypatch.chdir(tmp_path)
+    names = ["$", "zz<img src=x>", "$$$"]
+    rows = [{"text": f"$ w{i % 3} " + "long $ text " * (40 * (i % 2)), "label": names[i % 3]} for i in range(90)]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [
+        "--set=vectors.dimension=4",
+        "--set=training.epochs=1",
+        "--set=data.ngrams=2",
+        "--set=data.max_tokens=200",
+    ]
+    assert main(["train", "--data", "odd.jsonl", *settings, "--out", "run"]) == 0
+    assert main(["report", "run"]) == 0
+    assert "<img src=x>" not in (tmp_path / "run" / "report.html").read_text("utf-8")
+    for name, content in (("log.jsonl", "{}"), ("log.jsonl", "[]"), ("metrics.json", "{}"), ("metrics.json", "1")):
+        kept = (tmp_path / "run" / name).read_text()
+        (tmp_path / "run" / name).write_text(content)
+        assert main(["report", "run"]) == 2
+        assert main(["info", "run"]) in (0, 2)
+        (tmp_path / "run" / name).write_text(kept)
+    (tmp_path / "run" / "log.jsonl").write_text("")
+    assert main(["report", "run"]) == 0
+
+
 def test_attention_explained_is_that_of_the_definition(run):
     """If this fails, what is shown is not what the network settles on."""
     model = Model.load(run, "naive")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from eqnp import kernels
 from eqnp.dynamics import SettlingConfig
-from eqnp.learning import LearningConfig, RowGradient, estimate
+from eqnp.gradients import RowGradient
+from eqnp.learning import LearningConfig, estimate
 from tests.strategies import KINDS, problem
 
 NAIVE, CPU = kernels.load("naive"), kernels.load("cpu")

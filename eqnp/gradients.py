@@ -1,0 +1,32 @@
+"""Gradients as they are handed on: dense arrays, or the rows of a table that a batch touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class RowGradient:
+    """A gradient that is zero but for some rows of a table: distinct ``rows`` (n,) and their ``values`` (n, D)."""
+
+    rows: np.ndarray
+    values: np.ndarray
+
+    def dense(self, table: np.ndarray) -> np.ndarray:
+        """The same gradient in the shape of the table."""
+        full = np.zeros_like(table)
+        full[self.rows] = self.values
+        return full
+
+
+def total(parts: list):
+    """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
+    if not isinstance(parts[0], RowGradient):
+        return sum(parts[1:], start=parts[0])
+    rows = np.unique(np.concatenate([part.rows for part in parts]))
+    values = np.zeros((len(rows), parts[0].values.shape[1]), parts[0].values.dtype)
+    for part in parts:
+        values[np.searchsorted(rows, part.rows)] += part.values
+    return RowGradient(rows, values)
