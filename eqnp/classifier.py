@@ -18,7 +18,7 @@ from eqnp.parallel import workers
 from eqnp.text.corpora import Corpus, Texts
 from eqnp.text.prepare import prepare_corpora
 from eqnp.text.store import Split, bucketed, drop_words
-from eqnp.training import Hooks, Progress, fit, gradients, one_hot
+from eqnp.training import Hooks, Progress, epochs_of, fit, gradients, one_hot
 from eqnp.workspace import Workspace
 
 
@@ -118,7 +118,7 @@ class SequenceClassifier:
 
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
-            print(epoch_line(epoch, config.training.epochs, progress.best == epoch.epoch))
+            print(epoch_line(epoch, epochs_of(config, len(splits["train"])), progress.best == epoch.epoch))
 
         hooks = Hooks(progress_bar, after_epoch=after_epoch) if self.verbose else Hooks()
         optimizer, given = Adam(model.network, config.optimizer), (splits["train"], splits["validation"])

@@ -38,6 +38,8 @@ class DataConfig:
     ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`. Left empty, validation
     and test are the splits of those names of the training source, if it has them; else validation is a random
     ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every segment.
+    ``classes`` are the names that all labels must have, in order; without them, the classes are those of the training
+    data, and ``number_names`` what they are called where they are as many whole numbers.
     With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
     ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot for each of its words
     and n-grams, however often they stand there. ``seed`` is that of the share held out and of vectors from the corpus;
@@ -50,6 +52,7 @@ class DataConfig:
     columns: dict[str, str] = field(default_factory=lambda: {"text": "text"})
     label: str = "label"
     classes: tuple[str, ...] = ()
+    number_names: tuple[str, ...] = ()
     validation_share: float = 0.1
     max_tokens: int = 400
     min_count: int = 2
@@ -80,6 +83,8 @@ class VectorsConfig:
 class TrainingConfig:
     """Epochs over batches of ``batch`` samples, settled in shards of ``shard``, with word dropout.
 
+    There are ``epochs`` of them, and on small data as many more as make ``min_updates`` updates.
+
     Training stops before its last epoch when ``patience`` epochs in a row were no better on validation data than one
     before them (0: never). A checkpoint is written after every epoch, and in between every ``checkpoint_seconds``.
     """
@@ -92,6 +97,7 @@ class TrainingConfig:
     patience: int = 0
     checkpoint_seconds: float = 300.0
     precision: str = "single"
+    min_updates: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class Config:
             ("data.seed", 1 + self.data.seed),
             ("training.seed", self.training.seed),
             ("training.patience", self.training.patience),
+            ("training.min_updates", self.training.min_updates),
             ("training.checkpoint_seconds", self.training.checkpoint_seconds),
         ):
             if not value >= 0:

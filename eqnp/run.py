@@ -26,7 +26,7 @@ from eqnp.parallel import peak_resident_gib, workers
 from eqnp.signals import StopRequest
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import Split
-from eqnp.training import Hooks, Progress, check_weights, evaluate, fit
+from eqnp.training import Hooks, Progress, check_weights, epochs_of, evaluate, fit
 from eqnp.warmup import warm_up
 
 RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
@@ -186,7 +186,7 @@ class Run:
 
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
-            print(epoch_line(epoch, self.config.training.epochs, progress.best == epoch.epoch))
+            print(epoch_line(epoch, epochs_of(self.config, len(splits["train"])), progress.best == epoch.epoch))
             if warning := settling_warning(epoch):
                 print(warning)
             self.save()

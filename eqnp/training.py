@@ -184,6 +184,7 @@ def fit(
     if progress.rng:
         rng.bit_generator.state = progress.rng
     per_epoch = -(-len(train) // run.batch)
+    epochs = epochs_of(config, len(train))
     tolerance = config.settling.for_nudge(config.learning.beta).tolerance or SETTLED
 
     def note(kind: str, **event) -> None:
@@ -195,15 +196,15 @@ def fit(
         segments, labels = train.batch(rows)
         segments = drop_words(segments, run.word_dropout, rng)
         result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
-        optimizer.step(result.gradients, optimizer.taken / (per_epoch * run.epochs), executor)
+        optimizer.step(result.gradients, optimizer.taken / (per_epoch * epochs), executor)
         tokens, seconds = int(sum(s.lengths.sum() for s in segments.values())), time.perf_counter() - started
         for tally in (progress.this_epoch, progress.lately):
             tally.add(result, labels, tokens, tolerance, seconds)
         progress.batch, progress.rng = progress.batch + 1, rng.bit_generator.state
 
-    while not progress.finished(run.epochs, run.patience):
+    while not progress.finished(epochs, run.patience):
         number = len(progress.epochs) + 1
-        with hooks.bar(per_epoch, f"epoch {number}/{run.epochs}", progress.batch) as advance:
+        with hooks.bar(per_epoch, f"epoch {number}/{epochs}", progress.batch) as advance:
             for rows in _batches_left(progress, train, run.batch, rng):
                 with _blamed(f"epoch {number}, batch {progress.batch + 1} of {per_epoch}"):
                     step(rows)
@@ -239,6 +240,12 @@ def _blamed(place: str) -> Iterator[None]:
         yield
     except SettlingError as error:
         raise SettlingError(f"{place}: {error}") from error
+
+
+def epochs_of(config: Config, samples: int) -> int:
+    """The epochs that a configuration trains for on so many samples."""
+    per_epoch = -(-samples // config.training.batch)
+    return max(config.training.epochs, -(-config.training.min_updates // per_epoch))
 
 
 def _batches_left(progress: Progress, train: Split, size: int, rng: np.random.Generator) -> list[np.ndarray]:

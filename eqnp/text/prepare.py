@@ -149,12 +149,16 @@ def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpu
         loaded["train"], loaded["validation"] = _hold_out(train, config.validation_share, rng)
     if config.test or "test" in own:
         loaded["test"] = load(config.test or config.train, "test", train.classes, numbered)
+    if numbered and not config.classes and len(config.number_names) == len(train.classes):
+        for corpus in loaded.values():
+            corpus.classes = config.number_names
     return loaded
 
 
 def is_numbered(config: DataConfig, classes: Sequence[str]) -> bool:
     """Whether bare numbers may stand for the classes: their order was given, or they are numbers themselves."""
-    return bool(config.classes) or list(classes) == [str(i) for i in range(len(classes))]
+    given = config.classes or tuple(classes) == config.number_names
+    return bool(given) or list(classes) == [str(i) for i in range(len(classes))]
 
 
 def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:

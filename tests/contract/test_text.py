@@ -265,3 +265,21 @@ def test_vectors_learn_from_unlabelled_texts_but_not_from_test_texts(tmp_path):
     given["vectors.unlabelled"] = str(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="no such file"):
         prepare(load_config("mini-sentiment", given=given), np.random.default_rng(0))
+
+
+def test_numbers_are_named_where_there_are_as_many(tmp_path):
+    """If this fails, a preset for reviews cannot be used for data with classes of its own."""
+    for labels, expected in (
+        ([0, 1], ("negative", "positive")),
+        ([0, 1, 2], ("0", "1", "2")),
+        (["bad", "good"], ("bad", "good")),
+        (["0", "1"], ("negative", "positive")),
+    ):
+        path = tmp_path / "own.jsonl"
+        rows = [{"text": f"text {i}", "label": labels[i % len(labels)]} for i in range(60)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        config = load_config("imdb", given={"data.train": str(path), "data.test": str(path)})
+        loaded = load_splits(config.data, np.random.default_rng(0))
+        found = loaded["train"].classes
+        assert found == expected
+        assert loaded["test"].classes == found
