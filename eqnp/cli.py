@@ -63,6 +63,10 @@ def build_parser() -> Parser:
     _data_options(train, default=None)
     train.add_argument("--algorithm", metavar="A", help="ep (default); or bptt, implicit: the same network, to compare")
     train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
+    train.add_argument("--distributed", metavar="ENGINE", help="mpi: one network on all ranks of an mpirun")
+    train.add_argument(
+        "--reduction", metavar="R", help="fast (default), or fixed: the same bits on any number of ranks"
+    )
     train.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run that was stopped; no other options")
     _threads(train)
 

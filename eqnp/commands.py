@@ -16,6 +16,13 @@ FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the comp
 
 def run_train(options) -> dict:
     """``eqnp train``: returns the metrics of the run."""
+    from eqnp.distributed import join, together
+
+    ranks = join(options.distributed, options.reduction or "fast")
+    return together(ranks, lambda: _train(options, ranks))
+
+
+def _train(options, ranks) -> dict:
     from eqnp.run import resume_training, run_training
 
     if options.resume:
@@ -23,7 +30,7 @@ def run_train(options) -> dict:
         if given := [name for name in others if getattr(options, name) not in (None, [])]:
             option = "CONFIG" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
             raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
-        return resume_training(options.resume, options.threads)
+        return resume_training(options.resume, options.threads, ranks)
     options.source = options.source or "mini-sentiment"
     folder, prepared = _prepared_folder(options), None
     config = _config(options)
@@ -32,7 +39,8 @@ def run_train(options) -> dict:
 
         prepared = load_prepared(folder, config)
     out = options.out or Path("runs") / _name(options)
-    return run_training(config, out, prepared=prepared, numbered=not options.out, threads=options.threads)
+    given = {"prepared": prepared, "numbered": not options.out, "threads": options.threads, "ranks": ranks}
+    return run_training(config, out, **given)
 
 
 def run_prepare(options) -> dict:

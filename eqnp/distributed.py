@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from eqnp.errors import ConfigError
+from eqnp.errors import ConfigError, nearest
 from eqnp.gradients import RowGradient, total
 
 REDUCTIONS = ("fast", "fixed")
@@ -41,12 +40,16 @@ class Ranks:
 
     def own(self, shards: list[slice], samples: int) -> tuple[slice, list[slice]]:
         """The samples of a batch that are this rank's, a run of whole shards, and its shards within that run."""
-        first, last = (len(shards) * rank // self.size for rank in (self.rank, self.rank + 1))
-        if first == last:
+        mine = shards[self.part(len(shards))]
+        if not mine:
             return slice(0, 0), []
-        start = shards[first].start
-        cut = [slice(s.start - start, min(s.stop, samples) - start) for s in shards[first:last]]
+        start = mine[0].start
+        cut = [slice(s.start - start, min(s.stop, samples) - start) for s in mine]
         return slice(start, start + cut[-1].stop), cut
+
+    def part(self, count: int) -> slice:
+        """This rank's part of so many things in a row, as even as can be."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def share(self, value):
         """What the first rank has, on all of them."""
@@ -115,15 +118,17 @@ def _kind(arrays: list) -> str | tuple | None:
 ALONE = Ranks()
 
 
-def join(engine: str, reduction: str) -> Ranks:
-    """The ranks of this job by the name of an engine, "mpi"; raises ConfigError, also where mpi4py is missing.
+def join(engine: str | None, reduction: str) -> Ranks:
+    """The ranks of this job by the name of an engine, "mpi", or this process alone.
 
-    A failure of one rank, whatever it is, ends the whole job: the others would wait for it for ever.
+    Raises ConfigError, also where mpi4py is missing.
     """
-    if engine != "mpi":
-        raise ConfigError(f"--distributed {engine}: the only engine is 'mpi'")
     if reduction not in REDUCTIONS:
-        raise ConfigError(f"--reduction {reduction}: it must be one of {', '.join(REDUCTIONS)}")
+        raise ConfigError(f"unknown --reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
+    if engine is None:
+        return Ranks(reduction=reduction)
+    if engine != "mpi":
+        raise ConfigError(f"unknown --distributed {engine!r}; the only engine is 'mpi'")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -137,7 +142,10 @@ def join(engine: str, reduction: str) -> Ranks:
 
 
 def together(ranks: Ranks, work: Callable[[], object]) -> object:
-    """Do the work; what goes wrong on one rank of several is said in one line and ends all of them."""
+    """Do the work; what goes wrong on one rank of several is said in one line and ends all of them.
+
+    The others would wait for it for ever.
+    """
     if ranks.size == 1:
         return work()
     from eqnp.errors import EqnpError, Interrupted
@@ -155,8 +163,3 @@ def together(ranks: Ranks, work: Callable[[], object]) -> object:
     print(f"eqnp: rank {ranks.rank} of {ranks.size}: {line}", file=sys.stderr, flush=True)
     ranks.communicator.Abort(code)
     return None
-
-
-def shared_folder(ranks: Ranks, make: Callable[[], Path]) -> Path:
-    """A folder that the first rank makes and fills, and the others wait for."""
-    return Path(ranks.share(str(make()) if ranks.first else None))

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from eqnp import checkpoint
 from eqnp.checkpoint import write_text
 from eqnp.config import Config, load_config, to_toml
 from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
+from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
 from eqnp.folder import CONFIG, LAST, LOG, METRICS, abandon, check_free, claim, environment, in_use, read_json, settled
 from eqnp.model import Model
@@ -26,7 +28,7 @@ from eqnp.parallel import peak_resident_gib, workers
 from eqnp.signals import StopRequest
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import Split
-from eqnp.training import Hooks, Progress, check_weights, epochs_of, evaluate, fit
+from eqnp.training import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
 from eqnp.warmup import warm_up
 
 RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
@@ -88,41 +90,53 @@ def run_training(
     prepared: Prepared | None = None,
     numbered: bool = False,
     threads: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
     What was ``prepared`` before is taken instead of being made from the sources of the configuration. With
     ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
-    written before the configuration and all data have been read and found good. Raises EqnpError, and Interrupted once
-    a signal came and the state was saved.
+    written before the configuration and all data have been read and found good. With ``ranks`` the first one prepares
+    and writes, and all train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
     """
-    if not numbered:
+    if ranks.size > 1 and config.learning.algorithm != "ep":
+        raise ConfigError(
+            f"--distributed is for equilibrium propagation; {config.learning.algorithm!r} runs on one rank"
+        )
+    if ranks.first and not numbered:
         check_free(folder)
     started, config = time.perf_counter(), settled(config)
     with workers(threads) as executor:
-        prepared = prepared or prepare_anew(config)
-        model, optimizer = _fresh(config, prepared)
-        folder = _claim_and_fill(folder, numbered, config, prepared, is_run=True)
-        with in_use(folder):
-            run = Run(folder, config, prepared, model, optimizer, Progress(), executor, threads, fresh=True)
+        if ranks.first:
+            prepared = prepared or prepare_anew(config)
+            model, optimizer = _fresh(config, prepared)
+            folder = _claim_and_fill(folder, numbered, config, prepared, is_run=True)
+        folder = ranks.share(folder)
+        if not ranks.first:
+            prepared = load_prepared(folder, config)
+            model, optimizer = _fresh(config, prepared)
+        with in_use(folder) if ranks.first else nullcontext():
+            run = Run(folder, config, prepared, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
             return run.finish(started)
 
 
-def resume_training(folder: Path, threads: int | None = None) -> dict:
+def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALONE) -> dict:
     """Go on with a run from its last checkpoint, to the very bits it would have had; returns its metrics.
 
-    A run that is finished is left as it is. Raises CheckpointError if the folder holds no run, or a damaged one.
+    A run that is finished is left as it is. The number of ``ranks`` need not be the one that it had. Raises
+    CheckpointError if the folder holds no run, or a damaged one.
     """
     if not (folder / CONFIG).is_file() or not (folder / LOG).is_file():
         advice = f"it is prepared: eqnp train {folder}" if (folder / CONFIG).is_file() else "start one with eqnp train"
         raise CheckpointError(f"{folder} holds no run; {advice}")
     started = time.perf_counter()
-    with in_use(folder), workers(threads) as executor:
+    with in_use(folder) if ranks.first else nullcontext(), workers(threads) as executor:
         if (folder / METRICS).is_file():
             print(f"{folder} is finished already")
             return read_json(folder / METRICS)
         config = load_config(str(folder / CONFIG))
-        checkpoint.remove_leftovers(folder)
+        if ranks.first:
+            checkpoint.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
         if (folder / LAST).exists():
             model, optimizer, progress = _load_last(folder / LAST)
@@ -133,7 +147,7 @@ def resume_training(folder: Path, threads: int | None = None) -> dict:
         else:
             model, optimizer = _fresh(config, prepared)
         print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
-        run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, fresh=False)
+        run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, ranks, fresh=False)
         return run.finish(started)
 
 
@@ -149,6 +163,7 @@ class Run:
     progress: Progress
     executor: Executor
     threads: int | None
+    ranks: Ranks
     fresh: bool
 
     def finish(self, started: float) -> dict:
@@ -165,20 +180,23 @@ class Run:
             "peak_resident_gib": peak_resident_gib(),
             "environment": environment(self.threads),
         }
-        write_text(self.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
-        (self.folder / LAST).unlink(missing_ok=True)
+        if self.ranks.first:
+            write_text(self.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+            (self.folder / LAST).unlink(missing_ok=True)
         print(f'saved in {self.folder} after {metrics["seconds"]:.0f} s; try: eqnp predict {self.folder} "…"')
         return metrics
 
     def train(self) -> None:
         """Train to the last epoch; raises Interrupted, or SettlingError, with the state before that saved."""
         lines = "".join(json.dumps(event) + "\n" for event in self.progress.events)
-        write_text(self.folder / LOG, lines)  # what came after the checkpoint comes again
+        if self.ranks.first:
+            write_text(self.folder / LOG, lines)  # what came after the checkpoint comes again
         saved, splits = time.monotonic(), self.prepared.splits
         rng = generators(self.config.training.seed)[2]
 
         def after_batch(progress: Progress) -> None:
             nonlocal saved
+            stop.received = self.ranks.any(stop.received)
             if stop.received or time.monotonic() - saved >= self.config.training.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
@@ -190,13 +208,16 @@ class Run:
             if warning := settling_warning(epoch):
                 print(warning)
             self.save()
+            stop.received = self.ranks.any(stop.received)
             stop.check(f"go on with eqnp train --resume {self.folder}")
 
-        hooks = Hooks(progress_bar, self.log, after_batch, after_epoch, BestOnDisk(self.folder, self.model))
+        best = BestOnDisk(self.folder, self.model, self.ranks)
+        hooks = Hooks(progress_bar if self.ranks.first else silent, self.log, after_batch, after_epoch, best)
         with StopRequest() as stop:
             try:
                 network, given = self.model.network, (splits["train"], splits["validation"], rng, self.executor)
-                fit(network, self.optimizer, self.config, *given, progress=self.progress, hooks=hooks)
+                options = {"progress": self.progress, "hooks": hooks, "ranks": self.ranks}
+                fit(network, self.optimizer, self.config, *given, **options)
             except SettlingError as error:
                 if self.fresh and not (self.folder / LAST).exists():
                     abandon(self.folder)
@@ -206,6 +227,8 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
         check_weights(self.model.network)
+        if not self.ranks.first:
+            return
         moments = {"mean": self.optimizer.mean, "square": self.optimizer.square}
         arrays = {f"{kind}/{name}": value for kind, part in moments.items() for name, value in part.items()}
         about = {"progress": dataclasses.asdict(self.progress), "taken": self.optimizer.taken}
@@ -213,6 +236,8 @@ class Run:
 
     def log(self, event: dict) -> None:
         """Append a line to the log, or nothing of it; raises OSError."""
+        if not self.ranks.first:
+            return
         with (self.folder / LOG).open("ab", buffering=0) as file:
             end = file.tell()
             line = json.dumps(event).encode() + b"\n"
@@ -229,7 +254,9 @@ class Run:
         again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)
         for name in again:  # the model is what is in the file now
             given = config.settling, self.executor, config.training.shard
-            accuracy[name] = evaluate(self.model.network, splits[name], *given).accuracy
+            accuracy[name] = evaluate(self.model.network, splits[name], *given, ranks=self.ranks).accuracy
+        if not self.ranks.first:
+            return {}
         algorithm = config.learning.algorithm
         print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
         start = checkpoint.load(self.folder / START, "start")[0]["embedding.weight"]
@@ -261,13 +288,16 @@ class BestOnDisk:
 
     folder: Path
     model: Model
+    ranks: Ranks
 
     def keep(self, network: Network) -> None:
         """Write the model file."""
-        self.model.save(self.folder)
+        if self.ranks.first:
+            self.model.save(self.folder)
 
     def restore(self, network: Network) -> None:
         """Read it back."""
+        self.ranks.wait()
         for name, value in Model.load(self.folder).network.parameters.items():
             network.parameters[name][...] = value
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from eqnp.config import Config
+from eqnp.distributed import ALONE, Ranks
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
 from eqnp.learning import Estimate, check_finite, estimate, free_phase
@@ -173,10 +174,12 @@ def fit(
     *,
     progress: Progress | None = None,
     hooks: Hooks | None = None,
+    ranks: Ranks = ALONE,
 ) -> Progress:
     """Train ``network`` in place, from wherever ``progress`` is; it ends with the parameters of the best epoch.
 
-    With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped.
+    With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped. With
+    ``ranks`` this process does its part of every batch, and ends with the weights that all the others have.
     Raises SettlingError, naming epoch and batch, when a state, loss or update is not finite, before that touches a
     weight.
     """
@@ -195,7 +198,7 @@ def fit(
         started = time.perf_counter()
         segments, labels = train.batch(rows)
         segments = drop_words(segments, run.word_dropout, rng)
-        result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
+        result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng, ranks)
         optimizer.step(result.gradients, optimizer.taken / (per_epoch * epochs), executor)
         tokens, seconds = int(sum(s.lengths.sum() for s in segments.values())), time.perf_counter() - started
         for tally in (progress.this_epoch, progress.lately):
@@ -219,7 +222,7 @@ def fit(
             check_weights(network)
         started, tally = time.perf_counter(), progress.this_epoch
         with _blamed(f"validation after epoch {number}"):
-            score = evaluate(network, validation, config.settling, executor, run.shard, workspace)
+            score = evaluate(network, validation, config.settling, executor, run.shard, workspace, ranks)
         seconds = round(tally.seconds + time.perf_counter() - started, 3)
         epoch = Epoch(epoch=number, validation=score, seconds=seconds, **tally.means())
         progress.epochs.append(epoch)
@@ -266,12 +269,13 @@ def gradients(
     executor: Executor | None,
     workspace: Workspace,
     rng: np.random.Generator,
+    ranks: Ranks = ALONE,
 ) -> Estimate:
-    """The gradients of one batch by the algorithm of the configuration."""
+    """The gradients of one batch by the algorithm of the configuration; ``ranks`` share the work of "ep" alone."""
     learning, options = config.learning, {"executor": executor, "shard": config.training.shard}
     if learning.algorithm == "ep":
         sign = int(rng.choice((-1, 1))) if learning.estimator == "random-sign" else 1
-        options |= {"workspace": workspace, "sign": sign}
+        options |= {"workspace": workspace, "sign": sign, "ranks": ranks}
         return estimate(network, segments, target, learning, config.settling, **options)
     from eqnp.oracles import training as oracles
 
@@ -289,8 +293,9 @@ def free_outputs(
     executor: Executor | None,
     shard: int,
     workspace: Workspace | None = None,
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
-    """The free state of the output layer for every sample of a split, (n, C)."""
+    """The free state of the output layer for every sample of a split, (n, C); each rank settles its part of them."""
     workspace = workspace or Workspace()
 
     def settle_shard(rows: np.ndarray) -> np.ndarray:
@@ -299,10 +304,12 @@ def free_outputs(
         state, _ = free_phase(network, network.clamp(segments, room), settling, room=room)
         return state.states[network.output.name].copy()
 
-    output = np.empty((len(split), network.output.shape[0]), network.dtype)
     shards = list(bucketed(split, shard))
-    for rows, part in zip(shards, (executor.map if executor else map)(settle_shard, shards), strict=True):
-        output[rows] = part
+    own = shards[ranks.part(len(shards))]
+    outputs = list((executor.map if executor else map)(settle_shard, own))
+    empty = np.empty((0, network.output.shape[0]), network.dtype)
+    output = np.empty((len(split), network.output.shape[0]), network.dtype)
+    output[np.concatenate(shards)] = ranks.concatenate([empty, *outputs])
     return output
 
 
@@ -313,9 +320,10 @@ def evaluate(
     executor: Executor | None,
     shard: int,
     workspace: Workspace | None = None,
+    ranks: Ranks = ALONE,
 ) -> Score:
     """Loss and accuracy of the free phase on a split."""
-    return score(free_outputs(network, split, settling, executor, shard, workspace), split.labels, network)
+    return score(free_outputs(network, split, settling, executor, shard, workspace, ranks), split.labels, network)
 
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:

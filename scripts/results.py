@@ -23,6 +23,7 @@ def read(folder: Path) -> tuple[str, dict]:
     if "baselines" not in metrics:
         sys.exit(f"{folder}: from a release without these figures; train it again")
     config["training"].pop("seed")
+    config["data"].pop("seed", None)  # −1 in a configuration, but in a run that of its texts
     return json.dumps(config, sort_keys=True), metrics
 
 

@@ -1,0 +1,97 @@
+"""Several ranks train one network: to the same weights as one, and a rank that dies takes the job down."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eqnp.checkpoint import load
+from eqnp.cli import main
+from tests.conftest import ROOT
+from tests.runs import TRAIN, outcome
+
+pytest.importorskip("mpi4py")
+MPIRUN = Path(sys.executable).with_name("mpirun")
+MPIRUN = str(MPIRUN) if MPIRUN.exists() else shutil.which("mpirun") or ""
+pytestmark = pytest.mark.skipif(not MPIRUN, reason="no mpirun on this machine")
+OPEN = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+SMALL = ["network.hidden=[8]", "network.compare=8", "vectors.dimension=16", "training.epochs=1", "training.batch=3000"]
+PLAIN = ["optimizer.epsilon=1", "optimizer.learning_rate=1"]  # steps in proportion to the gradient, rounding and all
+NLI = ["train", "mini-nli", "--threads=1", *(f"--set={setting}" for setting in (*SMALL, *PLAIN))]
+
+
+def ranks(number: int, *arguments) -> subprocess.Popen:
+    """Start ``eqnp`` on so many ranks."""
+    command = [MPIRUN, "-n", str(number), sys.executable, "-m", "eqnp", *map(str, arguments)]
+    environment = os.environ | OPEN | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen) -> str:
+    """Wait for it to end well; returns what it said."""
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    return out
+
+
+def parameters(folder) -> dict[str, np.ndarray]:
+    """The arrays of a run's model."""
+    return load(Path(folder) / "model.h5", "model")[0]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_ranks_of_a_fixed_order_train_to_the_same_bits(number, small):
+    """If this fails, the result depends on how many machines it was trained on."""
+    assert main([*TRAIN, "--reduction", "fixed", "--out", "one"]) == 0
+    said = finished(ranks(number, *TRAIN, "--distributed", "mpi", "--reduction", "fixed", "--out", "several"))
+    assert said.count("epoch 1/4") == 1
+    assert outcome("several") == outcome("one")
+
+
+def test_compare_layers_and_a_fast_sum(small):
+    """If this fails, pairs of texts train to other weights on two ranks, or a fast sum is a wrong one."""
+    assert main([*NLI, "--out", "one"]) == 0
+    finished(ranks(2, *NLI, "--distributed", "mpi", "--out", "two"))
+    one, two = parameters("one"), parameters("two")
+    for name in (name for name in one if one[name].size and one[name].dtype.kind == "f"):
+        assert np.linalg.norm(two[name] - one[name]) < 1e-6 * max(1, np.linalg.norm(one[name])), name
+
+
+def test_a_rank_that_is_killed_ends_the_job_and_another_number_goes_on(small):
+    """If this fails, the others wait for ever, or the work of hours is lost."""
+    assert main([*TRAIN, "--reduction", "fixed", "--out", "whole"]) == 0
+    slow = [*TRAIN, "--set=training.epochs=4", "--distributed", "mpi", "--reduction", "fixed"]
+    process = ranks(2, *slow, "--out", "run")
+    deadline = time.monotonic() + 120
+    while not Path("run/last.h5").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    if not children or process.poll() is not None:
+        pytest.skip("the job was over before a rank could be killed")
+    started = time.monotonic()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, error = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode != 0
+    assert error
+    assert main(["train", "--resume", "run", "--reduction", "fixed", "--threads", "1"]) == 0
+    assert outcome("run") == outcome("whole")
+
+
+def test_a_mistake_on_several_ranks_is_said_once(small):
+    """If this fails, a wrong option hangs the job, or fills the screen."""
+    process = ranks(2, "train", "imbd", "--distributed", "mpi")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "did you mean 'imdb'" in error
+    assert "Traceback" not in error
