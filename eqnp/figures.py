@@ -30,7 +30,6 @@ STYLE = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 130,
-    "text.parse_math": False,
 }
 
 
@@ -38,6 +37,11 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, in the place of an older one once it is complete."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def plain(text: str) -> str:
+    """A text of the user's, of which nothing is a formula."""
+    return text.replace("$", r"\$")
 
 
 def _panels(rows: int, columns: int, size: tuple[float, float]):
@@ -117,6 +121,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
     for (i, j), share in np.ndenumerate(shares) if few else ():
         colour = "white" if share > 0.55 else "black"
         panel.text(j, i, f"{counts[i, j]:,}\n{share:.1%}", ha="center", va="center", color=colour, fontsize=9)
+    classes = [plain(name) for name in classes]
     if few:
         panel.set_xticks(range(len(classes)), classes, rotation=30 if len(classes) > 3 else 0)
         panel.set_yticks(range(len(classes)), classes)
@@ -149,8 +154,8 @@ def words(rows: Sequence[tuple[str, float, float]], leading: str, path: Path) ->
     shades = matplotlib.colormaps["cividis"](np.array(share))
     panel.barh(at, lift, color=shades, edgecolor="#444444", lw=0.5)
     for place, value, part in zip(at, lift, share, strict=True):
-        panel.text(value, place, f"  {part:.0%} {leading}", va="center", fontsize=8, color="#444444")
-    panel.set_yticks(at, names)
+        panel.text(value, place, f"  {part:.0%} {plain(leading)}", va="center", fontsize=8, color="#444444")
+    panel.set_yticks(at, [plain(name) for name in names])
     panel.grid(axis="y", visible=False)
     panel.set(title="Attention in multiples of the mean word", xlim=(0, 1.18 * max(lift)))
     save(figure, path)
@@ -163,6 +168,7 @@ def synapse(post: np.ndarray, pre: np.ndarray, beta: float, classes: Sequence[st
     post (2, H) and pre (2, K) are the states under +β and −β.
     """
     update = (np.outer(post[0], pre[0]) - np.outer(post[1], pre[1])) / (2 * beta)
+    classes = [plain(name) for name in classes]
     order = np.argsort(-np.abs(pre[0] - pre[1]))[:40]
     pre, update = pre[:, order], update[:, order]
     figure = Figure(figsize=(10, 5.2))

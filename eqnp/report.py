@@ -199,6 +199,8 @@ class _Report:
         explanations = explain.explain(self.model, texts)
         beta = self.model.config.learning.beta
         note = f"Free, and nudged by β = {beta:g} towards the class that was predicted. {explain.LEGEND}"
+        if self.model.config.data.distinct:
+            note += " Texts of the run itself are shown as they were read: each word once."
         return _note(note) + "".join(explain.section(each) for each in explanations)
 
     def synapse(self) -> str:
