@@ -60,7 +60,7 @@ def caught_by(root: Path, path: Path, right: str, wrong: str, likely: str | None
         raise SystemExit(f"{path.name}: {right!r} is there {original.count(right)} times; mend the list of defects")
     path.write_text(original.replace(right, wrong), "utf-8")
     environment = os.environ | {"PYTHONPATH": str(root), "EQNP_HYPOTHESIS": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--numprocesses=0"]
     command += sorted(TESTS, key=lambda test: test != likely and not (likely or "").startswith(test + "/"))
     try:
         result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

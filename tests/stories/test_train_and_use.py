@@ -16,7 +16,7 @@ from eqnp.checkpoint import load
 from eqnp.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
-from eqnp.folder import claim
+from eqnp.folder import claim, settled
 from eqnp.model import Model
 from eqnp.run import generators
 from eqnp.text.prepare import load_prepared, prepare
@@ -157,7 +157,7 @@ def test_a_signal_in_an_epoch_saves_and_exits(number, tmp_path, capsys):
     assert Model.load(tmp_path / "run").predict({"text": ["a good film"]})
     assert not list((tmp_path / "run").glob(".*.tmp"))
     assert main(["train", "--resume", str(tmp_path / "run"), "--seed", "1"]) == 2
-    assert "leave 'seed' out" in capsys.readouterr().err
+    assert "leave --seed out" in capsys.readouterr().err
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
@@ -230,7 +230,7 @@ def test_prepared_texts_are_those_of_the_run(tmp_path, capsys):
     result, _ = eqnp(capsys, "train", prepared, "--set=training.epochs=1", "--out", run)
     assert result["preset"] == "mini-nli"
     assert result["classes"] == figures["classes"]
-    config = load_config("mini-nli")
+    config = settled(load_config("mini-nli"))
     assert Model.load(run).config.network == config.network
     ours, theirs = load_prepared(prepared, config), prepare(config, generators(config.training.seed)[0])
     np.testing.assert_array_equal(ours.embedding, theirs.embedding)
