@@ -152,3 +152,12 @@ def test_a_read_only_folder_is_one_line(disk, small, capsys):
     assert "read-only" in one_line(capsys, "check", run, "--out", disk / "other", "--samples", 2).lower()
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     assert main(["predict", str(run), "there was lava"]) == 0
+
+
+def test_phases_that_do_not_settle_are_told_with_advice(small, capsys):
+    """If this fails, a user learns from states that never settled, and is not told."""
+    hasty = ["--set=settling.free_sweeps=1", "--set=settling.nudged_sweeps=1", "--set=settling.tolerance=1e-7"]
+    assert main([*TRAIN, *hasty, "--out", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "had not settled" in said
+    assert "raise settling." in said

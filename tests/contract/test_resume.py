@@ -1,5 +1,6 @@
 """Runs that are killed at random moments: they resume, and end as if nothing had happened."""
 
+import json
 import os
 import random
 import signal
@@ -98,3 +99,13 @@ def test_a_folder_that_was_begun_can_be_taken_again(small):
     Path("run/start.h5").write_text("half")
     assert main([*TRAIN, "--out", "run"]) == 0
     assert not list(Path("run").glob(".*.tmp"))
+
+
+def test_patience_stops_early_and_small_data_get_more_epochs(small):
+    """If this fails, a run goes on long after it stopped to learn, or ends before it began to."""
+    stuck = ["--set=optimizer.learning_rate=1e-9", "--set=training.epochs=30", "--set=training.patience=2"]
+    assert main([*TRAIN, *stuck, "--out", "stuck"]) == 0
+    metrics = json.loads(Path("stuck/metrics.json").read_text())
+    assert metrics["epochs"] == metrics["best_epoch"] + 2 < 30
+    assert main([*TRAIN, "--set=training.min_updates=61", "--out", "more"]) == 0
+    assert json.loads(Path("more/metrics.json").read_text())["epochs"] == 6  # of 12 batches each
