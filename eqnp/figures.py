@@ -88,6 +88,8 @@ def settling(traces: Sequence[Mapping], path: Path) -> None:
         panels[0].semilogy(sweeps, np.maximum(residual, 1e-9), **style, marker="o", ms=3, label=trace["phase"])
         above = energy - energy.min()
         panels[1].semilogy(sweeps[above > 0], above[above > 0], **style, marker="o", ms=3, label=trace["phase"])
+    for panel in panels:
+        panel.xaxis.get_major_locator().set_params(integer=True)
     panels[0].set(xlabel="sweep", title="Residual: the largest change of a unit")
     panels[1].set(xlabel="sweep", title="Energy F above its end (mean of the batch)")
     panels[0].legend()
