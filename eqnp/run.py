@@ -132,6 +132,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
     started = time.perf_counter()
     with in_use(folder) if ranks.first else nullcontext(), workers(threads) as executor:
         if (folder / METRICS).is_file():
+            (folder / LAST).unlink(missing_ok=True)  # a kill may have come between the two
             print(f"{folder} is finished already")
             return read_json(folder / METRICS)
         config = load_config(str(folder / CONFIG))

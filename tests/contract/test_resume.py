@@ -101,6 +101,18 @@ def test_a_folder_that_was_begun_can_be_taken_again(small):
     assert not list(Path("run").glob(".*.tmp"))
 
 
+def test_a_finished_run_keeps_no_checkpoint(small):
+    """If this fails, a kill at the very end leaves a checkpoint of three times the model for ever."""
+    killed_after(Path("run"), 15)
+    last = Path("run/last.h5").read_bytes()
+    assert main(["train", "--resume", "run", "--threads", "1"]) == 0
+    before = outcome("run")
+    Path("run/last.h5").write_bytes(last)
+    assert main(["train", "--resume", "run"]) == 0
+    assert not Path("run/last.h5").exists()
+    assert outcome("run") == before
+
+
 def test_patience_stops_early_and_small_data_get_more_epochs(small):
     """If this fails, a run goes on long after it stopped to learn, or ends before it began to."""
     stuck = ["--set=optimizer.learning_rate=1e-9", "--set=training.epochs=30", "--set=training.patience=2"]
