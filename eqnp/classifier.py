@@ -12,7 +12,6 @@ from eqnp.config import Config, load_config, to_tree
 from eqnp.console import epoch_line, progress_bar
 from eqnp.errors import ConfigError, DataError
 from eqnp.model import Model
-from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.parallel import workers
 from eqnp.text.corpora import Corpus, Texts
@@ -114,7 +113,8 @@ class SequenceClassifier:
             )
         order = rng.permutation(len(corpus))
         parts = {"train": corpus.take(np.sort(order[held:])), "validation": corpus.take(np.sort(order[:held]))}
-        model, splits = self._build(config, parts, rng)
+        prepared = prepare_corpora(config, parts, rng)
+        model, splits = Model.fresh(config, prepared, rng), prepared.splits
 
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
@@ -136,8 +136,9 @@ class SequenceClassifier:
         if not hasattr(self, "model_"):
             rng = _generator(self.random_state)
             corpus, known = self._corpus(config, X, y, classes)
-            model, splits = self._build(config, {"train": corpus}, rng)
-            self.model_, self.classes_, self._rng, split = model, known, rng, splits["train"]
+            prepared = prepare_corpora(config, {"train": corpus}, rng)
+            model, split = Model.fresh(config, prepared, rng), prepared.splits["train"]
+            self.model_, self.classes_, self._rng = model, known, rng
             self._optimizer, self.progress_ = Adam(model.network, config.optimizer), Progress()
         else:
             split = self._further(config, X, y, classes)
@@ -261,20 +262,6 @@ class SequenceClassifier:
             raise DataError(f"y holds {labels[known[index] != labels][0]!r}, which is not among the classes {known}")
         names = tuple(str(name) for name in known)
         return Corpus(texts, index.astype(np.int64), names), known
-
-    def _build(self, config: Config, parts: dict[str, Corpus], rng: np.random.Generator):
-        prepared = prepare_corpora(config, parts, rng)
-        network = Network(
-            config.network,
-            prepared.embedding,
-            len(prepared.classes),
-            dict.fromkeys(config.data.columns, config.data.max_tokens),
-            rng,
-        )
-        labels = prepared.splits["train"].labels
-        prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
-        model = Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, prior)
-        return model, prepared.splits
 
     def _threads(self) -> int | None:
         if self.n_jobs is None:

@@ -23,6 +23,7 @@ from eqnp.training import Score, evaluate, free_outputs
 
 if TYPE_CHECKING:
     from eqnp.text.corpora import Corpus
+    from eqnp.text.prepare import Prepared
 
 MODEL, KIND = "model.h5", "model"
 PARAMETERS, NGRAMS = "parameters/", "ngrams"
@@ -54,6 +55,15 @@ class Model:
     ):
         self.network, self.config, self.tokenizer, self.ngrams = network, config, tokenizer, ngrams
         self.classes, self.prior = tuple(classes), np.asarray(prior)
+
+    @classmethod
+    def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator) -> Model:
+        """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError."""
+        labels, classes = prepared.splits["train"].labels, prepared.classes
+        positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
+        network = Network(config.network, prepared.embedding, len(classes), positions, rng)
+        prior = np.bincount(labels, minlength=len(classes)) / len(labels)
+        return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior)
 
     def save(self, folder: Path) -> None:
         """Write ``model.h5`` into a run folder, replacing an older one only once it is complete; raises OSError.

@@ -50,16 +50,10 @@ def prepare_anew(config: Config) -> Prepared:
     return prepare(config, generators(seed)[0], print)
 
 
-def build_network(config: Config, prepared: Prepared, rng: np.random.Generator) -> Network:
-    """The network of a configuration over prepared data, float32."""
-    positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
-    return Network(config.network, prepared.embedding, len(prepared.classes), positions, rng)
-
-
 def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
     prepared = prepare_anew(config)
-    return build_network(config, prepared, generators(config.training.seed)[1]), prepared.splits["train"]
+    return _fresh(config, prepared)[0].network, prepared.splits["train"]
 
 
 def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
@@ -321,11 +315,8 @@ def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
 
 def _fresh(config: Config, prepared: Prepared) -> tuple[Model, Adam]:
     """A model with its first weights, and its optimiser."""
-    network = build_network(config, prepared, generators(config.training.seed)[1])
-    labels = prepared.splits["train"].labels
-    prior = np.bincount(labels, minlength=len(prepared.classes)) / len(labels)
-    model = Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, prior)
-    return model, Adam(network, config.optimizer)
+    model = Model.fresh(config, prepared, generators(config.training.seed)[1])
+    return model, Adam(model.network, config.optimizer)
 
 
 def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared, is_run: bool = False) -> Path:
