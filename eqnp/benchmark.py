@@ -26,7 +26,10 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.config import Config, load_config
+from eqnp.device import describe
 from eqnp.errors import ConfigError
+from eqnp.gradients import RowGradient
+from eqnp.kernels import load
 from eqnp.learning import Estimate, estimate
 from eqnp.model import Model
 from eqnp.network import Network
@@ -64,7 +67,9 @@ class Problem:
         return result
 
 
-def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: Sequence[str] = ()) -> Problem:
+def make_problem(
+    task: str, batch: int | None = None, seed: int = 0, settings: Sequence[str] = (), device: str = "cpu"
+) -> Problem:
     """The network of a task at full size, and a batch whose texts use a quarter to all of their positions."""
     config = _to_tolerance(load_config(PRESETS[task], settings), task)
     rng = np.random.default_rng(seed)
@@ -72,7 +77,7 @@ def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: S
     table[0] = 0
     positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
     classes = 3 if task == "snli" else 2
-    network = Network(config.network, table, classes, positions, rng)
+    network = Network(config.network, table, classes, positions, rng, device)
     size, segments = batch or config.training.batch, {}
     for name, n in positions.items():
         lengths = rng.integers(max(1, n // 4), n + 1, size)
@@ -81,9 +86,9 @@ def make_problem(task: str, batch: int | None = None, seed: int = 0, settings: S
     return Problem(config, network, Adam(network, config.optimizer), segments, rng.integers(0, classes, size))
 
 
-def load_problem(task: str, run: Path, batch: int | None = None, batch_number: int = 0) -> Problem:
+def load_problem(task: str, run: Path, batch: int | None = None, batch_number: int = 0, device: str = "cpu") -> Problem:
     """The trained network of a run and its training batch number ``batch_number``; ConfigError for another task's."""
-    model = Model.load(run)
+    model = Model.load(run, device)
     config, network = _to_tolerance(model.config, task), model.network
     wanted = load_config(PRESETS[task])
     if (config.network, config.data.max_tokens) != (wanted.network, wanted.data.max_tokens):
@@ -126,6 +131,31 @@ def useful_flops(problem: Problem, result: Estimate) -> float:
     return float(total)
 
 
+def useful_bytes(problem: Problem, result: Estimate) -> float:
+    """Bytes that one training batch cannot but move, by formula: every weight once a product, every memory once a
+    retrieval, and what Adam reads and writes."""
+    network, item = problem.network, problem.network.dtype.itemsize
+    phases, halves = result.sweeps.shape[0] - 1, 2 * result.sweeps.max(axis=1).sum()
+    total = 0.0
+    for synapse in network.synapses:
+        total += int(np.prod(synapse.shapes[f"{synapse.name}.weight"])) * (halves + 1)  # each half-sweep; the contrast
+    for layer, attention in zip(network.attention, network.config.attention, strict=True):
+        slots = problem.segments[attention.memory].lengths
+        total += layer.shape[1] * slots.sum() * (result.sweeps.max(axis=1).sum() + 2 * phases)
+    learned = sum(g.values.size if isinstance(g, RowGradient) else g.size for g in result.gradients.values())
+    return float((total + 7 * learned) * item)
+
+
+def device_ceilings(kernels, size: int = 8192, repeat: int = 5) -> tuple[float, float]:
+    """Measured rates of a device: float32 products of this size, GFLOP/s, and copies, GB/s (read and written)."""
+    a, out = (kernels.zeros((size, size), np.float32) for _ in range(2))
+    kernels.product(a, a, out)  # compiles
+    kernels.copy(a, out)
+    product = min(kernels.timed(lambda: kernels.product(a, a, out)) for _ in range(repeat))
+    copy = min(kernels.timed(lambda: kernels.copy(a, out)) for _ in range(repeat))
+    return 2 * size**3 / product / 1e9, 2 * 4 * size**2 / copy / 1e9
+
+
 def sgemm_peak(executor, threads: int, size: int = 2048, repeat: int = 5) -> float:
     """Measured float32 GEMM rate of all threads together, GFLOP/s: the best of a few, one product per thread."""
     rng = np.random.default_rng(0)
@@ -141,7 +171,8 @@ def sgemm_peak(executor, threads: int, size: int = 2048, repeat: int = 5) -> flo
 
 @dataclasses.dataclass
 class Peer:
-    """Another program for the same job, run as ``PYTHON SCRIPT --task T --batch B --repeat 1 --threads N``.
+    """Another program for the same job, run as ``PYTHON SCRIPT --task T --batch B --repeat 1 --threads N``; with
+    ``--device cuda`` for a GPU.
 
     Its last line is JSON with its ``seconds`` per batch; measured at another ``batch``, they are scaled in proportion.
     """
@@ -150,10 +181,12 @@ class Peer:
     python: str = sys.executable
     batch: int | None = None
 
-    def seconds(self, task: str, size: int, threads: int) -> float:
+    def seconds(self, task: str, size: int, threads: int, device: str = "cpu") -> float:
         """Its time for one batch of ``size`` samples."""
         batch = self.batch or size
         options = {"task": task, "batch": batch, "repeat": 1, "threads": threads}
+        if device != "cpu":
+            options["device"] = device
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         result = subprocess.run([self.python, self.script, *words], capture_output=True, text=True, check=True)
         return json.loads(result.stdout.splitlines()[-1])["seconds"] * size / batch
@@ -168,37 +201,46 @@ def measure(
     peer: Peer | None = None,
     weights: Path | None = None,
     settings: Sequence[str] = (),
+    device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Time training batches of a task, in turn with a peer's if there is one.
 
     ``weights`` names a run folder whose trained network is timed, on batches of its own text, instead of fresh weights
     on random text. Returns medians: seconds, sweeps per phase, GFLOP/s, the share of the GEMM peak measured right after
-    each batch, the ratio to the peer; and the peak memory in GiB.
+    each batch, the ratio to the peer; and the peak memory in GiB. On a ``device`` seconds are its own (by its events),
+    and the rate of its memory is told beside.
     """
-    threads = threads or available_cores()
-    workspace, rows = Workspace(), []
+    threads, kernels = threads or available_cores(), load(device)
+    workspace, rows = Workspace(kernels.empty), []
+    if kernels.ASYNCHRONOUS:
+        say(f"{describe(device)}; ceilings are measured with the same products")
     with workers(threads) as executor:
         for number in range(repeat + 1):
             # The same batch at the same weights would get easier by training on it: start afresh each time.
             problem = result = None
-            problem = (
-                load_problem(task, weights, batch, number) if weights else make_problem(task, batch, settings=settings)
-            )
-            started = time.perf_counter()
-            result = problem.step(executor, workspace)
-            seconds = time.perf_counter() - started
+            if weights:
+                problem = load_problem(task, weights, batch, number, device)
+            else:
+                problem = make_problem(task, batch, settings=settings, device=device)
+            results: list[Estimate] = []
+            seconds = kernels.timed(lambda: results.append(problem.step(executor, workspace)))  # noqa: B023
+            result = results[0]
             if number == 0:
                 say(f"first batch {seconds:.2f} s, kernels compiled or loaded: not counted")
                 continue
             size, theirs = len(problem.labels), None
             if peer:
-                theirs = peer.seconds(task, size, threads)
-            work, peak = useful_flops(problem, result) / 1e9, sgemm_peak(executor, threads)
-            rows.append((seconds, work, work / seconds, peak, *result.sweeps.mean(axis=1), theirs))
+                theirs = peer.seconds(task, size, threads, device)
+            work, moved = useful_flops(problem, result) / 1e9, useful_bytes(problem, result) / 1e9
+            if kernels.ASYNCHRONOUS:
+                peak, bandwidth = device_ceilings(kernels)
+            else:
+                peak, bandwidth = sgemm_peak(executor, threads), 0.0
+            rows.append((seconds, work, work / seconds, peak, moved, bandwidth, *result.sweeps.mean(axis=1), theirs))
             say(f"ours {seconds:.3f} s, {work / seconds / peak:.0%} of {peak:.0f} GFLOP/s"
                 + (f", peer {theirs:.3f} s" if peer else ""))  # fmt: skip
-    ours, work, rates, peaks, *sweeps, theirs = zip(*rows, strict=True)
+    ours, work, rates, peaks, moved, bandwidths, *sweeps, theirs = zip(*rows, strict=True)
     figures = {
         "task": task,
         "batch": size,
@@ -213,6 +255,11 @@ def measure(
         "share_of_peak": round(statistics.median(r / p for r, p in zip(rates, peaks, strict=True)), 3),
         "peak_resident_gib": peak_resident_gib(),
     }
+    if kernels.ASYNCHRONOUS:
+        figures["device"] = describe(device)
+        figures["gigabytes"] = round(statistics.median(moved), 2)
+        figures["gigabytes_per_second"] = round(statistics.median(m / o for m, o in zip(moved, ours, strict=True)), 1)
+        figures["copy_peak"] = round(statistics.median(bandwidths), 1)
     if peer:
         figures["peer_seconds"] = round(statistics.median(theirs), 3)
         figures["ratio"] = round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 2)

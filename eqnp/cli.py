@@ -68,6 +68,7 @@ def build_parser() -> Parser:
         "--reduction", metavar="R", help="fast (default), or fixed: the same bits on any number of ranks"
     )
     train.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run that was stopped; no other options")
+    _device(train)
     _threads(train)
 
     prepare = _command(added, "prepare", commands.run_prepare, "read texts and word vectors once, for several runs")
@@ -81,12 +82,14 @@ def build_parser() -> Parser:
     evaluate.add_argument(
         "--split", metavar="S", help="split: train, validation or test (default: test if there is one)"
     )
+    _device(evaluate)
     _threads(evaluate)
 
     predict = _command(added, "predict", commands.run_predict, "classify texts with a trained run")
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
     predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
+    _device(predict)
     predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
 
@@ -115,6 +118,7 @@ def build_parser() -> Parser:
     benchmark = _command(added, "benchmark", commands.run_benchmark, "time training batches at full size")
     benchmark.add_argument("--task", choices=("imdb", "snli", "recommended"), help="which network (default: all)")
     benchmark.add_argument("--weights", metavar="RUN", type=Path, help="time a run's trained network on its own text")
+    _device(benchmark)
     benchmark.add_argument("--repeat", metavar="N", type=_at_least_one, default=3, help="batches to time (3)")
     _threads(benchmark)
 
@@ -145,6 +149,12 @@ def _data_options(command: Parser, default: str | None) -> None:
         command.add_argument(option, metavar="F", help=what)
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     command.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
+
+
+def _device(command: Parser) -> None:
+    command.add_argument(
+        "--device", metavar="D", default="cpu", help="cpu (default), cuda, or auto: a GPU if one is ready"
+    )
 
 
 def _threads(command: Parser) -> None:

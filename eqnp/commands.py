@@ -23,14 +23,16 @@ def run_train(options) -> dict:
 
 
 def _train(options, ranks) -> dict:
+    from eqnp.device import choose
     from eqnp.run import resume_training, run_training
 
+    device = choose(options.device)
     if options.resume:
         others = ("source", "data", "val_data", "test_data", "vectors", "unlabelled", "set", "seed", "algorithm", "out")
         if given := [name for name in others if getattr(options, name) not in (None, [])]:
             option = "CONFIG" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
             raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
-        return resume_training(options.resume, options.threads, ranks)
+        return resume_training(options.resume, options.threads, ranks, device)
     options.source = options.source or "mini-sentiment"
     folder, prepared = _prepared_folder(options), None
     config = _config(options)
@@ -39,7 +41,13 @@ def _train(options, ranks) -> dict:
 
         prepared = load_prepared(folder, config)
     out = options.out or Path("runs") / _name(options)
-    given = {"prepared": prepared, "numbered": not options.out, "threads": options.threads, "ranks": ranks}
+    given = {
+        "prepared": prepared,
+        "numbered": not options.out,
+        "threads": options.threads,
+        "ranks": ranks,
+        "device": device,
+    }
     return run_training(config, out, **given)
 
 
@@ -90,11 +98,12 @@ def _config(options):
 
 def run_evaluate(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
+    from eqnp.device import choose
     from eqnp.model import Model
     from eqnp.parallel import workers
     from eqnp.text.store import STORE, read_split, split_names
 
-    model = Model.load(options.run)
+    model = Model.load(options.run, choose(options.device))
     if options.data:
         from eqnp.text.corpora import load_corpus, splits_of
         from eqnp.text.prepare import is_numbered
@@ -139,6 +148,7 @@ def run_predict(options) -> dict:
     """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
     from dataclasses import asdict
 
+    from eqnp.device import choose
     from eqnp.model import Model
 
     if options.html and not options.explain:
@@ -146,8 +156,9 @@ def run_predict(options) -> dict:
     given = [readable(text) for text in options.text or _lines(sys.stdin)]
     if not given:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
-    few = len(given) <= FEW_TEXTS
-    model = Model.load(options.run, "naive" if few else "cpu")
+    device = choose(options.device)
+    few = len(given) <= FEW_TEXTS and device == "cpu"
+    model = Model.load(options.run, "naive" if few else "cpu" if options.explain else device)
     texts = _by_segment(given, list(model.config.data.columns), from_lines=not options.text)
     if options.explain:
         return _explain(model, texts, options.html)
@@ -274,12 +285,14 @@ def _readable_value(value) -> str:
 def run_benchmark(options) -> dict:
     """``eqnp benchmark``: returns the figures of every task."""
     from eqnp.benchmark import PRESETS, measure, table
+    from eqnp.device import choose
 
     if options.weights and not options.task:
         raise ConfigError("--weights needs the --task that the run was trained for")
     tasks = [options.task] if options.task else list(PRESETS)
-    given = {"repeat": options.repeat, "threads": options.threads, "weights": options.weights, "say": print}
-    figures = [measure(task, **given) for task in tasks]
+    device = choose(options.device)
+    given = {"repeat": options.repeat, "threads": options.threads, "weights": options.weights, "device": device}
+    figures = [measure(task, **given, say=print) for task in tasks]
     print(table(figures))
     return {"tasks": figures}
 

@@ -20,6 +20,7 @@ from eqnp.synapses import Clamped, Layer, State
 
 FEW = 0.6  # samples are left behind once no more than this share still moves: copying the rest has its price
 ORDERS = ("even-odd", "synchronous")
+LOOK = 2  # sweeps between two looks at the residual, where a look means waiting for a device
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Settled(NamedTuple):
 
 @dataclass
 class Trace:
-    """Filled by `settle` on request: per sweep the residual and the energy F of each sample, lists of (B,)."""
+    """Filled by `settle` on request: per sweep the residual and the energy F of each sample, lists of (B,), and the
+    states. There are no energies of a device."""
 
     residual: list[np.ndarray] = field(default_factory=list)
     energy: list[np.ndarray] = field(default_factory=list)
@@ -86,8 +88,12 @@ def settle(
     that have settled are left behind, in groups: how many others are in the batch matters to a sample only within the
     tolerance.
     ``accelerate`` extrapolates between even–odd sweeps (see `eqnp.acceleration`).
-    Raises SettlingError, naming the layer, as soon as a state is no longer finite.
+    On a device with kernels that return before they are done, all samples settle together, and the residual is looked
+    at every `LOOK` sweeps; nothing is extrapolated.
+    Raises SettlingError, naming the layer, as soon as a state is seen that is no longer finite.
     """
+    if network.kernels.ASYNCHRONOUS:
+        return _settle_together(network, clamped, state, sweeps, nudge, order, tolerance, trace)
     live = _Live.all(network, clamped, state, nudge, order, accelerate)
     blocks = network.blocks if order == "even-odd" else (network.layers,)
     taken, final = np.zeros(clamped.size), np.empty(clamped.size)
@@ -101,7 +107,7 @@ def settle(
             _record(trace, network, clamped, state, nudge, residual)
         # Layers that wait for their first update stand at infinity until the end of the first sweep.
         if np.isnan(residual).any() or (ends_sweep and not np.isfinite(residual).all()):
-            raise SettlingError(_blame(network, live.state, nudge, step // len(blocks) + 1))
+            raise SettlingError(_blame(network, live.state.states, nudge, step // len(blocks) + 1))
         if not moving.any():
             live.state.news = {name: set() for name in state.news}
             break
@@ -112,6 +118,35 @@ def settle(
             live.extrapolate()
     live.return_to(state)
     return Settled(taken, final)
+
+
+def _settle_together(
+    network: Network, clamped: Clamped, state: State, sweeps: int, nudge, order, tolerance, trace: Trace | None
+) -> Settled:
+    """All samples to the end of the phase, on a device that is asked for the residuals every few sweeps only."""
+    kernels, layers = network.kernels, network.layers
+    blocks = network.blocks if order == "even-odd" else (layers,)
+    changes = kernels.empty((len(layers), clamped.size), network.dtype)
+    change = {layer.name: changes[i] for i, layer in enumerate(layers)}
+    for sweep in range(1, sweeps + 1):
+        for block in blocks:
+            state.news = {name: set(near) for name, near in network.neighbours.items()}
+            for layer in block:
+                network.compute_drive(layer, clamped, state)
+            for layer in block:
+                kernels.fill(change[layer.name], 0)
+                _move(network, clamped, state, layer, nudge, order, change[layer.name])
+        if trace is not None:
+            trace.residual.append(kernels.host(changes).max(axis=0))
+            trace.states.append({name: kernels.host(s) for name, s in state.states.items()})
+        if sweep % LOOK == 0 or sweep == sweeps:
+            residual = kernels.host(changes).max(axis=0)
+            if not np.isfinite(residual).all():
+                on_host = {name: kernels.host(s) for name, s in state.states.items()}
+                raise SettlingError(_blame(network, on_host, nudge, sweep))
+            if (residual <= tolerance).all():
+                break
+    return Settled(np.full(clamped.size, float(sweep)), residual)
 
 
 @dataclass
@@ -183,24 +218,25 @@ def _update(network: Network, clamped: Clamped, state: State, block, nudge, orde
         network.compute_drive(layer, clamped, state)
         state.news[layer.name] = set()
     for layer in active:
-        name, residual = layer.name, change[layer.name]
+        residual = change[layer.name]
         residual[:] = 0
-        potential, drive, units, value = (
-            clamped.potentials[name],
-            state.drives[name],
-            state.states[name],
-            state.values[name],
-        )
-        if layer is not nudged:
-            potential.move(drive, units, residual, value)
-        elif order == "even-odd":
-            potential.move_nudged(drive, units, nudge, residual, value)
-        else:
-            potential.step_nudged(drive, units, nudge, residual, value)
+        _move(network, clamped, state, layer, nudge, order, residual)
         if residual.any():
-            for neighbour in network.neighbours[name]:
-                state.news[neighbour].add(name)
+            for neighbour in network.neighbours[layer.name]:
+                state.news[neighbour].add(layer.name)
     return active
+
+
+def _move(network: Network, clamped: Clamped, state: State, layer: Layer, nudge, order: str, residual) -> None:
+    """s ← ∇Λ(u) of one layer, or the minimum under the nudge."""
+    potential, name = clamped.potentials[layer.name], layer.name
+    drive, units, value = state.drives[name], state.states[name], state.values[name]
+    if nudge is None or layer is not network.output:
+        potential.move(drive, units, residual, value)
+    elif order == "even-odd":
+        potential.move_nudged(drive, units, nudge, residual, value)
+    else:
+        potential.step_nudged(drive, units, nudge, residual, value)
 
 
 def _record(trace: Trace, network, clamped, state: State, nudge, residual) -> None:
@@ -209,8 +245,8 @@ def _record(trace: Trace, network, clamped, state: State, nudge, residual) -> No
     trace.states.append({name: s.copy() for name, s in state.states.items()})
 
 
-def _blame(network: Network, state: State, nudge: Nudge | None, sweep: int) -> str:
-    layer = next((n for n, s in state.states.items() if not np.isfinite(s).all()), network.output.name)
+def _blame(network: Network, states: dict[str, np.ndarray], nudge: Nudge | None, sweep: int) -> str:
+    layer = next((n for n, s in states.items() if not np.isfinite(s).all()), network.output.name)
     phase = "the free phase" if nudge is None else f"the phase nudged by β = {nudge.beta:g}"
     return (
         f"the state of {layer!r} is not a finite number after sweep {sweep} of {phase}; "

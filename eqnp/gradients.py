@@ -23,6 +23,8 @@ class RowGradient:
 
 def total(parts: list):
     """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
+    if len(parts) == 1:
+        return parts[0]
     if not isinstance(parts[0], RowGradient):
         return sum(parts[1:], start=parts[0])
     rows = np.unique(np.concatenate([part.rows for part in parts]))

@@ -170,12 +170,15 @@ def estimate(
     if learning.estimator == "holomorphic":
         network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
     coefficients = np.array([c for _, c in plan]) / -len(target)
+    kernels = network.kernels
+    if kernels.ASYNCHRONOUS:  # a batch fills the device, which has no threads of ours
+        executor = shard = None
     width = shard or len(target)
     slices = [slice(start, start + width) for start in range(0, len(target), width)]
     every_target = target
     own, slices = ranks.own(slices, len(target))
     segments, target = {name: segment.take(own) for name, segment in segments.items()}, target[own]
-    workspace = workspace or Workspace()
+    workspace = workspace or Workspace(kernels.empty)
     leading = len(plan), len(target)
     ends = {
         name: workspace.batch(name, (*leading, *shape), network.dtype)
@@ -202,7 +205,7 @@ def estimate(
         residual,
         [t for part in shards for t in part.traces],
     )
-    check_finite(result)
+    check_finite(result, network)
     return result
 
 
@@ -214,16 +217,17 @@ def contrast(
     A wide bundle is cut into blocks of `COLUMNS` pre units, whose updates are independent, for the threads. The
     updates are written into ``room``, if given.
     """
-    room = room or Room()
+    room = room or Room(network.kernels.empty)
     gradients: dict[str, np.ndarray] = {}
     tasks = []
     for name, columns, post, pre in ends:
         parameter = network.parameters[name]
         gradient = gradients.setdefault(name, room(name, parameter.shape, network.dtype))
-        out = gradient.reshape(post.shape[-1], -1)[:, columns]
-        for start in range(0, pre.shape[-1], COLUMNS):
-            block = slice(start, start + COLUMNS)
-            tasks.append((post, pre[..., block], coefficients, out[:, block]))
+        out = gradient.reshape(post.shape[2], -1)[:, columns]
+        width = pre.shape[2] if network.kernels.ASYNCHRONOUS else COLUMNS
+        for start in range(0, pre.shape[2], width):
+            block = slice(start, start + width)
+            tasks.append((post, pre[:, :, block], coefficients, out[:, block]))
     list((executor.map if executor else map)(lambda task: network.kernels.local_update(*task), tasks))
     return gradients
 
@@ -260,20 +264,22 @@ class _Job:
     trace: bool
 
     def run(self, samples: slice) -> _Part:
-        network, settling, room = self.network, self.settling, self.workspace.shard
+        network, settling, room, kernels = self.network, self.settling, self.workspace.shard, self.network.kernels
         segments = {name: segment.take(samples) for name, segment in self.segments.items()}
         clamped = network.clamp(segments, room)
-        ends = {name: states[:, samples] for name, states in self.ends.items()}
+        whole = samples == slice(0, len(self.target))
+        ends = self.ends if whole else {name: states[:, samples] for name, states in self.ends.items()}
         state = network.zero_state(clamped, len(self.plan), room=room, states=ends)
         traces = [Trace() if self.trace else None for _ in range(1 + len(self.plan))]
         free, *others = (state.phase(p) for p in range(len(self.plan)))
         history = [_settle_free(network, clamped, free, settling, traces[0])]
-        output = free.states[network.output.name].copy()
+        output = kernels.host(free.states[network.output.name]).copy()
         for other in others:
             other.assign(free)
+        target = kernels.device(self.target[samples])
         for p, (beta, _) in enumerate(self.plan):
             if beta != 0:
-                nudge = Nudge(beta, self.target[samples])
+                nudge = Nudge(beta, target)
                 history.append(nudged_phase(network, clamped, (free, *others)[p], nudge, settling, traces[1 + p]))
         gradients: dict[str, np.ndarray | RowGradient] = {}
         for synapse in (*network.inputs, *network.synapses):
@@ -291,21 +297,22 @@ class _Job:
 
     def contrast_words(self, clamped: Clamped, segments: Mapping[str, Segment], state: State) -> RowGradient:
         """∂E/∂x of every memory slot and every token that queries, added up by word; the zero row never learns."""
-        network, tokens = self.network, {name: np.zeros_like(x) for name, x in clamped.tokens.items()}
+        network, kernels = self.network, self.network.kernels
+        tokens = {name: kernels.zeros(x.shape, x.dtype) for name, x in clamped.tokens.items()}
         for layer, config in zip(network.attention, network.config.attention, strict=True):
-            update = np.empty_like(tokens[config.memory])
+            update = kernels.empty(tokens[config.memory].shape, network.dtype)
             clamped.potentials[layer.name].memory_update(state.drives[layer.name], self.coefficients, update)
-            tokens[config.memory] += update
+            kernels.add(update, tokens[config.memory])
         for synapse in network.inputs:
             synapse.add_token_update(network.parameters, state.states, self.coefficients, tokens)
-        return by_word(network, segments, tokens)
+        return by_word(network, network.fitted(segments), tokens)
 
 
 def by_word(network: Network, segments: Mapping[str, Segment], tokens: Mapping[str, np.ndarray]) -> RowGradient:
     """Gradients of the tokens (B, M, D) of each segment added up by word; the zero row never learns."""
     words = np.unique(np.concatenate([segments[name].ids.ravel() for name in tokens]))
     words = words[words > 0]
-    values = np.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
+    values = network.kernels.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
     for name, update in tokens.items():
         ids = segments[name].ids
         network.kernels.scatter_add(update, np.where(ids > 0, np.searchsorted(words, ids), -1), values)
@@ -315,18 +322,17 @@ def by_word(network: Network, segments: Mapping[str, Segment], tokens: Mapping[s
 def _real(gradient):
     """A gradient without the imaginary part that cancels over a circle of nudges."""
     if isinstance(gradient, RowGradient):
-        return RowGradient(gradient.rows, gradient.values.real)
-    return gradient.real
+        return RowGradient(gradient.rows, _real(gradient.values))
+    return gradient.real if gradient.dtype.kind == "c" else gradient
 
 
-def check_finite(result: Estimate) -> None:
+def check_finite(result: Estimate, network: Network) -> None:
     """Raise SettlingError if the loss or an update is not finite."""
     if not np.isfinite(result.loss):
         raise SettlingError("the loss is not a finite number, and nothing was learned from it; lower the learning rate")
     for name, gradient in result.gradients.items():
         values = gradient.values if isinstance(gradient, RowGradient) else gradient
-        # NaN and infinity both show in the extremes, which need no array of their own to be found.
-        if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        if not network.kernels.finite(values):
             raise SettlingError(
                 f"the update of {name!r} is not a finite number, and was not applied; lower the learning rate"
             )

@@ -57,11 +57,11 @@ class Model:
         self.classes, self.prior = tuple(classes), np.asarray(prior)
 
     @classmethod
-    def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator) -> Model:
+    def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, device: str = "cpu") -> Model:
         """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError."""
         labels, classes = prepared.splits["train"].labels, prepared.classes
         positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
-        network = Network(config.network, prepared.embedding, len(classes), positions, rng)
+        network = Network(config.network, prepared.embedding, len(classes), positions, rng, device)
         prior = np.bincount(labels, minlength=len(classes)) / len(labels)
         return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior)
 
@@ -80,7 +80,7 @@ class Model:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters and the n-grams, by their names in a file."""
-        parameters = {PARAMETERS + name: value for name, value in self.network.parameters.items()}
+        parameters = {PARAMETERS + name: value for name, value in self.network.host_parameters().items()}
         return {**parameters, NGRAMS: self.ngrams.parts}
 
     def about(self) -> dict:

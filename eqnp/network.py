@@ -74,7 +74,8 @@ class Network:
     embedding: (V, D) word vectors with a zero row 0, which become the parameter ``embedding.weight``. ``positions``
     gives the fixed number of positions of every segment (needed where tokens query); ``rng`` draws the weights,
     uniform in ±1/√fan-in, and standard normal queries. Other ``parameters`` by name may be given instead, and are
-    used as they are. dtype is that of the embedding. Raises ConfigError, also where those have other shapes.
+    used as they are, or copied to the ``device`` whose kernels are used (`eqnp.kernels.load`). dtype is that of the
+    embedding. Raises ConfigError, also where those have other shapes.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Network:
         parameters: Mapping[str, np.ndarray] | None = None,
     ):
         check_network(config, positions)
-        self.config, self.dtype, self.kernels = config, embedding.dtype, twins.load(device)
+        self.config, self.dtype, self.device, self.kernels = config, embedding.dtype, device, twins.load(device)
         self.positions = dict(positions)
         self._lay_out(config, embedding.shape[1], classes)
         self.activation = elementwise(config.activation, self.kernels)
@@ -101,31 +102,33 @@ class Network:
             if {name: value.shape for name, value in self.parameters.items()} != shapes:
                 raise ConfigError("the parameters are not those of the configuration; train again")
         self.parameters["embedding.weight"] = embedding
+        self.parameters = {name: self.kernels.device(value) for name, value in self.parameters.items()}
 
     def _lay_out(self, config: NetworkConfig, width: int, classes: int) -> None:
         self.attention, self.compare, self.inputs, self.synapses = [], [], [], []
         for i, attention in enumerate(config.attention):
             if isinstance(attention.queries, int):
                 layer = Layer(f"attention{i}", 0, (attention.queries, width))
-                self.inputs.append(Queries(f"queries{i}", layer))
+                self.inputs.append(Queries(f"queries{i}", layer, self.kernels))
             else:
                 segment = attention.queries
                 layer = Layer(f"attention{i}", 0, (self.positions[segment], width), segment)
-                self.inputs.append(Projection(f"projection{i}", segment, width, layer))
+                self.inputs.append(Projection(f"projection{i}", segment, width, layer, self.kernels))
             self.attention.append(layer)
         if config.compare:
             for i, pre in enumerate(self.attention):
                 layer = Layer(f"compare{i}", 1, (pre.shape[0], config.compare), pre.segment)
                 self.compare.append(layer)
-                self.synapses.append(Compare(f"compare{i}", pre, layer))
-                self.inputs.append(Projection(f"tokens{i}", pre.segment, width, layer, bias=True))
+                self.synapses.append(Compare(f"compare{i}", pre, layer, self.kernels))
+                self.inputs.append(Projection(f"tokens{i}", pre.segment, width, layer, self.kernels, bias=True))
         below = tuple(self.compare or self.attention)
         self.layers = [*self.attention, *self.compare]
         for i, units in enumerate((*config.hidden, classes)):
             name = "output" if i == len(config.hidden) else f"hidden{i}"
             layer = Layer(name, below[0].level + 1, (units,))
             self.layers.append(layer)
-            self.synapses.append((Mean if below[0] in self.compare else Dense)(name, below, layer))
+            kind = Mean if below[0] in self.compare else Dense
+            self.synapses.append(kind(name, below, layer, self.kernels))
             below = (layer,)
         self.output = self.layers[-1]
         self.blocks = tuple([layer for layer in self.layers if layer.level % 2 == parity] for parity in (0, 1))
@@ -155,10 +158,25 @@ class Network:
         return other
 
     def astype(self, dtype: np.dtype | type) -> Network:
-        """A copy in another precision."""
-        parameters = {name: value.astype(dtype) for name, value in self.parameters.items()}
+        """A copy in another precision, on the CPU."""
+        return self._copy({name: value.astype(dtype) for name, value in self.host_parameters().items()}, "cpu")
+
+    def to(self, device: str) -> Network:
+        """The same network on another device; on the CPU it shares the parameters."""
+        return self._copy(self.host_parameters(), device)
+
+    def _copy(self, parameters: Mapping[str, np.ndarray], device: str) -> Network:
         embedding, classes = parameters["embedding.weight"], self.output.shape[0]
-        return Network(self.config, embedding, classes, self.positions, parameters=parameters)
+        return Network(self.config, embedding, classes, self.positions, device=device, parameters=parameters)
+
+    def host_parameters(self) -> dict[str, np.ndarray]:
+        """All parameters in the host's memory: on the CPU they themselves, else copies."""
+        return {name: self.kernels.host(value) for name, value in self.parameters.items()}
+
+    def assign(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """Overwrite all parameters with those of another network of the same shapes, in the host's memory."""
+        for name, value in self.parameters.items():
+            self.kernels.copy(self.kernels.device(parameters[name]), value)
 
     def clamp(self, segments: Mapping[str, Segment], room: Room | None = None) -> Clamped:
         """Embed a batch and compute everything that stays fixed while its states settle.
@@ -166,21 +184,24 @@ class Network:
         The arrays are taken from ``room``, if given. Raises ConfigError when a segment the architecture names is
         missing.
         """
-        room = room or Room()
-        tokens, table, shapes = {}, self.parameters["embedding.weight"], self.shapes(segments)
+        room = room or Room(self.kernels.empty)
         for name in self.positions:
             if name not in segments:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, segments)}")
+        segments = self.fitted(segments)
+        tokens, table, shapes = {}, self.parameters["embedding.weight"], self.shapes(segments)
+        for name in self.positions:
             ids = segments[name].ids
             tokens[name] = room((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
-            self.kernels.gather(table, ids, tokens[name])
+            self.kernels.gather(table, self.kernels.device(ids), tokens[name])
         potentials = {layer.name: self.activation for layer in self.layers} | {self.output.name: self.output_activation}
         for layer, attention in zip(self.attention, self.config.attention, strict=True):
             rows = shapes[layer.name][0]
             potentials[layer.name] = self._hopfield(attention, rows, segments, tokens[attention.memory])
         lengths = {name: segments[name].lengths for name in self.positions}
+        on_device = {name: self.kernels.device(length) for name, length in lengths.items()}
         static = {
-            layer.name: synapse.static_drive(self.parameters, tokens, lengths, shapes[layer.name], room)
+            layer.name: synapse.static_drive(self.parameters, tokens, on_device, shapes[layer.name], room)
             for synapse in self.inputs
             for layer in [synapse.post]
         }
@@ -195,9 +216,23 @@ class Network:
                 shapes[layer.name] = (segments[layer.segment].ids.shape[1], layer.shape[1])
         return shapes
 
+    def fitted(self, segments: Mapping[str, Segment]) -> dict[str, Segment]:
+        """The segments, padded on a device to as many tokens as rows are queried by them.
+
+        Then no array has to be cut there, which leaves gaps in its memory.
+        """
+        fitted = dict(segments)
+        if self.kernels.ASYNCHRONOUS:
+            for layer in self.attention:
+                if layer.segment:
+                    ids, lengths = fitted[layer.segment]
+                    more = self.shapes(segments)[layer.name][0] - ids.shape[1]
+                    fitted[layer.segment] = Segment(np.pad(ids, ((0, 0), (0, more))), lengths)
+        return fitted
+
     def _shares(self, lengths: np.ndarray, rows: int) -> np.ndarray:
         inside = np.arange(rows) < lengths[:, None]
-        return (inside / np.maximum(lengths, 1)[:, None]).astype(self.dtype)
+        return self.kernels.device((inside / np.maximum(lengths, 1)[:, None]).astype(self.dtype))
 
     def _hopfield(self, attention: AttentionConfig, rows: int, segments, memory: np.ndarray) -> Hopfield:
         masked = self.config.padding == "masked"
@@ -206,7 +241,9 @@ class Network:
         live = np.full_like(slots, rows)
         if masked and isinstance(attention.queries, str):
             live = np.asarray(segments[attention.queries].lengths, np.int64)
-        return Hopfield(memory, slots, phantoms, live, self.config.scale, np.arange(len(slots)), self.kernels)
+        counts = (self.kernels.device(count) for count in (slots, phantoms, live))
+        samples = self.kernels.device(np.arange(len(slots)))
+        return Hopfield(memory, *counts, self.config.scale, samples, self.kernels)
 
     def zero_state(
         self,
@@ -219,12 +256,12 @@ class Network:
 
         The arrays are taken from ``room``, if given; those of the states may be given instead, as ``states``.
         """
-        room = room or Room()
+        room = room or Room(self.kernels.empty)
         several = () if phases is None else (phases,)
         shapes = {name: (*several, clamped.size, *shape) for name, shape in clamped.shapes.items()}
         states = states or {name: room((name, "state"), shape, self.dtype) for name, shape in shapes.items()}
         for state in states.values():
-            state[...] = 0
+            self.kernels.fill(state, 0)
         drives = {name: room((name, "drive"), shape, self.dtype) for name, shape in shapes.items()}
         values = {name: room((name, "value"), (*several, clamped.size), np.float64) for name in shapes}
         posts = [synapse.post.name for synapse in self.synapses]
@@ -233,7 +270,7 @@ class Network:
         across = {name: (*several, *clamped.shapes[name], clamped.size) for name in turned}
         scratch = {name: room((name, "scratch"), shape, self.dtype) for name, shape in across.items()}
         news = {name: set(near) for name, near in self.neighbours.items()}
-        return State(states, drives, values, incoming, scratch, news)
+        return State(states, drives, values, incoming, scratch, news, self.kernels)
 
     def compute_drive(self, layer: Layer, clamped: Clamped, state: State) -> None:
         """drive ← ∂Φ/∂s of one layer at the present states, without the nudge."""
@@ -243,11 +280,11 @@ class Network:
         if below and not state.news[layer.name].isdisjoint(below.columns):
             below.forward(self.parameters, clamped, state, source)
         # A silent layer feeds nothing back: at the start of a free phase this saves the largest product of all.
-        if above and state.states[above.post.name].any():
+        if above and self.kernels.may_speak(state.states[above.post.name]):
             above.feedback(self.parameters, clamped, state.states[above.post.name], layer.name, flat(drive))
-            drive += source
+            self.kernels.add(source, drive)
         else:
-            drive[...] = source
+            self.kernels.copy(source, drive)
 
     def phi(self, clamped: Clamped, state: State) -> np.ndarray:
         """The primitive function Φ per sample, (B,)."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import cos, pi
+from types import ModuleType
 
 import numpy as np
 
@@ -81,15 +82,18 @@ class Adam:
             if name not in synapses | {s.rstrip("0123456789") for s in synapses}:
                 raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, synapses)}")
         self.network, self.config, self.taken = network, config, 0
-        self.mean = {name: np.zeros_like(p) for name, p in network.parameters.items()}
-        self.square = {name: np.zeros_like(p) for name, p in network.parameters.items()}
+        self.mean, self.square = (
+            {name: network.kernels.zeros(p.shape, p.dtype) for name, p in network.parameters.items()} for _ in range(2)
+        )
 
     def step(
         self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float, executor: Executor | None = None
     ) -> None:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
+        if self.network.kernels.ASYNCHRONOUS:  # a device has no threads of ours
+            executor = None
         if self.config.clip:
-            _clip(gradients, self.config.clip)
+            _clip(gradients, self.config.clip, self.network.kernels)
         tasks = []
         self.taken += 1
         scale, config, kernels = SCHEDULES[self.config.schedule](progress), self.config, self.network.kernels
@@ -111,7 +115,7 @@ class Adam:
             else:
                 parameter, mean, square = (array.reshape(-1) for array in held)
                 if decay := config.decay(name) * rest[0]:
-                    parameter *= parameter.dtype.type(1 - decay)
+                    kernels.scale(parameter, 1 - decay)
                 flat = gradient.reshape(-1)
                 for start in range(0, len(flat), ENTRIES):
                     part = slice(start, start + ENTRIES)
@@ -119,10 +123,10 @@ class Adam:
         list((executor.map if executor else map)(lambda task: task[0](*task[1]), tasks))
 
 
-def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float) -> None:
+def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float, kernels: ModuleType) -> None:
     """Scale all gradients, in place, to a common norm of at most ``bound``."""
     arrays = [g.values if isinstance(g, RowGradient) else g for g in gradients.values()]
-    norm = np.sqrt(sum(float(np.vdot(a, a)) for a in arrays))
+    norm = np.sqrt(sum(map(kernels.squared_norm, arrays)))
     if norm > bound:
         for array in arrays:
-            array *= array.dtype.type(bound / norm)
+            kernels.scale(array, bound / norm)

@@ -71,7 +71,7 @@ class Elementwise:
 
     def step_nudged(self, drive, state, nudge: Nudge, residual, value) -> None:
         """The paper's nudge, with the previous state on the right: s ← ∇Λ(a − β(s − y)); the drive becomes that."""
-        drive -= nudge.beta * (state - nudge.target)
+        self.kernels.pull(drive, state, *nudge)
         self.move(drive, state, residual, value)
 
     def cost(self, state: np.ndarray, target: np.ndarray) -> np.ndarray:

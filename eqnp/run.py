@@ -18,6 +18,7 @@ from eqnp import checkpoint
 from eqnp.checkpoint import write_text
 from eqnp.config import Config, load_config, to_toml
 from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
+from eqnp.device import describe
 from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
 from eqnp.folder import CONFIG, LAST, LOG, METRICS, abandon, check_free, claim, environment, in_use, read_json, settled
@@ -85,6 +86,7 @@ def run_training(
     numbered: bool = False,
     threads: int | None = None,
     ranks: Ranks = ALONE,
+    device: str = "cpu",
 ) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
@@ -97,13 +99,14 @@ def run_training(
         raise ConfigError(
             f"--distributed is for equilibrium propagation; {config.learning.algorithm!r} runs on one rank"
         )
+    _check_device(device, config, ranks)
     if ranks.first and not numbered:
         check_free(folder)
     started, config = time.perf_counter(), settled(config)
     with workers(threads) as executor:
         if ranks.first:
             prepared = prepared or prepare_anew(config)
-            model, optimizer = _fresh(config, prepared)
+            model, optimizer = _fresh(config, prepared, device)
             folder = _claim_and_fill(folder, numbered, config, prepared, is_run=True)
         folder = ranks.share(folder)
         if not ranks.first:
@@ -114,7 +117,7 @@ def run_training(
             return run.finish(started)
 
 
-def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALONE) -> dict:
+def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALONE, device: str = "cpu") -> dict:
     """Go on with a run from its last checkpoint, to the very bits it would have had; returns its metrics.
 
     A run that is finished is left as it is. The number of ``ranks`` need not be the one that it had. Raises
@@ -130,17 +133,18 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
             print(f"{folder} is finished already")
             return read_json(folder / METRICS)
         config = load_config(str(folder / CONFIG))
+        _check_device(device, config, ranks)
         if ranks.first:
             checkpoint.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
         if (folder / LAST).exists():
-            model, optimizer, progress = _load_last(folder / LAST)
+            model, optimizer, progress = _load_last(folder / LAST, device)
             if model.config != config:
                 raise ConfigError(
                     f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
                 )
         else:
-            model, optimizer = _fresh(config, prepared)
+            model, optimizer = _fresh(config, prepared, device)
         print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
         run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, ranks, fresh=False)
         return run.finish(started)
@@ -166,14 +170,16 @@ class Run:
         before = sum(epoch.seconds for epoch in self.progress.epochs) + self.progress.this_epoch.seconds
         size = {name: value.size for name, value in self.model.network.parameters.items()}
         print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
-        compiled = warm_up(self.config, len(self.prepared.classes), print)
+        device = self.model.network.device
+        print(f"device: {describe(device)}")
+        compiled = warm_up(self.config, len(self.prepared.classes), print, device)
         self.train()
         metrics = self.measure() | {
             "parameters": sum(size.values()),
             "compile_seconds": round(compiled, 1),
             "seconds": round(before + time.perf_counter() - started, 1),
             "peak_resident_gib": peak_resident_gib(),
-            "environment": environment(self.threads),
+            "environment": {**environment(self.threads), "device": describe(device)},
         }
         if self.ranks.first:
             write_text(self.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
@@ -225,7 +231,8 @@ class Run:
         if not self.ranks.first:
             return
         moments = {"mean": self.optimizer.mean, "square": self.optimizer.square}
-        arrays = {f"{kind}/{name}": value for kind, part in moments.items() for name, value in part.items()}
+        host = self.model.network.kernels.host
+        arrays = {f"{kind}/{name}": host(value) for kind, part in moments.items() for name, value in part.items()}
         about = {"progress": dataclasses.asdict(self.progress), "taken": self.optimizer.taken}
         checkpoint.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, {**self.model.about(), **about})
 
@@ -293,30 +300,39 @@ class BestOnDisk:
     def restore(self, network: Network) -> None:
         """Read it back."""
         self.ranks.wait()
-        for name, value in Model.load(self.folder).network.parameters.items():
-            network.parameters[name][...] = value
+        network.assign(Model.load(self.folder).network.parameters)
 
 
-def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
+def _load_last(path: Path, device: str) -> tuple[Model, Adam, Progress]:
     arrays, about = checkpoint.load(path, "checkpoint")
-    model = Model.from_file(path, arrays, about)
+    model = Model.from_file(path, arrays, about, device)
     optimizer = Adam(model.network, model.config.optimizer)
     try:
         for kind, held in (("mean", optimizer.mean), ("square", optimizer.square)):
             for name, parameter in model.network.parameters.items():
-                held[name] = arrays[f"{kind}/{name}"]
-                if (held[name].shape, held[name].dtype) != (parameter.shape, parameter.dtype):
+                saved = arrays[f"{kind}/{name}"]
+                if (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
                     raise ValueError(f"the {kind} of {name} has another shape or type")
+                held[name] = model.network.kernels.device(saved)
         optimizer.taken = int(about["taken"])
         return model, optimizer, Progress.from_tree(about["progress"])
     except Exception as error:  # whatever the JSON inside may hold
         raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
 
 
-def _fresh(config: Config, prepared: Prepared) -> tuple[Model, Adam]:
+def _fresh(config: Config, prepared: Prepared, device: str = "cpu") -> tuple[Model, Adam]:
     """A model with its first weights, and its optimiser."""
-    model = Model.fresh(config, prepared, generators(config.training.seed)[1])
+    model = Model.fresh(config, prepared, generators(config.training.seed)[1], device)
     return model, Adam(model.network, config.optimizer)
+
+
+def _check_device(device: str, config: Config, ranks: Ranks) -> None:
+    if device != "cpu" and config.learning.algorithm != "ep":
+        raise ConfigError(
+            f"--device {device} is for equilibrium propagation; {config.learning.algorithm!r} needs --device cpu"
+        )
+    if device != "cpu" and ranks.communicator:
+        raise ConfigError(f"--device {device} trains on one GPU by itself; leave --distributed or --device out")
 
 
 def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared, is_run: bool = False) -> Path:

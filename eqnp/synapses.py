@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class State:
     ``values`` is Λ at the drive, per sample. ``incoming`` keeps the part of each dense layer's drive that comes from
     below (``scratch`` is room for making it), and ``news`` names, for each layer, the neighbours that have moved since
     it last looked: a layer without news is where it would move to, and a product with a state that did not move need
-    not be computed again.
+    not be computed again. ``kernels`` are those that can reach the arrays.
     """
 
     states: dict[str, np.ndarray]
@@ -44,17 +45,19 @@ class State:
     incoming: dict[str, np.ndarray]
     scratch: dict[str, np.ndarray]
     news: dict[str, set[str]]
+    kernels: ModuleType
 
     def phase(self, p: int) -> State:
         """A view of one of several phases."""
         parts = (self.states, self.drives, self.values, self.incoming, self.scratch)
-        return State(*({name: array[p] for name, array in part.items()} for part in parts), self._same_news())
+        views = ({name: array[p] for name, array in part.items()} for part in parts)
+        return State(*views, self._same_news(), self.kernels)
 
     def assign(self, other: State) -> None:
         """Copy another state of the same shapes into this one."""
         for part in ("states", "drives", "values", "incoming"):
             for name, value in getattr(other, part).items():
-                getattr(self, part)[name][...] = value
+                self.kernels.copy(value, getattr(self, part)[name])
         self.news = other._same_news()
 
     def take(self, index: np.ndarray) -> State:
@@ -62,7 +65,7 @@ class State:
         parts = (self.states, self.drives, self.values, self.incoming)
         copies = ({name: array[index] for name, array in part.items()} for part in parts)
         scratch = {name: _first(array, (*array.shape[:-1], len(index))) for name, array in self.scratch.items()}
-        return State(*copies, scratch, self._same_news())
+        return State(*copies, scratch, self._same_news(), self.kernels)
 
     def put(self, index: np.ndarray, other: State) -> None:
         """Copy samples taken before into their places."""
@@ -116,8 +119,8 @@ class Dense:
 
     wide = True  # so many that their contrast is one product over the whole batch, and not one a shard
 
-    def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer):
-        self.name, self.pres, self.post = name, pres, post
+    def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer, kernels: ModuleType):
+        self.name, self.pres, self.post, self.kernels = name, pres, post, kernels
         edges = np.cumsum([0, *(self.units(layer) for layer in pres)])
         self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
         self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
@@ -128,15 +131,12 @@ class Dense:
         return prod(pre.shape)
 
     def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
-        """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer.
-
-        The product is made as W s_preᵀ: BLAS is an eighth quicker with the units of the weight along its long side.
-        """
+        """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer."""
         weight, scratch = parameters[f"{self.name}.weight"], state.scratch[self.post.name]
-        out[...] = parameters[f"{self.name}.bias"]
+        self.kernels.copy(parameters[f"{self.name}.bias"], out)
         for pre, columns in self.columns.items():
-            np.matmul(weight[:, columns], self.seen(pre, state.states[pre], clamped).T, out=scratch)
-            out += scratch.T
+            seen = self.seen(pre, state.states[pre], clamped)
+            self.kernels.add_product(weight[:, columns], seen, scratch, out)
 
     def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
         """What a post unit sees of a pre layer, (B, K): all of its units."""
@@ -144,20 +144,21 @@ class Dense:
 
     def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
         """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened; s_post (B, H)."""
-        np.matmul(post, parameters[f"{self.name}.weight"][:, self.columns[pre]], out=out)
+        self.kernels.product(post, parameters[f"{self.name}.weight"][:, self.columns[pre]], out)
 
     def ends(
         self, states: Mapping[str, np.ndarray], clamped: Clamped | None = None
     ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K).
 
-        states: the end states of all phases by layer, (P, B, *shape).
+        states: the end states of all phases by layer, (P, B, *shape). What is the same in all phases at the pre end is
+        there once, (1, rows, K).
         """
         post = states[self.post.name]
         for pre, columns in self.columns.items():
             s_pre = states[pre]
             yield f"{self.name}.weight", columns, post, s_pre.reshape(*s_pre.shape[:2], -1)
-        yield f"{self.name}.bias", slice(None), post, _ones(post)
+        yield f"{self.name}.bias", slice(None), post, _ones(post, self.kernels)
 
 
 class Mean(Dense):
@@ -172,19 +173,27 @@ class Mean(Dense):
 
     def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
         """The mean over the tokens of each sample, (B, K)."""
-        return np.matmul(clamped.shares[pre][:, None], state)[:, 0]
+        mean = self.kernels.empty((len(state), state.shape[2]), state.dtype)
+        self.kernels.mean_rows(clamped.shares[pre], state, mean)
+        return mean
 
     def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
         """out (B, R·K): every row gets s_post W by its share in the mean."""
-        back = post @ parameters[f"{self.name}.weight"][:, self.columns[pre]]
-        shares = clamped.shares[pre]
-        np.multiply(shares[:, :, None], back[:, None], out=out.reshape(*shares.shape, -1))
+        shares, weight = clamped.shares[pre], parameters[f"{self.name}.weight"][:, self.columns[pre]]
+        back = self.kernels.empty((len(post), weight.shape[1]), post.dtype)
+        self.kernels.product(post, weight, back)
+        self.kernels.spread_rows(shares, back, out.reshape(*shares.shape, weight.shape[1]))
 
     def ends(
         self, states: Mapping[str, np.ndarray], clamped: Clamped
     ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """As `Dense.ends`, with the mean at the pre end."""
-        means = {name: np.stack([self.seen(name, s, clamped) for s in states[name]]) for name in self.columns}
+        means = {}
+        for name in self.columns:
+            phases, size, _, units = states[name].shape
+            means[name] = self.kernels.empty((phases, size, units), states[name].dtype)
+            for p in range(phases):
+                self.kernels.mean_rows(clamped.shares[name], states[name][p], means[name][p])
         return super().ends({**means, self.post.name: states[self.post.name]}, clamped)
 
 
@@ -193,15 +202,16 @@ class Compare:
 
     wide = False
 
-    def __init__(self, name: str, pre: Layer, post: Layer):
-        self.name, self.pres, self.post = name, (pre,), post
+    def __init__(self, name: str, pre: Layer, post: Layer, kernels: ModuleType):
+        self.name, self.pres, self.post, self.kernels = name, (pre,), post, kernels
         self.columns = {pre.name: slice(None)}
         self.shapes = {f"{name}.weight": (post.shape[1], pre.shape[1])}
 
     def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
         """out (B, R, H) ← W s_pre, with what the tokens drive added."""
-        np.matmul(_rows(state.states[self.pres[0].name]), parameters[f"{self.name}.weight"].T, out=_rows(out))
-        out += clamped.static[self.post.name]
+        pre, weight = _rows(state.states[self.pres[0].name]), parameters[f"{self.name}.weight"]
+        self.kernels.product(pre, weight, _rows(out), turned=True)
+        self.kernels.add(clamped.static[self.post.name], out)
 
     def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
         """What each row of post units sees of the pre layer, (B, R, D): its own row."""
@@ -210,7 +220,7 @@ class Compare:
     def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
         """out (B, R·D) ← s_post[n] W for every row; s_post (B, R, H)."""
         weight = parameters[f"{self.name}.weight"]
-        np.matmul(_rows(post), weight, out=out.reshape(-1, weight.shape[1]))
+        self.kernels.product(_rows(post), weight, out.reshape(-1, weight.shape[1]))
 
     def ends(
         self, states: Mapping[str, np.ndarray], clamped: Clamped
@@ -225,8 +235,8 @@ class Projection:
 
     wide, pres = False, ()
 
-    def __init__(self, name: str, segment: str, width: int, post: Layer, bias: bool = False):
-        self.name, self.segment, self.post, self.bias = name, segment, post, bias
+    def __init__(self, name: str, segment: str, width: int, post: Layer, kernels: ModuleType, bias: bool = False):
+        self.name, self.segment, self.post, self.kernels, self.bias = name, segment, post, kernels, bias
         self.shapes = {f"{name}.weight": (post.shape[1], width)}
         if bias:
             self.shapes[f"{name}.bias"] = (post.shape[1],)
@@ -236,31 +246,27 @@ class Projection:
         x, weight = tokens[self.segment], parameters[f"{self.name}.weight"]
         drive = room((self.name, "static"), (len(x), *shape), x.dtype)
         projected = room("projected", (*x.shape[:2], len(weight)), x.dtype)
-        np.matmul(_rows(x), weight.T, out=_rows(projected))  # one product, not one a sample
+        self.kernels.product(_rows(x), weight, _rows(projected), turned=True)  # one product, not one a sample
         if self.bias:
-            projected += parameters[f"{self.name}.bias"]
-            projected[np.arange(x.shape[1]) >= lengths[self.segment][:, None]] = 0
-        drive[:, : x.shape[1]] = projected
-        drive[:, x.shape[1] :] = 0
+            self.kernels.add(parameters[f"{self.name}.bias"], projected)
+        self.kernels.place(projected, lengths[self.segment], drive)
         return drive
 
     def ends(
         self, states: Mapping[str, np.ndarray], clamped: Clamped
     ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
         """As `Dense.ends`; every row of every sample shares the weight, and the tokens are the same in all phases."""
-        x = clamped.tokens[self.segment]
-        post = states[self.post.name][:, :, : x.shape[1]]
-        rows = x.reshape(1, -1, x.shape[2])
-        pre = np.broadcast_to(rows, (len(post), *rows.shape[1:]))
-        yield f"{self.name}.weight", slice(None), _phase_rows(post), pre
+        x, post = clamped.tokens[self.segment], states[self.post.name]
+        if x.shape[1] < post.shape[2]:  # rows beyond the longest text have no token
+            post = post[:, :, : x.shape[1]]
+        yield f"{self.name}.weight", slice(None), _phase_rows(post), x.reshape(1, -1, x.shape[2])
         if self.bias:  # the states of rows without a token are the same in all phases, and cancel
-            yield f"{self.name}.bias", slice(None), _phase_rows(post), _ones(_phase_rows(post))
+            yield f"{self.name}.bias", slice(None), _phase_rows(post), _ones(_phase_rows(post), self.kernels)
 
     def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
-        out = tokens[self.segment]
-        post = states[self.post.name][:, :, : out.shape[1]]
-        out += np.tensordot(coefficients, post, axes=1) @ parameters[f"{self.name}.weight"]
+        post, weight = states[self.post.name], parameters[f"{self.name}.weight"]
+        self.kernels.add_contrast(post, weight, coefficients, tokens[self.segment])
 
 
 class Queries:
@@ -268,14 +274,14 @@ class Queries:
 
     wide, pres = False, ()
 
-    def __init__(self, name: str, post: Layer):
-        self.name, self.post = name, post
+    def __init__(self, name: str, post: Layer, kernels: ModuleType):
+        self.name, self.post, self.kernels = name, post, kernels
         self.shapes = {f"{name}.weight": post.shape}
 
     def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], lengths, shape, room: Room) -> np.ndarray:
         """Q for every sample; (B, R, D)."""
         size = len(next(iter(tokens.values())))
-        return np.broadcast_to(parameters[f"{self.name}.weight"], (size, *self.post.shape))
+        return self.kernels.repeated(parameters[f"{self.name}.weight"], size)
 
     def ends(
         self, states: Mapping[str, np.ndarray], clamped: Clamped
@@ -283,7 +289,7 @@ class Queries:
         """As `Dense.ends`, with the state flattened to (P, B, R·D) and 1 at the other end."""
         post = states[self.post.name]
         post = post.reshape(*post.shape[:2], -1)
-        yield f"{self.name}.weight", slice(None), post, _ones(post)
+        yield f"{self.name}.weight", slice(None), post, _ones(post, self.kernels)
 
     def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
         """Nothing: no token is at an end of these synapses."""
@@ -296,18 +302,20 @@ def flat(state: np.ndarray) -> np.ndarray:
 
 def _rows(state: np.ndarray) -> np.ndarray:
     """(B, R, K) as (B·R, K)."""
-    return state.reshape(-1, state.shape[-1])
+    return state.reshape(-1, state.shape[2])
 
 
 def _phase_rows(states: np.ndarray) -> np.ndarray:
     """(P, B, R, K) as (P, B·R, K)."""
-    return states.reshape(len(states), -1, states.shape[-1])
+    return states.reshape(len(states), -1, states.shape[3])
 
 
-def _ones(post: np.ndarray) -> np.ndarray:
-    """The pre end of a bias, (P, rows, 1): one array for all phases, so that these are contrasted before rows are added
-    up, and what is the same in all of them cancels to the last bit."""
-    return np.broadcast_to(np.ones((1, post.shape[1], 1), post.dtype), (*post.shape[:2], 1))
+def _ones(post: np.ndarray, kernels: ModuleType) -> np.ndarray:
+    """The pre end of a bias, (1, rows, 1): the same in all phases, so that these are contrasted before rows are added
+    up, and what they have in common cancels to the last bit."""
+    ones = kernels.empty((1, post.shape[1], 1), post.dtype)
+    kernels.fill(ones, 1)
+    return ones
 
 
 def _first(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

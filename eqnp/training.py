@@ -22,6 +22,7 @@ from eqnp.text.store import Split, bucketed, drop_words
 from eqnp.workspace import Workspace
 
 LINES = 10  # of the log, in an epoch
+TOGETHER = 256  # samples that a device predicts at a time, at least
 SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set, and all of T and K are run
 
 
@@ -139,12 +140,12 @@ class BestInMemory:
 
     def keep(self, network: Network) -> None:
         """Take the present parameters."""
-        self.parameters = {name: value.copy() for name, value in network.parameters.items()}
+        self.parameters = {name: value.copy() for name, value in network.host_parameters().items()}
 
     def restore(self, network: Network) -> None:
         """Put the kept ones back, if any were."""
-        for name, value in getattr(self, "parameters", {}).items():
-            network.parameters[name][...] = value
+        if hasattr(self, "parameters"):
+            network.assign(self.parameters)
 
 
 @dataclass
@@ -183,7 +184,8 @@ def fit(
     Raises SettlingError, naming epoch and batch, when a state, loss or update is not finite, before that touches a
     weight.
     """
-    progress, hooks, run, workspace = progress or Progress(), hooks or Hooks(), config.training, Workspace()
+    progress, hooks, run = progress or Progress(), hooks or Hooks(), config.training
+    workspace = Workspace(network.kernels.empty)
     if progress.rng:
         rng.bit_generator.state = progress.rng
     per_epoch = -(-len(train) // run.batch)
@@ -282,7 +284,7 @@ def gradients(
     options["train_embeddings"] = learning.train_embeddings
     settling = config.settling.for_nudge(learning.beta)  # as tightly as EP settles
     result = oracles.estimate(learning.algorithm, network, segments, target, settling, **options)
-    check_finite(result)
+    check_finite(result, network)
     return result
 
 
@@ -296,13 +298,15 @@ def free_outputs(
     ranks: Ranks = ALONE,
 ) -> np.ndarray:
     """The free state of the output layer for every sample of a split, (n, C); each rank settles its part of them."""
-    workspace = workspace or Workspace()
+    workspace = workspace or Workspace(network.kernels.empty)
+    if network.kernels.ASYNCHRONOUS:
+        executor, shard = None, max(shard, TOGETHER)
 
     def settle_shard(rows: np.ndarray) -> np.ndarray:
         segments, _ = split.batch(rows)
         room = workspace.shard
         state, _ = free_phase(network, network.clamp(segments, room), settling, room=room)
-        return state.states[network.output.name].copy()
+        return network.kernels.host(state.states[network.output.name]).copy()
 
     shards = list(bucketed(split, shard))
     own = shards[ranks.part(len(shards))]
@@ -351,5 +355,5 @@ def _rank(score: Score) -> tuple[float, float]:
 def check_weights(network: Network) -> None:
     """Raise SettlingError if a weight is not finite: clipped units swallow an infinite one without a trace."""
     for name, value in network.parameters.items():
-        if not np.isfinite(value).all():
+        if not network.kernels.finite(value):
             raise SettlingError(f"{name!r} is no longer a finite number; lower optimizer.learning_rate")

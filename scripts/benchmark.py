@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from eqnp.benchmark import GROWTH, PRESETS, Peer, growth, measure, table
+from eqnp.device import choose
 
 SIZES = {  # the last is the paper's own
     "imdb": {"batch": (25, 50, 100), "positions": (150, 300, 600), "hidden": (250, 500, 1000)},
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--task", choices=PRESETS, action="append", help="may be given several times (default: all)")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or auto; the peer gets --device cuda too")
     parser.add_argument("--peer", help="the peer's script")
     parser.add_argument("--peer-python", default=sys.executable, help="the interpreter to run it with")
     parser.add_argument("--peer-batch", type=int, help="measure the peer at this batch size and scale in proportion")
@@ -63,14 +65,15 @@ def main() -> None:
     parser.add_argument("--growth", type=Path, metavar="PNG", help="plot the time against the size instead")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     o = parser.parse_args()
-    figures = []
+    figures, device = [], choose(o.device)
     for task in o.task or PRESETS:
         if o.growth:
             figures += draw_growth(task, o.repeat, o.growth)
             continue
         known = o.peer and task != "recommended"  # the peer has the paper's networks only
         peer = Peer(o.peer, o.peer_python, o.peer_batch) if known else None
-        figures.append(measure(task, repeat=o.repeat, threads=o.threads, peer=peer, weights=o.weights, say=say))
+        given = {"repeat": o.repeat, "threads": o.threads, "weights": o.weights, "device": device}
+        figures.append(measure(task, peer=peer, **given, say=say))
     if not o.growth:
         print(table(figures))
     if o.json:

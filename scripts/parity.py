@@ -34,13 +34,13 @@ def build(trace, device: str):
     attention = tuple(AttentionConfig(names[memory], names[queries]) for queries, memory in WIRING[texts])
     sizes = [trace[f"W{i}"].shape[0] for i in range(len(attention), sum(key.startswith("W") for key in trace))]
     config = NetworkConfig(attention, hidden=tuple(sizes[:-1]), scale=float(trace["scale"]), padding="zeros")
-    network = Network(config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0), device)
+    network = Network(config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0))
     synapses = [synapse.name for synapse in (*network.inputs, *network.synapses)]
     for i, name in enumerate(synapses):
         network.parameters[f"{name}.weight"][...] = trace[f"W{i}"]
         if f"b{i}" in trace:
             network.parameters[f"{name}.bias"][...] = trace[f"b{i}"]
-    return network, segments, synapses
+    return network.to(device), segments, synapses
 
 
 def replay(path: str, device: str = "cpu") -> dict[str, float]:
@@ -55,7 +55,7 @@ def replay(path: str, device: str = "cpu") -> dict[str, float]:
         learning = LearningConfig(estimator, float(trace["beta"]), train_embeddings=False)
         result = estimate(network, segments, target, learning, settling, trace=True)
         gaps = [
-            np.abs(result.gradients[f"{name}.{kind}"] - trace[f"grad_{short}_{letter}{i}"]).max()
+            np.abs(network.kernels.host(result.gradients[f"{name}.{kind}"]) - trace[f"grad_{short}_{letter}{i}"]).max()
             for i, name in enumerate(synapses)
             for kind, letter in (("weight", "W"), ("bias", "b"))
             if f"grad_{short}_{letter}{i}" in trace
@@ -73,7 +73,7 @@ def replay(path: str, device: str = "cpu") -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", help="a trace (.npz)")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or naive")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or naive")
     parser.add_argument("--json", action="store_true", help="print the deviations as one line of JSON")
     options = parser.parse_args()
     deviation = replay(options.file, options.device)

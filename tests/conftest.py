@@ -7,15 +7,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from eqnp.device import why_no_gpu
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 # A first example compiles kernels, so no deadline; derandomised in CI, so that a red run can be repeated.
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
 settings.register_profile("dev", max_examples=25, **common)
+settings.register_profile("simulator", max_examples=5, derandomize=True, **common)  # its threads are slow
 settings.register_profile("ci", max_examples=25, derandomize=True, **common)
 settings.register_profile("thorough", max_examples=250, **common)
 settings.load_profile(os.environ.get("EQNP_HYPOTHESIS", "ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_runtest_setup(item):
+    """Tests marked `gpu` run on a GPU, or on the simulated one of NUMBA_ENABLE_CUDASIM=1."""
+    if item.get_closest_marker("gpu") and (trouble := why_no_gpu()):
+        pytest.skip(f"{trouble}; tests/twins/test_simulator.py runs it on a simulated one")
 
 
 @pytest.fixture

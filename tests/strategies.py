@@ -61,7 +61,7 @@ def problem(
     config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
     table = rng.standard_normal((9, width))
     table[0] = 0
-    network = Network(config, table, 3, dict.fromkeys(names, positions), rng, device)
+    network = Network(config, table, 3, dict.fromkeys(names, positions), rng)
     for name, value in network.parameters.items():
         if name.endswith(".weight") and name != "embedding.weight":
             value *= gain
@@ -72,7 +72,7 @@ def problem(
         lengths = rng.integers(shortest, positions + 1, batch)
         ids = rng.integers(1, len(table), (batch, positions)).astype(np.int32)
         segments[name] = Segment(np.where(np.arange(positions) < lengths[:, None], ids, 0), lengths)
-    return Problem(network, segments, np.eye(3)[rng.integers(0, 3, batch)])
+    return Problem(network.to(device), segments, np.eye(3)[rng.integers(0, 3, batch)])
 
 
 @st.composite

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqnp.kernels.arrays import *  # noqa: F403  (whole arrays, the same for all kernels of the host)
 from eqnp.kernels.naive import (
     NEWTON_STEPS,
     _move,

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from eqnp.kernels import naive
+from eqnp.kernels.arrays import *  # noqa: F403  (whole arrays, the same for all kernels of the host)
 from eqnp.kernels.cache import compiled
 
 # Sums may be reordered and multiply-adds fused. The flags that assume NaN and infinity away are never set: the guards
@@ -222,7 +223,7 @@ def local_update(post, pre, coefficients, out):
     """All phases in one GEMM: stacked along the rows, or added up first where the pre end is the same in all."""
     phases, rows = post.shape[:2]
     weights = np.asarray(coefficients, post.dtype)
-    if pre.strides[0] == 0:
+    if len(pre) == 1:
         post, pre = np.tensordot(weights, post, axes=1), pre[0]
     else:
         post = (post * weights[:, None, None]).reshape(phases * rows, -1)

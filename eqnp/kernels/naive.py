@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqnp.kernels import values
+from eqnp.kernels.arrays import *  # noqa: F403  (whole arrays, the same for all kernels of the host)
 
 NEWTON_STEPS = 60  # a bracketed Newton step at least halves the bracket, so 60 reach float64 rounding from width 4
 
@@ -144,12 +145,13 @@ def local_update(post, pre, coefficients, out):
     """The update of a bundle of synapses from the states of their two ends: out = Σ_p c_p post_pᵀ pre_p.
 
     post (P, rows, H) and pre (P, rows, K) are the states at both ends in each of P phases, over ``rows`` samples or
-    positions that share the weight; coefficients (P,) sum to zero, so that phases are contrasted; out (H, K).
+    positions that share the weight, pre (1, rows, K) where it is the same in all phases; coefficients (P,) sum to zero,
+    so that phases are contrasted; out (H, K).
     With phases (+β, −β) and coefficients ±1/2β this is the rule of the paper, and it is all that a synapse knows.
     """
     out[...] = 0
-    for coefficient, s_post, s_pre in zip(coefficients, post, pre, strict=True):
-        out += coefficient * (s_post.T @ s_pre)
+    for p, coefficient in enumerate(coefficients):
+        out += coefficient * (post[p].T @ pre[p if len(pre) > 1 else 0])
 
 
 def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out):

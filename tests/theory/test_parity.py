@@ -1,6 +1,7 @@
 """Parity with recorded runs of the paper's published procedure, state by state."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -12,11 +13,10 @@ from tests.conftest import ROOT
 SCRIPT = ROOT / "scripts" / "parity.py"
 
 
-def replay(path) -> dict[str, float]:
+def replay(path, device="cpu") -> dict[str, float]:
     """Run the script as a user does and read its line of JSON."""
-    result = subprocess.run(
-        [sys.executable, SCRIPT, path, "--json"], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    command = [sys.executable, SCRIPT, path, "--device", device, "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -26,6 +26,14 @@ def test_states_and_gradients_of_the_paper(shared, name):
     deviation = replay(shared / "parity" / f"{name}.npz")
     assert set(deviation) == {"states", "grad_sym", "grad_one"}
     assert max(deviation.values()) <= 1e-10
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif("NUMBA_ENABLE_CUDASIM" in os.environ, reason="a simulated GPU takes hours for it")
+@pytest.mark.parametrize("name", ["imdb_small", "snli_small"])
+def test_states_and_gradients_of_the_paper_on_a_gpu(shared, name):
+    """If this fails, a GPU trains another network than the CPU does."""
+    assert max(replay(shared / "parity" / f"{name}.npz", "cuda").values()) <= 1e-9
 
 
 @pytest.mark.parametrize("key", ["free_s1", "grad_one_b2"])

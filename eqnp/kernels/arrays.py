@@ -1,0 +1,121 @@
+"""What layers and synapses do to whole arrays beside their kernels, in NumPy; `eqnp.kernels.cuda` has its own.
+
+Notation of shapes as in `eqnp.kernels.naive`.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+ASYNCHRONOUS = False  # a call returns when its work is done
+PRODUCTS = "NumPy's BLAS"
+
+
+def empty(shape, dtype):
+    """An uninitialised array."""
+    return np.empty(shape, dtype)
+
+
+def zeros(shape, dtype):
+    """An array of zeros."""
+    return np.zeros(shape, dtype)
+
+
+def device(array):
+    """The array where the kernels can reach it: itself."""
+    return array
+
+
+def host(array):
+    """The array in the host's memory: itself."""
+    return array
+
+
+def timed(call) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def fill(array, value):
+    """array[...] = value."""
+    array[...] = value
+
+
+def copy(source, out):
+    """out[...] = source; a smaller source is repeated along the first axes."""
+    out[...] = source
+
+
+def add(source, out):
+    """out += source; a smaller source is repeated along the first axes."""
+    out += source
+
+
+def scale(array, factor):
+    """array *= factor."""
+    array *= array.dtype.type(factor)
+
+
+def repeated(array, count):
+    """The array for each of ``count`` samples, (count, *array.shape)."""
+    return np.broadcast_to(array, (count, *array.shape))
+
+
+def may_speak(state) -> bool:
+    """Whether any unit is not 0."""
+    return bool(state.any())
+
+
+def finite(array) -> bool:
+    """Whether all entries are finite: NaN and infinity both show in the extremes, which need no array of their own."""
+    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def squared_norm(array) -> float:
+    """The sum of all squares."""
+    return float(np.vdot(array, array))
+
+
+def product(a, b, out, *, turned=False):
+    """out ← A B, or A Bᵀ; a (M, K), b (K, N) or ``turned`` (N, K), out (M, N)."""
+    np.matmul(a, b.T if turned else b, out=out)
+
+
+def add_product(weight, pre, scratch, out):
+    """out (B, H) += pre Wᵀ; weight (H, K), pre (B, K).
+
+    The product is made as W preᵀ, in scratch (H, B): BLAS is an eighth quicker with the units of the weight along its
+    long side.
+    """
+    np.matmul(weight, pre.T, out=scratch)
+    out += scratch.T
+
+
+def pull(drive, state, beta, target):
+    """drive −= β(state − target), the paper's nudge; all (B, C)."""
+    drive -= beta * (state - target)
+
+
+def place(source, lengths, out):
+    """out (B, R, K) ← source (B, M, K) with M ≤ R, and zero from row ``lengths[b]`` on; lengths (B,), at most M."""
+    out[:, : source.shape[1]] = source
+    out[np.arange(out.shape[1]) >= lengths[:, None]] = 0
+
+
+def mean_rows(shares, state, out):
+    """out (B, K) ← the rows of state (B, R, K) added up by their shares (B, R)."""
+    out[...] = np.matmul(shares[:, None], state)[:, 0]
+
+
+def spread_rows(shares, back, out):
+    """out (B, R, K) ← back (B, K) times the share of each row; shares (B, R)."""
+    np.multiply(shares[:, :, None], back[:, None], out=out)
+
+
+def add_contrast(post, weight, coefficients, out):
+    """out (B, M, K) += Σ_p c_p post_p W for the first M rows of post (P, B, R, H); weight (H, K)."""
+    out += np.tensordot(coefficients, post[:, :, : out.shape[1]], axes=1) @ weight
