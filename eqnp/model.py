@@ -20,6 +20,7 @@ from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged
 from eqnp.training import Score, evaluate, free_outputs
+from eqnp.workspace import Workspace
 
 if TYPE_CHECKING:
     from eqnp.text.corpora import Corpus
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MODEL, KIND = "model.h5", "model"
 PARAMETERS, NGRAMS = "parameters/", "ngrams"
+BLOCK = 512  # texts that a thread reads and settles at a time
 
 
 @dataclass(frozen=True)
@@ -153,15 +155,28 @@ class Model:
         self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores (n, C) that sum to 1, and the number of known words (n,), of the samples; raises DataError."""
-        split = self.encode(texts)
-        output = free_outputs(self.network, split, self.config.settling, executor, self.config.training.shard)
+        self.check(texts)
+        workspace, size = Workspace(self.network.kernels.empty), len(next(iter(texts.values())))
+
+        def read_and_settle(start: int) -> tuple[np.ndarray, np.ndarray]:
+            split = self._encoded({name: column[start : start + BLOCK] for name, column in texts.items()})
+            given = self.config.settling, None, self.config.training.shard, workspace
+            known = sum(_words(ids, self.ngrams.first_id) for ids in split.segments.values())
+            return free_outputs(self.network, split, *given), known
+
+        blocks = list((executor.map if executor else map)(read_and_settle, range(0, max(1, size), BLOCK)))
+        output, known = (np.concatenate(part) for part in zip(*blocks, strict=True))
         scores = self.normalised(output)
-        known = sum(_words(ids, self.ngrams.first_id) for ids in split.segments.values())
         scores[known == 0] = self.prior
         return scores, known
 
     def encode(self, texts: Mapping[str, Sequence[str]]) -> Split:
         """Token ids of texts, a list of strings per segment, with labels 0; raises DataError for an empty text."""
+        self.check(texts)
+        return self._encoded(texts)
+
+    def check(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Raise DataError for an empty text, and for texts of other segments or numbers."""
         for name, column in texts.items():
             if isinstance(column, str):
                 raise DataError(f"segment {name!r} is one text; give a list of texts")
@@ -171,6 +186,8 @@ class Model:
         if set(texts) != set(self.config.data.columns) or len({len(column) for column in texts.values()}) != 1:
             given, needed = ", ".join(texts) or "no segment", ", ".join(self.config.data.columns)
             raise DataError(f"texts are given for {given}; give equally many for each of {needed}")
+
+    def _encoded(self, texts: Mapping[str, Sequence[str]]) -> Split:
         encoded = {
             name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
             for name, column in texts.items()

