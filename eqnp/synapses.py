@@ -173,14 +173,14 @@ class Mean(Dense):
 
     def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
         """The mean over the tokens of each sample, (B, K)."""
-        mean = self.kernels.empty((len(state), state.shape[2]), state.dtype)
+        mean = self.kernels.scratch("mean", (len(state), state.shape[2]), state.dtype)
         self.kernels.mean_rows(clamped.shares[pre], state, mean)
         return mean
 
     def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
         """out (B, R·K): every row gets s_post W by its share in the mean."""
         shares, weight = clamped.shares[pre], parameters[f"{self.name}.weight"][:, self.columns[pre]]
-        back = self.kernels.empty((len(post), weight.shape[1]), post.dtype)
+        back = self.kernels.scratch("back", (len(post), weight.shape[1]), post.dtype)
         self.kernels.product(post, weight, back)
         self.kernels.spread_rows(shares, back, out.reshape(*shares.shape, weight.shape[1]))
 

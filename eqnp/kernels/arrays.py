@@ -18,6 +18,11 @@ def empty(shape, dtype):
     return np.empty(shape, dtype)
 
 
+def scratch(purpose, shape, dtype):
+    """An uninitialised array, good until the next call for the same purpose."""
+    return np.empty(shape, dtype)
+
+
 def zeros(shape, dtype):
     """An array of zeros."""
     return np.zeros(shape, dtype)

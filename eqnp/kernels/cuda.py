@@ -43,8 +43,24 @@ BUSY, SLICE = (8, 8) if config.ENABLE_CUDASIM else (512, 128)
 
 
 def empty(shape, dtype):
-    """An uninitialised array on the device."""
-    return cuda.device_array(shape, np.dtype(dtype))
+    """An uninitialised array on the device; raises MemoryError when its memory is full."""
+    try:
+        return cuda.device_array(shape, np.dtype(dtype))
+    except Exception as error:
+        if "MEMORY" in str(error):
+            raise MemoryError("the GPU's is full") from error
+        raise
+
+
+_memory: dict = {}
+
+
+def scratch(purpose, shape, dtype):
+    """An uninitialised array, good until the next call for the same purpose: to take memory is to wait."""
+    key, size = (purpose, np.dtype(dtype)), math.prod(shape)
+    if key not in _memory or _memory[key].size < size:
+        _memory[key] = empty(size, dtype)
+    return _memory[key][:size].reshape(shape)
 
 
 def zeros(shape, dtype):
@@ -57,7 +73,7 @@ def zeros(shape, dtype):
 def device(array: np.ndarray):
     """A copy on the device, made without waiting."""
     stream = 0 if config.ENABLE_CUDASIM else cuda.default_stream()
-    return cuda.to_device(np.ascontiguousarray(array), stream=stream)
+    return cuda.to_device(np.ascontiguousarray(array), stream=stream).bind(0)
 
 
 def host(array) -> np.ndarray:
@@ -121,7 +137,7 @@ def squared_norm(array) -> float:
     blocks = min(BUSY, -(-flat.size // LINE))
     if not blocks:
         return 0.0
-    sums = empty(blocks, np.float64)
+    sums = scratch("sums", (blocks,), np.float64)
     _squares[blocks, LINE](flat, sums)
     return float(host(sums).sum())
 
@@ -432,7 +448,7 @@ def _product(a, b, out, *, turn_a=False, turn_b=False, accumulate=False, factor=
     if slices == 1:
         kernel[grid, block](a, b, out, turn_a, turn_b, factor, accumulate, count, slices)
         return
-    parts = _scratch("slices", slices * count * rows * columns, out.dtype).reshape(slices * count * rows, columns)
+    parts = scratch("slices", (slices * count * rows, columns), out.dtype)
     kernel[grid, block](a, b, parts, turn_a, turn_b, factor, False, count, slices)
     _over(out.size, _add_slices, parts, slices, accumulate, out)
 
@@ -528,17 +544,6 @@ def _add_slices(parts, slices, accumulate, out):
         out[row, column] = out[row, column] + total if accumulate else total
 
 
-_memory: dict = {}
-
-
-def _scratch(purpose: str, size: int, dtype):
-    """Device memory that is used again, one piece for each purpose; what was in it is overwritten."""
-    key = purpose, np.dtype(dtype)
-    if key not in _memory or _memory[key].size < size:
-        _memory[key] = empty(size, dtype)
-    return _memory[key][:size]
-
-
 def _real(array):
     """Numba's type of the entries."""
     return from_dtype(array.dtype)
@@ -602,7 +607,7 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
     if not size:
         return
     tiles = -(-queries // ROWS)
-    changes, values = empty((size, tiles), drive.dtype), empty((size, tiles), np.float64)
+    changes, values = scratch("changes", (size, tiles), drive.dtype), scratch("values", (size, tiles), np.float64)
     kernel = _retrieve(_real(drive), -(-width // SIDE))
     content = memory, slots, phantoms, rows, drive.dtype.type(scale), samples
     kernel[(tiles, size), (SIDE, SIDE)](drive, *content, state, changes, values)
@@ -773,7 +778,7 @@ def local_update(post, pre, coefficients, out):
     """As `naive.local_update`."""
     phases, rows, units = post.shape
     together = len(pre) == 1  # the pre end is the same in all phases: contrast first, and add up rows then
-    contrasted = empty((rows if together else phases * rows, units), post.dtype)
+    contrasted = scratch("contrasted", (rows if together else phases * rows, units), post.dtype)
     factors = device(np.asarray(coefficients, post.dtype))
     _over(contrasted.size, _contrast, post.reshape(phases, -1), factors, together, contrasted.reshape(-1))
     _product(contrasted, pre.reshape(-1, pre.shape[2]), out, turn_a=True)
@@ -796,7 +801,7 @@ def _contrast(post, factors, together, out):
 def add_contrast(post, weight, coefficients, out):
     """As `naive.add_contrast`; `Network.fitted` sees to it that there are as many rows as tokens."""
     phases, size, rows, units = post.shape
-    contrasted = empty((size * rows, units), post.dtype)
+    contrasted = scratch("contrasted", (size * rows, units), post.dtype)
     factors = device(np.asarray(coefficients, post.dtype))
     _over(contrasted.size, _contrast, post.reshape(phases, -1), factors, True, contrasted.reshape(-1))
     _product(contrasted, weight, out.reshape(size * rows, -1), accumulate=True)
@@ -808,7 +813,7 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
     patterns = memory.shape[1]
     if not size:
         return
-    attention = _scratch("attention", size * queries * patterns, drive.dtype).reshape(size, queries, patterns)
+    attention = scratch("attention", (size, queries, patterns), drive.dtype)
     for p in range(phases):
         attend(drive[p], memory, slots, phantoms, rows, scale, attention)
         _product(
