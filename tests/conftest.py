@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from eqnp.device import why_no_gpu
+from tests import simulator
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -19,6 +20,10 @@ settings.register_profile("simulator", max_examples=5, derandomize=True, **commo
 settings.register_profile("ci", max_examples=25, derandomize=True, **common)
 settings.register_profile("thorough", max_examples=250, **common)
 settings.load_profile(os.environ.get("EQNP_HYPOTHESIS", "ci" if os.environ.get("CI") else "dev"))
+
+
+if simulator.SIMULATED:
+    simulator.mend()
 
 
 def pytest_runtest_setup(item):

@@ -10,7 +10,6 @@ numba's simulator the blocks are small, because each of their threads is one of 
 from __future__ import annotations
 
 import math
-import sys
 from functools import cache
 
 import numpy as np
@@ -29,8 +28,6 @@ PRODUCTS = "cuBLAS, by cupy" if cupy else "numba.cuda kernels"
 
 SIDE, PER, DEPTH = (2, 2, 4) if config.ENABLE_CUDASIM else (16, 4, 16)  # a tile is (SIDE · PER)², and DEPTH deep
 THREADS = SIDE * SIDE
-if config.ENABLE_CUDASIM:
-    sys.setswitchinterval(1e-4)  # its threads wait for each other in loops, which are thus left sooner
 LINE = 4 if config.ENABLE_CUDASIM else 256  # threads of a block that works on one row
 TILE, ROWS = SIDE * PER, SIDE * 2  # of a product; of queries and of slots in an attention block
 # Shared arrays are a column wider than what is in them, so that the threads of a warp meet in different banks.

@@ -1,7 +1,6 @@
 """Parity with recorded runs of the paper's published procedure, state by state."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.simulator import SIMULATED
 
 SCRIPT = ROOT / "scripts" / "parity.py"
 
@@ -29,7 +29,7 @@ def test_states_and_gradients_of_the_paper(shared, name):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif("NUMBA_ENABLE_CUDASIM" in os.environ, reason="a simulated GPU takes hours for it")
+@pytest.mark.skipif(SIMULATED, reason="a simulated GPU takes hours for it")
 @pytest.mark.parametrize("name", ["imdb_small", "snli_small"])
 def test_states_and_gradients_of_the_paper_on_a_gpu(shared, name):
     """If this fails, a GPU trains another network than the CPU does."""

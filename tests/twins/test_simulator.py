@@ -11,6 +11,7 @@ from eqnp.dynamics import ORDERS, SettlingConfig
 from eqnp.learning import LearningConfig, estimate
 from eqnp.optim import Adam, OptimizerConfig
 from tests.conftest import ROOT
+from tests.simulator import SIMULATED
 from tests.strategies import KINDS, problem
 
 COMPILED = set()  # of all tests: a kernel takes a second
@@ -43,7 +44,7 @@ def test_the_kernels_compile_for_a_gpu(monkeypatch, kind, output, dtype):
 
     from eqnp.kernels import cuda as kernels
 
-    if "NUMBA_ENABLE_CUDASIM" in os.environ:
+    if SIMULATED:
         pytest.skip("the simulator has no compiler")
 
     def compile_only(kernel, configuration):
