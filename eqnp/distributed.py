@@ -38,14 +38,13 @@ class Ranks:
         """Whether sums are taken shard by shard, in their order."""
         return self.reduction == "fixed"
 
-    def own(self, shards: list[slice], samples: int) -> tuple[slice, list[slice]]:
-        """The samples of a batch that are this rank's, a run of whole shards, and its shards within that run."""
-        mine = shards[self.part(len(shards))]
-        if not mine:
+    def own(self, samples: int, width: int) -> tuple[slice, list[slice]]:
+        """The samples of a batch that are this rank's, a run of whole shards of ``width``, and its shards within it."""
+        starts = range(0, samples, width)[self.part(-(-samples // width))]
+        if not starts:
             return slice(0, 0), []
-        start = mine[0].start
-        cut = [slice(s.start - start, min(s.stop, samples) - start) for s in mine]
-        return slice(start, start + cut[-1].stop), cut
+        own = slice(starts[0], min(starts[-1] + width, samples))
+        return own, [slice(start - own.start, min(start + width, own.stop) - own.start) for start in starts]
 
     def part(self, count: int) -> slice:
         """This rank's part of so many things in a row, as even as can be."""

@@ -162,19 +162,17 @@ def estimate(
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
     samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
     With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
-    ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` this process settles its own
-    shards of the batch, and gets the estimate of the whole batch as all others do. Raises ConfigError for a β out of
-    range and SettlingError for a state or gradient that is not finite.
+    ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` the segments hold this process's
+    own samples of the batch (`Ranks.own`), and it gets the estimate of the whole batch as all others do. Raises
+    ConfigError for a β out of range and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.output_activation.betas, sign)
     if learning.estimator == "holomorphic":
         network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
     coefficients = np.array([c for _, c in plan]) / -len(target)
-    width = shard or len(target)
-    slices = [slice(start, start + width) for start in range(0, len(target), width)]
     every_target = target
-    own, slices = ranks.own(slices, len(target))
-    segments, target = {name: segment.take(own) for name, segment in segments.items()}, target[own]
+    own, slices = ranks.own(len(target), shard or len(target))
+    target = target[own]
     workspace = workspace or Workspace()
     leading = len(plan), len(target)
     ends = {

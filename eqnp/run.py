@@ -27,7 +27,7 @@ from eqnp.optim import Adam
 from eqnp.parallel import peak_resident_gib, workers
 from eqnp.signals import StopRequest
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
-from eqnp.text.store import Split
+from eqnp.text.store import STORE, Split, read_store
 from eqnp.training import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
 from eqnp.warmup import warm_up
 
@@ -81,17 +81,17 @@ def run_training(
     config: Config,
     folder: Path,
     *,
-    prepared: Prepared | None = None,
+    prepared: Path | None = None,
     numbered: bool = False,
     threads: int | None = None,
     ranks: Ranks = ALONE,
 ) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
-    What was ``prepared`` before is taken instead of being made from the sources of the configuration. With
-    ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
-    written before the configuration and all data have been read and found good. With ``ranks`` the first one prepares
-    and writes, and all train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
+    With a ``prepared`` folder, that is taken instead of the sources that the configuration names. With ``numbered``, a
+    folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is written before the
+    configuration and all data have been read and found good. With ``ranks`` the first one prepares and writes, and all
+    train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
     """
     if ranks.size > 1 and config.learning.algorithm != "ep":
         raise ConfigError(
@@ -102,15 +102,16 @@ def run_training(
     started, config = time.perf_counter(), settled(config)
     with workers(threads) as executor:
         if ranks.first:
-            prepared = prepared or prepare_anew(config)
-            model, optimizer = _fresh(config, prepared)
-            folder = _claim_and_fill(folder, numbered, config, prepared, is_run=True)
+            made = load_prepared(prepared, config) if prepared else prepare_anew(config)
+            model, optimizer = _fresh(config, made)
+            folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
+            made.splits = read_store(folder / STORE)  # those in memory go
         folder = ranks.share(folder)
         if not ranks.first:
-            prepared = load_prepared(folder, config)
-            model, optimizer = _fresh(config, prepared)
+            made = load_prepared(folder, config)
+            model, optimizer = _fresh(config, made)
         with in_use(folder) if ranks.first else nullcontext():
-            run = Run(folder, config, prepared, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
+            run = Run(folder, config, made, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
             return run.finish(started)
 
 

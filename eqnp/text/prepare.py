@@ -212,8 +212,7 @@ def embed(
     Corpus vectors are learned from ``texts``.
     """
     if config.vectors.source == "corpus":
-        documents = [ids[i] for ids in texts for i in range(len(ids))]
-        table = corpus_vectors(documents, len(words), config.vectors.dimension, rng=rng)
+        table = corpus_vectors(texts, len(words), config.vectors.dimension, rng=rng)
         found = int(table.any(axis=1).sum())
     else:
         table, has_vector = load_vectors(config.vectors.source, words)

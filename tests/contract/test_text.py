@@ -13,7 +13,7 @@ from eqnp.config import DataConfig, load_config
 from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
-from eqnp.text.store import Split, bucketed, drop_words, read_split, split_names, write_store
+from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
 from eqnp.text.tokens import Coverage, encode, learn_tokenizer, ragged, words
 
 TEXTS = ["I don't LIKE it.<br /><br />It's bad!", "it is what it is, isn’t it?", "<b>Café</b> 10/10"]
@@ -108,8 +108,9 @@ def test_padded_batches_hold_the_right_tokens(lengths, seed):
 def test_word_dropout_removes_and_keeps_the_order(lengths, share, seed):
     """If this fails, dropout shuffles or invents words, or leaves padding inside a text."""
     split = split_of(lengths)
-    segments, _ = split.batch(np.arange(len(lengths)))
-    dropped = drop_words(segments, share, np.random.default_rng(seed))["text"]
+    segments, _, tokens = noisy_batch(split, np.arange(len(lengths)), share, np.random.default_rng(seed))
+    dropped = segments["text"]
+    assert tokens == dropped.lengths.sum()
     for i in range(len(lengths)):
         n, rest = dropped.lengths[i], iter(split.segments["text"][i].tolist())
         assert all(word in rest for word in dropped.ids[i, :n].tolist())  # a subsequence: `in` consumes
@@ -119,9 +120,11 @@ def test_word_dropout_removes_and_keeps_the_order(lengths, share, seed):
 
 def test_word_dropout_drops_the_share_it_says():
     """If this fails, training sees other noise than configured."""
-    segments, _ = split_of([400] * 50).batch(np.arange(50))
-    assert drop_words(segments, 0.3, np.random.default_rng(0))["text"].lengths.mean() == pytest.approx(280, abs=5)
-    assert (drop_words(segments, 0.0, np.random.default_rng(0))["text"].lengths == 400).all()
+    split, rows = split_of([400] * 50), np.arange(50)
+    segments, _, _ = noisy_batch(split, rows, 0.3, np.random.default_rng(0))
+    assert segments["text"].lengths.mean() == pytest.approx(280, abs=5)
+    segments, _, _ = noisy_batch(split, rows, 0.0, np.random.default_rng(0))
+    assert (segments["text"].lengths == 400).all()
 
 
 @given(LENGTHS)
