@@ -60,9 +60,7 @@ def bag_of_words(splits: dict[str, Split], words: int, classes: int) -> Baseline
     counts = {name: _counts(split, words) for name, split in splits.items()}
     seen = np.bincount(counts["train"].indices, minlength=counts["train"].shape[1])
     idf = 1 + np.log((1 + len(splits["train"])) / (1 + seen))
-    for matrix in counts.values():
-        _to_tf_idf(matrix, idf)
-    return _regression({name: _of_matrix(matrix) for name, matrix in counts.items()}, splits, classes)
+    return _regression({name: _of_matrix(_tf_idf(counts.pop(name), idf)) for name in splits}, splits, classes)
 
 
 def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> Baseline:
@@ -83,7 +81,8 @@ class _Features:
 
 
 def _of_matrix(matrix: sparse.csr_array) -> _Features:
-    return _Features(matrix.shape[1], lambda weights: matrix @ weights, lambda error: matrix.T @ error)
+    turned = sparse.csr_array(matrix.T)
+    return _Features(matrix.shape[1], lambda weights: matrix @ weights, lambda error: turned @ error)
 
 
 def _of_means(shares: list, embedding: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> _Features:
@@ -149,13 +148,11 @@ def _counts(split: Split, words: int) -> sparse.csr_array:
     return sparse.hstack(blocks, format="csr")
 
 
-def _to_tf_idf(counts: sparse.csr_array, idf: np.ndarray) -> None:
-    """Weights in the place of counts: (1 + log count) · idf, in rows of length 1."""
-    np.log(counts.data, out=counts.data)
-    counts.data += 1
-    counts.data *= idf[counts.indices]
+def _tf_idf(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
+    """(1 + log count) · idf, in rows of length 1; the counts are used up."""
+    counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     length = np.sqrt(counts.multiply(counts).sum(axis=1))
-    counts.data /= np.repeat(np.maximum(length, 1e-12), np.diff(counts.indptr))
+    return sparse.csr_array(sparse.diags_array(1 / np.maximum(length, 1e-12)) @ counts)
 
 
 def _scores(features: _Features, weights: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -72,16 +72,33 @@ class Ranks:
         parts = self.communicator.allgather(own) if self.communicator else [own]
         return np.concatenate([array for part in parts for array in part])
 
-    def sum(self, parts: list):
-        """The sum of one parameter's gradients by shard over all ranks, the same on each of them."""
+    def sum(self, parts: Mapping[str, list]) -> dict[str, np.ndarray | RowGradient]:
+        """The sum of each parameter's gradients by shard over all ranks, the same on each of them."""
         if not self.communicator:
-            return total(parts)
-        own = parts if self.fixed or not parts else [total(parts)]
-        kinds = [kind for kind in self.communicator.allgather(_kind(own)) if kind]
-        if kinds[0] == "sparse":
-            return total([part for rank in self.communicator.allgather(own) for part in rank])
-        result = np.zeros(*kinds[0])
-        return self._sum_in_order(own, result) if self.fixed else self._sum_fast(own, result)
+            return {name: total(each) for name, each in parts.items()}
+        own = {name: each if self.fixed or not each else [total(each)] for name, each in parts.items()}
+        kinds = self.communicator.allgather({name: _kind(each) for name, each in own.items()})
+        result = {}
+        for name, arrays in own.items():
+            found = [kind[name] for kind in kinds]
+            shape, dtype, rows = next(kind for kind in found if kind)
+            if rows:
+                result[name] = self._sum_rows(arrays, [kind[2] if kind else [] for kind in found], shape, dtype)
+            else:
+                sum_dense = self._sum_in_order if self.fixed else self._sum_fast
+                result[name] = sum_dense(arrays, np.zeros(shape, dtype))
+        return result
+
+    def _sum_rows(self, own: list[RowGradient], counts: list[list[int]], width: tuple, dtype: str) -> RowGradient:
+        """All rows of all shards on every rank, which adds them up; ``counts`` has how many there are, by rank."""
+        sizes = np.array([sum(each) for each in counts])
+        rows = np.empty(sizes.sum(), np.int64)
+        values = np.empty((len(rows), *width), dtype)
+        for name, every, one in (("rows", rows, sizes), ("values", values, sizes * values.shape[1])):
+            mine = np.concatenate([np.empty((0, *every.shape[1:]), every.dtype), *(getattr(p, name) for p in own)])
+            self.communicator.Allgatherv(mine, [every, one])
+        ends = np.cumsum([count for each in counts for count in each])[:-1]
+        return total([RowGradient(*part) for part in zip(np.split(rows, ends), np.split(values, ends), strict=True)])
 
     def _sum_fast(self, own: list[np.ndarray], result: np.ndarray) -> np.ndarray:
         from mpi4py import MPI
@@ -107,11 +124,14 @@ class Ranks:
         return result
 
 
-def _kind(arrays: list) -> str | tuple | None:
-    """What the ranks agree on before they sum: that gradients are sparse, or their shape and type."""
+def _kind(arrays: list) -> tuple | None:
+    """What the ranks tell each other before they sum: shape and type, and of sparse gradients the rows of each."""
     if not arrays:
         return None
-    return "sparse" if isinstance(arrays[0], RowGradient) else (arrays[0].shape, arrays[0].dtype.str)
+    if isinstance(arrays[0], RowGradient):
+        values = arrays[0].values
+        return values.shape[1:], values.dtype.str, [len(part.rows) for part in arrays]
+    return arrays[0].shape, arrays[0].dtype.str, []
 
 
 ALONE = Ranks()
