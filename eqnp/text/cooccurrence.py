@@ -12,6 +12,7 @@ from eqnp.errors import VectorsError
 from eqnp.text.tokens import Ragged, joined
 
 _CHUNK = 1 << 22  # pairs counted at once
+_CELLS = 20_000_000  # pairs of words whose counts are held; they take half a gigabyte until they are factored
 _FIRST_ID = 2  # ids 0 and 1 are padding and the unknown word
 
 
@@ -37,7 +38,8 @@ def corpus_vectors(
     `texts` hold ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) take up a
     place but are not counted. Returns (vocabulary_size, dimension) of `dtype`; one state of `rng` gives one
     result. Zero are the rows of ids 0 and 1 and of words without a telling neighbour (such as unseen ones),
-    and the columns beyond the rank of M. Raises `VectorsError` for arguments or ids out of range.
+    and the columns beyond the rank of M. Of more than `_CELLS` pairs of words the rarest are left out. Raises
+    `VectorsError` for arguments or ids out of range.
     """
     if min(vocabulary_size, dimension, window) < 1 or not 0 < shift < np.inf:
         given = f"vocabulary size {vocabulary_size}, dimension {dimension}, window {window}, shift {shift}"
@@ -46,7 +48,8 @@ def corpus_vectors(
     telling = np.flatnonzero(np.diff(pmi.indptr))
     vectors = np.zeros((vocabulary_size, dimension), dtype=dtype)
     if telling.size:
-        left, values = _left_singular(pmi[telling], dimension, rng)
+        pmi = pmi[telling]
+        left, values = _left_singular(pmi, dimension, rng)
         vectors[telling, : values.size] = left * np.sqrt(values)
     return vectors
 
@@ -67,7 +70,15 @@ def _cooccurrences(texts: Ragged, size: int, window: int) -> sp.csr_matrix:
             pairs = (first[keep], second[keep])
             weights = np.full(pairs[0].size, 1 / distance, dtype=np.float32)
             counts = counts + sp.coo_matrix((weights, pairs), shape=(size, size)).tocsr()
+            _drop_smallest(counts, counts.nnz - _CELLS)
     return (counts + counts.T).tocsr()
+
+
+def _drop_smallest(counts: sp.csr_matrix, number: int) -> None:
+    """Drop at least so many of the smallest counts, and all that are like them: of a large corpus, chance pairs."""
+    if number > 0:
+        counts.data[counts.data <= np.partition(counts.data, number - 1)[number - 1]] = 0
+        counts.eliminate_zeros()
 
 
 def _within(offsets: np.ndarray, start: int, stop: int, distance: int) -> np.ndarray:

@@ -529,6 +529,19 @@ def test_blocks_of_pairs_do_not_change_the_counts(monkeypatch):
     )
 
 
+def test_a_large_corpus_keeps_the_pairs_that_tell_most(monkeypatch):
+    """A corpus of millions of texts would take all memory, or lose the likeness of its words."""
+    rng = np.random.default_rng(1)
+    texts = ragged([1 + np.minimum(rng.zipf(1.5, 20), 58) for _ in range(300)])
+    every = cooccurrence._cooccurrences(texts, 60, 5)
+    monkeypatch.setattr(cooccurrence, "_CELLS", every.nnz // 4)
+    monkeypatch.setattr(cooccurrence, "_CHUNK", 1000)
+    few = cooccurrence._cooccurrences(texts, 60, 5)
+    assert 0 < few.nnz <= every.nnz // 2
+    assert (few > 1.001 * every).nnz == 0
+    assert few.sum() > 0.7 * every.sum()
+
+
 def test_padding_unseen_words_and_missing_rank_are_zero():
     """Padding would push the network about, and a tiny corpus would fill columns with noise."""
     documents = [np.array([2, 3, 0, 1, 4, 5], dtype=np.int32), np.array([6]), np.zeros(0, dtype=np.int32)]
