@@ -1,7 +1,8 @@
 """Many processes that train one network: each settles its own shards of a batch, and only contrasts are summed.
 
 The engine is MPI (`mpi4py`). With the same shard size, R ranks do what one does: they draw the same batches from the
-same generator, each takes a run of consecutive shards, and every rank applies the same summed update. The sum is either
+same generator, each takes a run of consecutive shards, and all of them get the same sum. They apply it to all dense
+weights, but each to its own rows of the embedding table alone, which they then show to each other. The sum is either
 *fast* (each rank adds up its own shards, then Allreduce: equal to rounding) or *fixed*: shard by shard in their order,
 passed from rank to rank, to the same bits on any number of ranks.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +20,7 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.gradients import RowGradient, total
 
 REDUCTIONS = ("fast", "fixed")
+ROWS = 1 << 15  # of a table, sent at a time
 
 
 class Ranks:
@@ -50,8 +53,23 @@ class Ranks:
         """This rank's part of so many things in a row, as even as can be."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def owned(self, rows: np.ndarray) -> np.ndarray | slice:
+        """Which of the rows of a table are this rank's to update: one of every so many."""
+        return slice(None) if self.size == 1 else np.flatnonzero(rows % self.size == self.rank)
+
+    def spread(self, table: np.ndarray, rows: np.ndarray) -> None:
+        """Have these rows of a table on all ranks as they are at the one whose own they are."""
+        for start in range(0, len(rows) if self.size > 1 else 0, ROWS):
+            block = rows[start : start + ROWS]
+            of_ranks = [block[block % self.size == rank] for rank in range(self.size)]
+            values = np.empty((len(block), table.shape[1]), table.dtype)
+            counts = [len(part) * table.shape[1] for part in of_ranks]
+            self.communicator.Allgatherv(table[of_ranks[self.rank]], [values, counts])
+            table[np.concatenate(of_ranks)] = values
+
     def share(self, value):
-        """What the first rank has, on all of them."""
+        """What the first rank has, on all of them, which wait for it."""
+        self.wait()
         return self.communicator.bcast(value) if self.communicator else value
 
     def any(self, flag: int) -> int:
@@ -63,9 +81,11 @@ class Ranks:
         return self.communicator.allreduce(flag, MPI.MAX)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Until all ranks are here; unlike other calls of MPI this leaves the core to those that work."""
         if self.communicator:
-            self.communicator.Barrier()
+            request = self.communicator.Ibarrier()
+            while not request.Test():
+                time.sleep(0.01)
 
     def concatenate(self, own: Sequence[np.ndarray]) -> np.ndarray:
         """The arrays of all ranks, in the order of the ranks, one after the other."""

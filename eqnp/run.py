@@ -103,13 +103,13 @@ def run_training(
     with workers(threads) as executor:
         if ranks.first:
             made = load_prepared(prepared, config) if prepared else prepare_anew(config)
-            model, optimizer = _fresh(config, made)
+            model, optimizer = _fresh(config, made, ranks)
             folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
             made.splits = read_store(folder / STORE)  # those in memory go
         folder = ranks.share(folder)
         if not ranks.first:
             made = load_prepared(folder, config)
-            model, optimizer = _fresh(config, made)
+            model, optimizer = _fresh(config, made, ranks)
         with in_use(folder) if ranks.first else nullcontext():
             run = Run(folder, config, made, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
             return run.finish(started)
@@ -135,13 +135,13 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
             checkpoint.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
         if (folder / LAST).exists():
-            model, optimizer, progress = _load_last(folder / LAST)
+            model, optimizer, progress = _load_last(folder / LAST, ranks)
             if model.config != config:
                 raise ConfigError(
                     f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
                 )
         else:
-            model, optimizer = _fresh(config, prepared)
+            model, optimizer = _fresh(config, prepared, ranks)
         print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
         run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, ranks, fresh=False)
         return run.finish(started)
@@ -176,6 +176,7 @@ class Run:
             "peak_resident_gib": peak_resident_gib(),
             "environment": environment(self.threads),
         }
+        self.ranks.wait()
         if self.ranks.first:
             write_text(self.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
             (self.folder / LAST).unlink(missing_ok=True)
@@ -193,7 +194,8 @@ class Run:
         def after_batch(progress: Progress) -> None:
             nonlocal saved
             stop.received = self.ranks.any(stop.received)
-            if stop.received or time.monotonic() - saved >= self.config.training.checkpoint_seconds:
+            due = self.ranks.any(time.monotonic() - saved >= self.config.training.checkpoint_seconds)
+            if stop.received or due:  # by all ranks, each of which has a part of what is saved
                 self.save()
                 saved = time.monotonic()
             stop.check(f"go on with eqnp train --resume {self.folder}")
@@ -223,6 +225,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
         check_weights(self.model.network)
+        self.optimizer.gather()
         if not self.ranks.first:
             return
         moments = {"mean": self.optimizer.mean, "square": self.optimizer.square}
@@ -298,10 +301,10 @@ class BestOnDisk:
             network.parameters[name][...] = value
 
 
-def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
+def _load_last(path: Path, ranks: Ranks = ALONE) -> tuple[Model, Adam, Progress]:
     arrays, about = checkpoint.load(path, "checkpoint")
     model = Model.from_file(path, arrays, about)
-    optimizer = Adam(model.network, model.config.optimizer)
+    optimizer = Adam(model.network, model.config.optimizer, ranks)
     try:
         for kind, held in (("mean", optimizer.mean), ("square", optimizer.square)):
             for name, parameter in model.network.parameters.items():
@@ -314,10 +317,10 @@ def _load_last(path: Path) -> tuple[Model, Adam, Progress]:
         raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
 
 
-def _fresh(config: Config, prepared: Prepared) -> tuple[Model, Adam]:
+def _fresh(config: Config, prepared: Prepared, ranks: Ranks = ALONE) -> tuple[Model, Adam]:
     """A model with its first weights, and its optimiser."""
     model = Model.fresh(config, prepared, generators(config.training.seed)[1])
-    return model, Adam(model.network, config.optimizer)
+    return model, Adam(model.network, config.optimizer, ranks)
 
 
 def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared, is_run: bool = False) -> Path:
