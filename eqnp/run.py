@@ -105,7 +105,8 @@ def run_training(
             made = load_prepared(prepared, config) if prepared else prepare_anew(config)
             model, optimizer = _fresh(config, made, ranks)
             folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
-            made.splits = read_store(folder / STORE)  # those in memory go
+            made.splits.clear()  # those in memory go before the same are mapped
+            made.splits |= read_store(folder / STORE)
         folder = ranks.share(folder)
         if not ranks.first:
             made = load_prepared(folder, config)
@@ -245,9 +246,11 @@ class Run:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / LOG))
 
     def measure(self) -> dict:
-        """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
+        """Accuracy of the best epoch, and of the rivals, on every split but the training one; what trained it goes."""
         from eqnp.baselines import baselines
 
+        self.optimizer.mean.clear()
+        self.optimizer.square.clear()
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
         again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)

@@ -277,12 +277,13 @@ def test_rivals_of_a_large_corpus_learn_from_a_part(monkeypatch):
     """If this fails, the rivals of a corpus of millions take all memory, or learn from one end of it."""
     prepared = prepare(load_config("mini-sentiment"), np.random.default_rng(0))
     train, given = prepared.splits["train"], (prepared.embedding, 2)
-    assert baselines.thinned(train) is train
-    monkeypatch.setattr(baselines, "MOST", len(train.segments["text"].ids) // 2)
-    part = baselines.thinned(train)
-    assert 0.3 < len(part) / len(train) <= 0.5
-    last = part.segments["text"].part(len(part) - 50, len(part))
-    assert last.ids.tolist() in [train.segments["text"].part(i, i + 50).ids.tolist() for i in range(len(train) - 50)]
+    assert baselines.thinned(prepared.splits) is prepared.splits
+    monkeypatch.setattr(baselines, "MOST", 10_000)
+    monkeypatch.setattr(baselines, "PART", sum(len(s.segments["text"].ids) for s in prepared.splits.values()) // 2)
+    parts = baselines.thinned(prepared.splits)
+    assert {name: 0.3 < len(parts[name]) / len(split) < 0.6 for name, split in prepared.splits.items()}
+    texts = [parts["train"].segments["text"][i].tolist() for i in range(100, 200)]
+    assert texts in [[train.segments["text"][i + j].tolist() for j in range(100)] for i in range(0, len(train), 100)]
     assert baselines.baselines(prepared.splits, *given)["mean_vector"].accuracy["test"] > 0.5
 
 
