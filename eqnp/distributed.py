@@ -92,25 +92,28 @@ class Ranks:
         parts = self.communicator.allgather(own) if self.communicator else [own]
         return np.concatenate([array for part in parts for array in part])
 
-    def sum(self, parts: Mapping[str, list]) -> dict[str, np.ndarray | RowGradient]:
+    def sum(self, parts: Mapping[str, list], kernels) -> dict[str, np.ndarray | RowGradient]:
         """The sum of each parameter's gradients by shard over all ranks, the same on each of them."""
-        if not self.communicator:
-            return {name: total(each) for name, each in parts.items()}
-        own = {name: each if self.fixed or not each else [total(each)] for name, each in parts.items()}
+        if self.size == 1:
+            return {name: total(each, kernels) for name, each in parts.items()}
+        own = {name: each if self.fixed or not each else [total(each, kernels)] for name, each in parts.items()}
         kinds = self.communicator.allgather({name: _kind(each) for name, each in own.items()})
         result = {}
         for name, arrays in own.items():
             found = [kind[name] for kind in kinds]
             shape, dtype, rows = next(kind for kind in found if kind)
             if rows:
-                result[name] = self._sum_rows(arrays, [kind[2] if kind else [] for kind in found], shape, dtype)
+                counts = [kind[2] if kind else [] for kind in found]
+                result[name] = total(self._every_part(arrays, counts, shape, dtype), kernels)
             else:
                 sum_dense = self._sum_in_order if self.fixed else self._sum_fast
                 result[name] = sum_dense(arrays, np.zeros(shape, dtype))
         return result
 
-    def _sum_rows(self, own: list[RowGradient], counts: list[list[int]], width: tuple, dtype: str) -> RowGradient:
-        """All rows of all shards on every rank, which adds them up; ``counts`` has how many there are, by rank."""
+    def _every_part(
+        self, own: list[RowGradient], counts: list[list[int]], width: tuple[int, ...], dtype: str
+    ) -> list[RowGradient]:
+        """The sparse gradients of all ranks; ``counts`` has the number of rows of each of them, by rank."""
         sizes = np.array([sum(each) for each in counts])
         rows = np.empty(sizes.sum(), np.int64)
         values = np.empty((len(rows), *width), dtype)
@@ -118,7 +121,7 @@ class Ranks:
             mine = np.concatenate([np.empty((0, *every.shape[1:]), every.dtype), *(getattr(p, name) for p in own)])
             self.communicator.Allgatherv(mine, [every, one])
         ends = np.cumsum([count for each in counts for count in each])[:-1]
-        return total([RowGradient(*part) for part in zip(np.split(rows, ends), np.split(values, ends), strict=True)])
+        return [RowGradient(*part) for part in zip(np.split(rows, ends), np.split(values, ends), strict=True)]
 
     def _sum_fast(self, own: list[np.ndarray], result: np.ndarray) -> np.ndarray:
         from mpi4py import MPI
@@ -168,6 +171,8 @@ def join(engine: str | None, reduction: str) -> Ranks:
         return Ranks(reduction=reduction)
     if engine != "mpi":
         raise ConfigError(f"unknown --distributed {engine!r}; the only engine is 'mpi'")
+    # A rank that waits in a tight loop takes the core of the one it waits for, wherever other work is on the machine.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

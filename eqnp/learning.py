@@ -189,7 +189,7 @@ def estimate(
             over_batch = contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
             parts |= {name: [gradient] for name, gradient in over_batch.items()}
     names = [name for name in network.parameters if learning.train_embeddings or name != "embedding.weight"]
-    summed = ranks.sum({name: parts.get(name, []) for name in names})
+    summed = ranks.sum({name: parts.get(name, []) for name in names}, network.kernels)
     gradients = {name: _real(gradient) for name, gradient in summed.items()}
     output = ranks.concatenate([part.output.real for part in shards])
     sweeps, residual = (ranks.concatenate([getattr(p, which).T for p in shards]).T for which in ("sweeps", "residual"))
