@@ -1,8 +1,10 @@
 """The honest rivals, with the same tokens and splits as the network: the largest class, and logistic regression on
-bags of words and on mean word vectors."""
+bags of words and on mean word vectors. Of a very large corpus (`MOST`) they learn from an even part, and are tried on
+one; and nothing in them is as large as the samples times the dimension."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,11 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from eqnp.text.store import Split
+from eqnp.text.tokens import Ragged, joined
 
+MOST, PART = 20_000_000, 4_000_000  # tokens of a corpus; of a larger one about so many teach a linear model as well
+RUN = 100  # samples in a row that are taken or left
+BLOCK = 1 << 16  # samples whose mean vectors are in memory together
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # inverse penalties C, as scikit-learn counts them
 
 
@@ -25,11 +31,24 @@ class Baseline:
 
 def baselines(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> dict[str, Baseline]:
     """All rivals by name; embedding (V, D) holds the word vectors that the network starts from."""
+    splits = thinned(splits)
     return {
         "majority": majority(splits),
         "bag_of_words": bag_of_words(splits, len(embedding), classes),
         "mean_vector": mean_vector(splits, embedding, classes),
     }
+
+
+def thinned(splits: dict[str, Split]) -> dict[str, Split]:
+    """The same samples, or of more than `MOST` tokens of them a run of `RUN` samples of every so many."""
+    tokens = sum(len(texts.ids) for split in splits.values() for texts in split.segments.values())
+    return {name: _thinned(split, -(-tokens // PART)) for name, split in splits.items()} if tokens > MOST else splits
+
+
+def _thinned(split: Split, every: int) -> Split:
+    runs = [(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN * every)]
+    segments = {name: joined(texts.part(*run) for run in runs) for name, texts in split.segments.items()}
+    return Split(segments, np.concatenate([split.labels[slice(*run)] for run in runs]), split.coverage)
 
 
 def majority(splits: dict[str, Split]) -> Baseline:
@@ -43,22 +62,70 @@ def bag_of_words(splits: dict[str, Split], words: int, classes: int) -> Baseline
     counts = {name: _counts(split, words) for name, split in splits.items()}
     seen = np.bincount(counts["train"].indices, minlength=counts["train"].shape[1])
     idf = 1 + np.log((1 + len(splits["train"])) / (1 + seen))
-    return _regression({name: _tf_idf(matrix, idf) for name, matrix in counts.items()}, splits, classes)
+    return _regression({name: _of_matrix(_tf_idf(counts.pop(name), idf)) for name in splits}, splits, classes)
 
 
 def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> Baseline:
     """Logistic regression on the mean word vector of each segment (standardised), C chosen on the validation split."""
-    means = {name: _means(split, embedding) for name, split in splits.items()}
-    centre, spread = means["train"].mean(axis=0), np.maximum(means["train"].std(axis=0), 1e-12)
-    for x in means.values():
-        x -= centre
-        x /= spread
-    return _regression(means, splits, classes)
+    shares = {name: [_shares(texts, len(embedding)) for texts in s.segments.values()] for name, s in splits.items()}
+    centre, spread = _moments(shares["train"], embedding)
+    features = {name: _of_means(each, embedding, centre, spread) for name, each in shares.items()}
+    return _regression(features, splits, classes)
 
 
-def _regression(features: dict, splits: dict[str, Split], classes: int) -> Baseline:
+@dataclass(frozen=True)
+class _Features:
+    """A matrix X (n, columns) by what it does to others: X w, and Xᵀ e."""
+
+    columns: int
+    times: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+
+def _of_matrix(matrix: sparse.csr_array) -> _Features:
+    turned = sparse.csr_array(matrix.T)
+    return _Features(matrix.shape[1], lambda weights: matrix @ weights, lambda error: turned @ error)
+
+
+def _of_means(shares: list, embedding: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> _Features:
+    """The mean word vectors of every segment side by side, less their centre and in units of their spread."""
+    parts = len(shares)
+
+    def times(weights: np.ndarray) -> np.ndarray:
+        scaled = (weights / spread[:, None]).astype(embedding.dtype)
+        blocks = np.split(scaled, parts)
+        return sum(a @ (embedding @ block) for a, block in zip(shares, blocks, strict=True)) - centre @ scaled
+
+    def back(error: np.ndarray) -> np.ndarray:
+        error = error.astype(embedding.dtype)
+        means = np.concatenate([embedding.T @ (a.T @ error) for a in shares])
+        return (means - np.outer(centre, error.sum(axis=0))) / spread[:, None]
+
+    return _Features(len(centre), times, back)
+
+
+def _shares(texts: Ragged, words: int) -> sparse.csr_array:
+    """What each word counts for in the mean over its text, (n, words)."""
+    shares = np.repeat(1 / np.maximum(texts.lengths, 1).astype(np.float32), texts.lengths)
+    return sparse.csr_array((shares, texts.ids, texts.offsets), shape=(len(texts), words))
+
+
+def _moments(shares: list, embedding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column of the mean vectors."""
+    count = shares[0].shape[0]
+    total, squares = (np.zeros(len(shares) * embedding.shape[1]) for _ in range(2))
+    for start in range(0, count, BLOCK):
+        means = np.hstack([a[start : start + BLOCK] @ embedding for a in shares])
+        total += means.sum(axis=0, dtype=np.float64)
+        squares += np.square(means).sum(axis=0, dtype=np.float64)
+    centre = total / count
+    spread = np.sqrt(np.maximum(squares / count - centre**2, 0))
+    return centre.astype(embedding.dtype), np.maximum(spread, 1e-12).astype(embedding.dtype)
+
+
+def _regression(features: dict[str, _Features], splits: dict[str, Split], classes: int) -> Baseline:
     best = Baseline({"validation": -1.0}, 0.0)
-    weights = np.zeros((features["train"].shape[1] + 1, classes))
+    weights = np.zeros((features["train"].columns + 1, classes))
     for strength in STRENGTHS:
         weights = _fit(features["train"], splits["train"].labels, weights, strength)
         accuracy = {
@@ -69,18 +136,6 @@ def _regression(features: dict, splits: dict[str, Split], classes: int) -> Basel
         if accuracy["validation"] > best.accuracy["validation"]:
             best = Baseline(accuracy, strength)
     return best
-
-
-def _means(split: Split, embedding: np.ndarray) -> np.ndarray:
-    """The mean word vector of each segment, side by side; (n, segments · D)."""
-    blocks = []
-    for ids in split.segments.values():
-        counts = sparse.csr_array(
-            (np.ones(len(ids.ids), np.float32), ids.ids, ids.offsets), shape=(len(ids), len(embedding))
-        )
-        blocks.append(counts @ embedding)
-        blocks[-1] /= np.maximum(ids.lengths, 1)[:, None]
-    return np.hstack(blocks)
 
 
 def _counts(split: Split, words: int) -> sparse.csr_array:
@@ -96,25 +151,24 @@ def _counts(split: Split, words: int) -> sparse.csr_array:
 
 
 def _tf_idf(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
-    values = counts.copy()
-    values.data = (1 + np.log(values.data)) * idf[values.indices]
-    length = np.sqrt(values.multiply(values).sum(axis=1))
-    return sparse.csr_array(sparse.diags_array(1 / np.maximum(length, 1e-12)) @ values)
+    """(1 + log count) · idf, in rows of length 1; the counts are used up."""
+    counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+    length = np.sqrt(counts.multiply(counts).sum(axis=1))
+    return sparse.csr_array(sparse.diags_array(1 / np.maximum(length, 1e-12)) @ counts)
 
 
-def _scores(features, weights: np.ndarray) -> np.ndarray:
-    return features @ weights[:-1].astype(features.dtype) + weights[-1]
+def _scores(features: _Features, weights: np.ndarray) -> np.ndarray:
+    return features.times(weights[:-1]) + weights[-1]
 
 
-def _fit(features, labels: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
+def _fit(features: _Features, labels: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
     target = np.eye(start.shape[1])[labels]
-    transposed = sparse.csr_array(features.T) if sparse.issparse(features) else features.T
 
     def objective(flat):
         weights = flat.reshape(start.shape)
         log_probability = log_softmax(_scores(features, weights), axis=1)
         error = np.exp(log_probability) - target
-        gradient = np.vstack([transposed @ error.astype(features.dtype), error.sum(axis=0)]) * strength
+        gradient = np.vstack([features.back(error), error.sum(axis=0)]) * strength
         gradient[:-1] += weights[:-1]
         loss = -strength * (log_probability * target).sum() + (weights[:-1] ** 2).sum() / 2
         return loss, gradient.ravel()

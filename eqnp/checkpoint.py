@@ -20,6 +20,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -108,11 +109,12 @@ def digest(array: np.ndarray) -> str:
 
 
 def load(
-    path: Path, kind: str, wanted: Callable[[str], bool] = lambda name: True
+    path: Path, kind: str, wanted: Callable[[str], bool] = lambda name: True, *, mapped: bool = False
 ) -> tuple[dict[str, np.ndarray], dict]:
     """The arrays whose name is ``wanted``, and the description; raises CheckpointError.
 
-    The error says whether the file is missing, of another kind or version, truncated, or changed since it was written.
+    With ``mapped`` they are maps of the file, which cannot be written to and take no memory of the process's own. The
+    error says whether the file is missing, of another kind or version, truncated, or changed since it was written.
     """
     _check_block(path, kind)
     try:
@@ -127,7 +129,8 @@ def load(
             sound = [name for name in names if _is_sound(group[name])]
             if len(sound) < len(names) or sum(group[n].nbytes for n in names) > path.stat().st_size:
                 raise ValueError("an array is not what its description says")
-            arrays = {name: group[name][...] for name in names if wanted(name)}
+            read = partial(_map, path) if mapped else _read
+            arrays = {name: read(group[name]) for name in names if wanted(name)}
             for name, array in arrays.items():
                 if digest(array) != group[name].attrs["sha256"]:
                     raise ValueError(f"array {name!r} is not the one that was written")
@@ -136,6 +139,17 @@ def load(
     if not isinstance(about, dict):
         raise CheckpointError(f"{path}: damaged (its description is no table); {MEND[kind]}")
     return arrays, about
+
+
+def _read(dataset: h5py.Dataset) -> np.ndarray:
+    return dataset[...]
+
+
+def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """What is contiguous in the file is an array as it stands there."""
+    if not dataset.size:
+        return dataset[...]
+    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
 
 
 def _is_sound(dataset: h5py.Dataset) -> bool:

@@ -16,7 +16,7 @@ from eqnp.optim import Adam
 from eqnp.parallel import workers
 from eqnp.text.corpora import Corpus, Texts
 from eqnp.text.prepare import prepare_corpora
-from eqnp.text.store import Split, bucketed, drop_words
+from eqnp.text.store import Split, bucketed, noisy_batch
 from eqnp.training import Hooks, Progress, epochs_of, fit, gradients, one_hot
 from eqnp.workspace import Workspace
 
@@ -145,8 +145,7 @@ class SequenceClassifier:
         rng, network, workspace = self._rng, self.model_.network, Workspace()
         with workers(self._threads()) as executor:
             for rows in bucketed(split, config.training.batch, rng):
-                segments, labels = split.batch(rows)
-                segments = drop_words(segments, config.training.word_dropout, rng)
+                segments, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
                 result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
                 self._optimizer.step(result.gradients, 0.0, executor)
         return self

@@ -34,21 +34,11 @@ def _train(options, ranks) -> dict:
             raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
         return resume_training(options.resume, options.threads, ranks, device)
     options.source = options.source or "mini-sentiment"
-    folder, prepared = _prepared_folder(options), None
+    folder = _prepared_folder(options)
     config = _config(options)
-    if folder:
-        from eqnp.text.prepare import load_prepared
-
-        prepared = load_prepared(folder, config)
     out = options.out or Path("runs") / _name(options)
-    given = {
-        "prepared": prepared,
-        "numbered": not options.out,
-        "threads": options.threads,
-        "ranks": ranks,
-        "device": device,
-    }
-    return run_training(config, out, **given)
+    given = {"prepared": folder, "numbered": not options.out, "threads": options.threads}
+    return run_training(config, out, **given, ranks=ranks, device=device)
 
 
 def run_prepare(options) -> dict:

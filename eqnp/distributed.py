@@ -1,7 +1,8 @@
 """Many processes that train one network: each settles its own shards of a batch, and only contrasts are summed.
 
 The engine is MPI (`mpi4py`). With the same shard size, R ranks do what one does: they draw the same batches from the
-same generator, each takes a run of consecutive shards, and every rank applies the same summed update. The sum is either
+same generator, each takes a run of consecutive shards, and all of them get the same sum. They apply it to all dense
+weights, but each to its own rows of the embedding table alone, which they then show to each other. The sum is either
 *fast* (each rank adds up its own shards, then Allreduce: equal to rounding) or *fixed*: shard by shard in their order,
 passed from rank to rank, to the same bits on any number of ranks.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.gradients import RowGradient, total
 
 REDUCTIONS = ("fast", "fixed")
+ROWS = 1 << 15  # of a table, sent at a time
 
 
 class Ranks:
@@ -38,21 +41,35 @@ class Ranks:
         """Whether sums are taken shard by shard, in their order."""
         return self.reduction == "fixed"
 
-    def own(self, shards: list[slice], samples: int) -> tuple[slice, list[slice]]:
-        """The samples of a batch that are this rank's, a run of whole shards, and its shards within that run."""
-        mine = shards[self.part(len(shards))]
-        if not mine:
+    def own(self, samples: int, width: int) -> tuple[slice, list[slice]]:
+        """The samples of a batch that are this rank's, a run of whole shards of ``width``, and its shards within it."""
+        starts = range(0, samples, width)[self.part(-(-samples // width))]
+        if not starts:
             return slice(0, 0), []
-        start = mine[0].start
-        cut = [slice(s.start - start, min(s.stop, samples) - start) for s in mine]
-        return slice(start, start + cut[-1].stop), cut
+        own = slice(starts[0], min(starts[-1] + width, samples))
+        return own, [slice(start - own.start, min(start + width, own.stop) - own.start) for start in starts]
 
     def part(self, count: int) -> slice:
         """This rank's part of so many things in a row, as even as can be."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def owned(self, rows: np.ndarray) -> np.ndarray | slice:
+        """Which of the rows of a table are this rank's to update: one of every so many."""
+        return slice(None) if self.size == 1 else np.flatnonzero(rows % self.size == self.rank)
+
+    def spread(self, table: np.ndarray, rows: np.ndarray) -> None:
+        """Have these rows of a table on all ranks as they are at the one whose own they are."""
+        for start in range(0, len(rows) if self.size > 1 else 0, ROWS):
+            block = rows[start : start + ROWS]
+            of_ranks = [block[block % self.size == rank] for rank in range(self.size)]
+            values = np.empty((len(block), table.shape[1]), table.dtype)
+            counts = [len(part) * table.shape[1] for part in of_ranks]
+            self.communicator.Allgatherv(table[of_ranks[self.rank]], [values, counts])
+            table[np.concatenate(of_ranks)] = values
+
     def share(self, value):
-        """What the first rank has, on all of them."""
+        """What the first rank has, on all of them, which wait for it."""
+        self.wait()
         return self.communicator.bcast(value) if self.communicator else value
 
     def any(self, flag: int) -> int:
@@ -64,25 +81,47 @@ class Ranks:
         return self.communicator.allreduce(flag, MPI.MAX)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Until all ranks are here; unlike other calls of MPI this leaves the core to those that work."""
         if self.communicator:
-            self.communicator.Barrier()
+            request = self.communicator.Ibarrier()
+            while not request.Test():
+                time.sleep(0.01)
 
     def concatenate(self, own: Sequence[np.ndarray]) -> np.ndarray:
         """The arrays of all ranks, in the order of the ranks, one after the other."""
         parts = self.communicator.allgather(own) if self.communicator else [own]
         return np.concatenate([array for part in parts for array in part])
 
-    def sum(self, parts: list):
-        """The sum of one parameter's gradients by shard over all ranks, the same on each of them."""
-        if not self.communicator:
-            return total(parts)
-        own = parts if self.fixed or not parts else [total(parts)]
-        kinds = [kind for kind in self.communicator.allgather(_kind(own)) if kind]
-        if kinds[0] == "sparse":
-            return total([part for rank in self.communicator.allgather(own) for part in rank])
-        result = np.zeros(*kinds[0])
-        return self._sum_in_order(own, result) if self.fixed else self._sum_fast(own, result)
+    def sum(self, parts: Mapping[str, list], kernels) -> dict[str, np.ndarray | RowGradient]:
+        """The sum of each parameter's gradients by shard over all ranks, the same on each of them."""
+        if self.size == 1:
+            return {name: total(each, kernels) for name, each in parts.items()}
+        own = {name: each if self.fixed or not each else [total(each, kernels)] for name, each in parts.items()}
+        kinds = self.communicator.allgather({name: _kind(each) for name, each in own.items()})
+        result = {}
+        for name, arrays in own.items():
+            found = [kind[name] for kind in kinds]
+            shape, dtype, rows = next(kind for kind in found if kind)
+            if rows:
+                counts = [kind[2] if kind else [] for kind in found]
+                result[name] = total(self._every_part(arrays, counts, shape, dtype), kernels)
+            else:
+                sum_dense = self._sum_in_order if self.fixed else self._sum_fast
+                result[name] = sum_dense(arrays, np.zeros(shape, dtype))
+        return result
+
+    def _every_part(
+        self, own: list[RowGradient], counts: list[list[int]], width: tuple[int, ...], dtype: str
+    ) -> list[RowGradient]:
+        """The sparse gradients of all ranks; ``counts`` has the number of rows of each of them, by rank."""
+        sizes = np.array([sum(each) for each in counts])
+        rows = np.empty(sizes.sum(), np.int64)
+        values = np.empty((len(rows), *width), dtype)
+        for name, every, one in (("rows", rows, sizes), ("values", values, sizes * values.shape[1])):
+            mine = np.concatenate([np.empty((0, *every.shape[1:]), every.dtype), *(getattr(p, name) for p in own)])
+            self.communicator.Allgatherv(mine, [every, one])
+        ends = np.cumsum([count for each in counts for count in each])[:-1]
+        return [RowGradient(*part) for part in zip(np.split(rows, ends), np.split(values, ends), strict=True)]
 
     def _sum_fast(self, own: list[np.ndarray], result: np.ndarray) -> np.ndarray:
         from mpi4py import MPI
@@ -108,11 +147,14 @@ class Ranks:
         return result
 
 
-def _kind(arrays: list) -> str | tuple | None:
-    """What the ranks agree on before they sum: that gradients are sparse, or their shape and type."""
+def _kind(arrays: list) -> tuple | None:
+    """What the ranks tell each other before they sum: shape and type, and of sparse gradients the rows of each."""
     if not arrays:
         return None
-    return "sparse" if isinstance(arrays[0], RowGradient) else (arrays[0].shape, arrays[0].dtype.str)
+    if isinstance(arrays[0], RowGradient):
+        values = arrays[0].values
+        return values.shape[1:], values.dtype.str, [len(part.rows) for part in arrays]
+    return arrays[0].shape, arrays[0].dtype.str, []
 
 
 ALONE = Ranks()
@@ -129,6 +171,8 @@ def join(engine: str | None, reduction: str) -> Ranks:
         return Ranks(reduction=reduction)
     if engine != "mpi":
         raise ConfigError(f"unknown --distributed {engine!r}; the only engine is 'mpi'")
+    # A rank that waits in a tight loop takes the core of the one it waits for, wherever other work is on the machine.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

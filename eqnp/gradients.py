@@ -21,7 +21,7 @@ class RowGradient:
         return full
 
 
-def total(parts: list):
+def total(parts: list, kernels):
     """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
     if len(parts) == 1:
         return parts[0]
@@ -30,5 +30,5 @@ def total(parts: list):
     rows = np.unique(np.concatenate([part.rows for part in parts]))
     values = np.zeros((len(rows), parts[0].values.shape[1]), parts[0].values.dtype)
     for part in parts:
-        values[np.searchsorted(rows, part.rows)] += part.values
+        kernels.scatter_add(part.values[None], np.searchsorted(rows, part.rows)[None], values)
     return RowGradient(rows, values)

@@ -162,9 +162,9 @@ def estimate(
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
     samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
     With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
-    ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` this process settles its own
-    shards of the batch, and gets the estimate of the whole batch as all others do. Raises ConfigError for a β out of
-    range and SettlingError for a state or gradient that is not finite.
+    ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` the segments hold this process's
+    own samples of the batch (`Ranks.own`), and it gets the estimate of the whole batch as all others do. Raises
+    ConfigError for a β out of range and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.output_activation.betas, sign)
     if learning.estimator == "holomorphic":
@@ -173,11 +173,9 @@ def estimate(
     kernels = network.kernels
     if kernels.ASYNCHRONOUS:  # a batch fills the device, which has no threads of ours
         executor = shard = None
-    width = shard or len(target)
-    slices = [slice(start, start + width) for start in range(0, len(target), width)]
     every_target = target
-    own, slices = ranks.own(slices, len(target))
-    segments, target = {name: segment.take(own) for name, segment in segments.items()}, target[own]
+    own, slices = ranks.own(len(target), shard or len(target))
+    target = target[own]
     workspace = workspace or Workspace(kernels.empty)
     leading = len(plan), len(target)
     ends = {
@@ -194,7 +192,8 @@ def estimate(
             over_batch = contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
             parts |= {name: [gradient] for name, gradient in over_batch.items()}
     names = [name for name in network.parameters if learning.train_embeddings or name != "embedding.weight"]
-    gradients = {name: _real(ranks.sum(parts.get(name, []))) for name in names}
+    summed = ranks.sum({name: parts.get(name, []) for name in names}, network.kernels)
+    gradients = {name: _real(gradient) for name, gradient in summed.items()}
     output = ranks.concatenate([part.output.real for part in shards])
     sweeps, residual = (ranks.concatenate([getattr(p, which).T for p in shards]).T for which in ("sweeps", "residual"))
     result = Estimate(

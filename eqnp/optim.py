@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
+from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import ConfigError, nearest
 from eqnp.gradients import RowGradient
 from eqnp.network import Network
@@ -73,15 +74,17 @@ class Adam:
     """The optimiser of one network: running means of every gradient and its square, in the network's dtype.
 
     Rows of the embedding move only when their word occurs, and share the step count of all, as sparse Adam commonly
-    does: a rare word's first steps are somewhat longer.
+    does: a rare word's first steps are somewhat longer. With ``ranks`` each of them moves its own rows, and keeps the
+    means of those alone until `gather`.
     """
 
-    def __init__(self, network: Network, config: OptimizerConfig):
+    def __init__(self, network: Network, config: OptimizerConfig, ranks: Ranks = ALONE):
         synapses = {name.rsplit(".", 1)[0] for name in network.parameters}
         for name in config.learning_rates:
             if name not in synapses | {s.rstrip("0123456789") for s in synapses}:
                 raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, synapses)}")
-        self.network, self.config, self.taken = network, config, 0
+        self.network, self.config, self.ranks, self.taken = network, config, ranks, 0
+        self.divided: set[str] = set()  # parameters whose means are with their ranks
         self.mean, self.square = (
             {name: network.kernels.zeros(p.shape, p.dtype) for name, p in network.parameters.items()} for _ in range(2)
         )
@@ -108,9 +111,11 @@ class Adam:
             held = (self.network.parameters[name], self.mean[name], self.square[name])
             if isinstance(gradient, RowGradient):
                 table, mean, square = held
-                for start in range(0, len(gradient.rows), ROWS):
+                own = self.ranks.owned(gradient.rows)
+                every, changes = gradient.rows[own], gradient.values[own]
+                for start in range(0, len(every), ROWS):
                     part = slice(start, start + ROWS)
-                    rows, values = gradient.rows[part], gradient.values[part]
+                    rows, values = every[part], changes[part]
                     tasks.append((kernels.adam_rows, (table, rows, values, mean, square, *rest)))
             else:
                 parameter, mean, square = (array.reshape(-1) for array in held)
@@ -121,6 +126,17 @@ class Adam:
                     part = slice(start, start + ENTRIES)
                     tasks.append((kernels.adam, (parameter[part], flat[part], mean[part], square[part], *rest)))
         list((executor.map if executor else map)(lambda task: task[0](*task[1]), tasks))
+        for name, gradient in gradients.items():
+            if isinstance(gradient, RowGradient):
+                self.ranks.spread(self.network.parameters[name], gradient.rows)
+                self.divided.add(name)
+
+    def gather(self) -> None:
+        """Have all means on all ranks."""
+        for name in self.divided:
+            for table in (self.mean[name], self.square[name]):
+                self.ranks.spread(table, np.arange(len(table)))
+        self.divided.clear()
 
 
 def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float, kernels: ModuleType) -> None:

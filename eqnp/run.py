@@ -28,7 +28,7 @@ from eqnp.optim import Adam
 from eqnp.parallel import peak_resident_gib, workers
 from eqnp.signals import StopRequest
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
-from eqnp.text.store import Split
+from eqnp.text.store import STORE, Split, read_store
 from eqnp.training import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
 from eqnp.warmup import warm_up
 
@@ -82,7 +82,7 @@ def run_training(
     config: Config,
     folder: Path,
     *,
-    prepared: Prepared | None = None,
+    prepared: Path | None = None,
     numbered: bool = False,
     threads: int | None = None,
     ranks: Ranks = ALONE,
@@ -90,10 +90,10 @@ def run_training(
 ) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
-    What was ``prepared`` before is taken instead of being made from the sources of the configuration. With
-    ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
-    written before the configuration and all data have been read and found good. With ``ranks`` the first one prepares
-    and writes, and all train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
+    With a ``prepared`` folder, that is taken instead of the sources that the configuration names. With ``numbered``, a
+    folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is written before the
+    configuration and all data have been read and found good. With ``ranks`` the first one prepares and writes, and all
+    train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
     """
     if ranks.size > 1 and config.learning.algorithm != "ep":
         raise ConfigError(
@@ -105,15 +105,17 @@ def run_training(
     started, config = time.perf_counter(), settled(config)
     with workers(threads) as executor:
         if ranks.first:
-            prepared = prepared or prepare_anew(config)
-            model, optimizer = _fresh(config, prepared, device)
-            folder = _claim_and_fill(folder, numbered, config, prepared, is_run=True)
+            made = load_prepared(prepared, config) if prepared else prepare_anew(config)
+            model, optimizer = _fresh(config, made, ranks, device)
+            folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
+            made.splits.clear()  # those in memory go before the same are mapped
+            made.splits |= read_store(folder / STORE)
         folder = ranks.share(folder)
         if not ranks.first:
-            prepared = load_prepared(folder, config)
-            model, optimizer = _fresh(config, prepared)
+            made = load_prepared(folder, config)
+            model, optimizer = _fresh(config, made, ranks)
         with in_use(folder) if ranks.first else nullcontext():
-            run = Run(folder, config, prepared, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
+            run = Run(folder, config, made, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
             return run.finish(started)
 
 
@@ -138,13 +140,13 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
             checkpoint.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
         if (folder / LAST).exists():
-            model, optimizer, progress = _load_last(folder / LAST, device)
+            model, optimizer, progress = _load_last(folder / LAST, ranks, device)
             if model.config != config:
                 raise ConfigError(
                     f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
                 )
         else:
-            model, optimizer = _fresh(config, prepared, device)
+            model, optimizer = _fresh(config, prepared, ranks, device)
         print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
         run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, ranks, fresh=False)
         return run.finish(started)
@@ -181,6 +183,7 @@ class Run:
             "peak_resident_gib": peak_resident_gib(),
             "environment": {**environment(self.threads), "device": describe(device)},
         }
+        self.ranks.wait()
         if self.ranks.first:
             write_text(self.folder / METRICS, json.dumps(metrics, indent=2) + "\n")
             (self.folder / LAST).unlink(missing_ok=True)
@@ -198,7 +201,8 @@ class Run:
         def after_batch(progress: Progress) -> None:
             nonlocal saved
             stop.received = self.ranks.any(stop.received)
-            if stop.received or time.monotonic() - saved >= self.config.training.checkpoint_seconds:
+            due = self.ranks.any(time.monotonic() - saved >= self.config.training.checkpoint_seconds)
+            if stop.received or due:  # by all ranks, each of which has a part of what is saved
                 self.save()
                 saved = time.monotonic()
             stop.check(f"go on with eqnp train --resume {self.folder}")
@@ -228,6 +232,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
         check_weights(self.model.network)
+        self.optimizer.gather()
         if not self.ranks.first:
             return
         moments = {"mean": self.optimizer.mean, "square": self.optimizer.square}
@@ -248,9 +253,11 @@ class Run:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / LOG))
 
     def measure(self) -> dict:
-        """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
+        """Accuracy of the best epoch, and of the rivals, on every split but the training one; what trained it goes."""
         from eqnp.baselines import baselines
 
+        self.optimizer.mean.clear()
+        self.optimizer.square.clear()
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
         again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)
@@ -303,10 +310,10 @@ class BestOnDisk:
         network.assign(Model.load(self.folder).network.parameters)
 
 
-def _load_last(path: Path, device: str) -> tuple[Model, Adam, Progress]:
+def _load_last(path: Path, ranks: Ranks, device: str) -> tuple[Model, Adam, Progress]:
     arrays, about = checkpoint.load(path, "checkpoint")
     model = Model.from_file(path, arrays, about, device)
-    optimizer = Adam(model.network, model.config.optimizer)
+    optimizer = Adam(model.network, model.config.optimizer, ranks)
     try:
         for kind, held in (("mean", optimizer.mean), ("square", optimizer.square)):
             for name, parameter in model.network.parameters.items():
@@ -320,10 +327,10 @@ def _load_last(path: Path, device: str) -> tuple[Model, Adam, Progress]:
         raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
 
 
-def _fresh(config: Config, prepared: Prepared, device: str = "cpu") -> tuple[Model, Adam]:
+def _fresh(config: Config, prepared: Prepared, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam]:
     """A model with its first weights, and its optimiser."""
     model = Model.fresh(config, prepared, generators(config.training.seed)[1], device)
-    return model, Adam(model.network, config.optimizer)
+    return model, Adam(model.network, config.optimizer, ranks)
 
 
 def _check_device(device: str, config: Config, ranks: Ranks) -> None:

@@ -18,7 +18,7 @@ from eqnp.learning import Estimate, check_finite, estimate, free_phase
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.synapses import Segment
-from eqnp.text.store import Split, bucketed, drop_words
+from eqnp.text.store import Split, bucketed, noisy_batch
 from eqnp.workspace import Workspace
 
 LINES = 10  # of the log, in an epoch
@@ -198,11 +198,11 @@ def fit(
 
     def step(rows: np.ndarray) -> None:
         started = time.perf_counter()
-        segments, labels = train.batch(rows)
-        segments = drop_words(segments, run.word_dropout, rng)
+        own, _ = ranks.own(len(rows), run.shard)
+        segments, labels, tokens = noisy_batch(train, rows, run.word_dropout, rng, own)
         result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng, ranks)
         optimizer.step(result.gradients, optimizer.taken / (per_epoch * epochs), executor)
-        tokens, seconds = int(sum(s.lengths.sum() for s in segments.values())), time.perf_counter() - started
+        seconds = time.perf_counter() - started
         for tally in (progress.this_epoch, progress.lately):
             tally.add(result, labels, tokens, tolerance, seconds)
         progress.batch, progress.rng = progress.batch + 1, rng.bit_generator.state
@@ -273,7 +273,10 @@ def gradients(
     rng: np.random.Generator,
     ranks: Ranks = ALONE,
 ) -> Estimate:
-    """The gradients of one batch by the algorithm of the configuration; ``ranks`` share the work of "ep" alone."""
+    """The gradients of one batch by the algorithm of the configuration, as in `estimate`.
+
+    ``ranks`` share the work of "ep" alone.
+    """
     learning, options = config.learning, {"executor": executor, "shard": config.training.shard}
     if learning.algorithm == "ep":
         sign = int(rng.choice((-1, 1))) if learning.estimator == "random-sign" else 1

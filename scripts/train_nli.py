@@ -40,8 +40,7 @@ def main() -> None:
     texts = corpora["train"].texts
     tokenizer = learn_tokenizer([*texts["premise"], *texts["hypothesis"]], min_count=2, max_words=10_000)
     splits = {name: encode_corpus(tokenizer, corpus, TOKENS) for name, corpus in corpora.items()}
-    documents = [ids[i] for ids in splits["train"].segments.values() for i in range(len(ids))]
-    vectors = corpus_vectors(documents, len(words(tokenizer)), DIMENSION, rng=rng)
+    vectors = corpus_vectors(list(splits["train"].segments.values()), len(words(tokenizer)), DIMENSION, rng=rng)
 
     # Every token of one text retrieves what is like it in the other; a compare layer sees both, token by token, and its
     # mean over the tokens goes to a dense layer and a softmax over the classes.

@@ -42,7 +42,7 @@ def main() -> None:
 
     # Word vectors from the same texts: no download. EP trains them further.
     texts = splits["train"].segments["text"]
-    vectors = corpus_vectors([texts[i] for i in range(len(texts))], len(words(tokenizer)), DIMENSION, rng=rng)
+    vectors = corpus_vectors([texts], len(words(tokenizer)), DIMENSION, rng=rng)
 
     # 8 learned queries read the words as the memory of a modern Hopfield network; 64 hidden units; 2 classes.
     network = Network(

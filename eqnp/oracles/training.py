@@ -46,7 +46,7 @@ def estimate(
     names = [name for name in parts[0].gradients if train_embeddings or name != "embedding.weight"]
     output = np.concatenate([part.output for part in parts])
     return Estimate(
-        {name: total([part.gradients[name] for part in parts]) for name in names},
+        {name: total([part.gradients[name] for part in parts], network.kernels) for name in names},
         sum(part.loss * len(part.output) for part in parts) / len(target),
         output,
         np.concatenate([part.sweeps for part in parts], axis=1),

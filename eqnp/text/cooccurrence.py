@@ -9,13 +9,15 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from eqnp.errors import VectorsError
+from eqnp.text.tokens import Ragged, joined
 
 _CHUNK = 1 << 22  # pairs counted at once
+_CELLS = 20_000_000  # pairs of words whose counts are held; they take half a gigabyte until they are factored
 _FIRST_ID = 2  # ids 0 and 1 are padding and the unknown word
 
 
 def corpus_vectors(
-    documents: Sequence[np.ndarray],
+    texts: Sequence[Ragged],
     vocabulary_size: int,
     dimension: int,
     *,
@@ -26,49 +28,67 @@ def corpus_vectors(
 ) -> np.ndarray:
     """Vectors of the corpus's own words: positive pointwise mutual information, factored.
 
-    A word j within `window` places of a word i of the same document adds 1 / distance to n_ij. With contexts
+    A word j within `window` places of a word i of the same text adds 1 / distance to n_ij. With contexts
     smoothed by the power 3/4 (Levy, Goldberg and Dagan 2015),
 
         M_ij = max(0, ln(n_ij Σ_k n_k^¾ / (n_i n_j^¾)) − ln shift)  ≈  U S Vᵀ,
 
     and the vectors are U √S: columns by falling singular value, the largest entry of each column positive.
 
-    `documents` are integer arrays of ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) take up a
+    `texts` hold ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) take up a
     place but are not counted. Returns (vocabulary_size, dimension) of `dtype`; one state of `rng` gives one
     result. Zero are the rows of ids 0 and 1 and of words without a telling neighbour (such as unseen ones),
-    and the columns beyond the rank of M. Raises `VectorsError` for arguments or ids out of range.
+    and the columns beyond the rank of M. Of more than `_CELLS` pairs of words the rarest are left out. Raises
+    `VectorsError` for arguments or ids out of range.
     """
     if min(vocabulary_size, dimension, window) < 1 or not 0 < shift < np.inf:
         given = f"vocabulary size {vocabulary_size}, dimension {dimension}, window {window}, shift {shift}"
         raise VectorsError(f"corpus vectors: found {given}; all must be positive")
-    pmi = _positive_pmi(_cooccurrences(documents, vocabulary_size, window), shift)
+    pmi = _positive_pmi(_cooccurrences(texts[0] if len(texts) == 1 else joined(texts), vocabulary_size, window), shift)
     telling = np.flatnonzero(np.diff(pmi.indptr))
     vectors = np.zeros((vocabulary_size, dimension), dtype=dtype)
     if telling.size:
-        left, values = _left_singular(pmi[telling], dimension, rng)
+        pmi = pmi[telling]
+        left, values = _left_singular(pmi, dimension, rng)
         vectors[telling, : values.size] = left * np.sqrt(values)
     return vectors
 
 
-def _cooccurrences(documents: Sequence[np.ndarray], size: int, window: int) -> sp.csr_matrix:
+def _cooccurrences(texts: Ragged, size: int, window: int) -> sp.csr_matrix:
     """Symmetric counts, float32 (size, size): one distance and at most a few million pairs at a time."""
-    ids = np.concatenate([np.zeros(0, dtype=np.int64), *documents])
+    ids = texts.ids
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         found = f"found ids from {ids.min()} to {ids.max()}; allowed are 0 to {size - 1}"
-        raise VectorsError(f"corpus vectors: {found}: take documents and vocabulary from one store")
-    ids = ids.astype(np.int32)
-    document = np.repeat(np.arange(len(documents), dtype=np.int32), [len(each) for each in documents])
+        raise VectorsError(f"corpus vectors: {found}: take texts and vocabulary from one store")
     counts = sp.csr_matrix((size, size), dtype=np.float32)
     for distance in range(1, window + 1):
         for start in range(0, ids.size - distance, _CHUNK):
             stop = min(start + _CHUNK, ids.size - distance)
             here, there = slice(start, stop), slice(start + distance, stop + distance)
             first, second = ids[here], ids[there]
-            keep = (document[here] == document[there]) & (np.minimum(first, second) >= _FIRST_ID)
+            keep = _within(texts.offsets, start, stop, distance) & (np.minimum(first, second) >= _FIRST_ID)
             pairs = (first[keep], second[keep])
             weights = np.full(pairs[0].size, 1 / distance, dtype=np.float32)
             counts = counts + sp.coo_matrix((weights, pairs), shape=(size, size)).tocsr()
+            _drop_smallest(counts, counts.nnz - _CELLS)
     return (counts + counts.T).tocsr()
+
+
+def _drop_smallest(counts: sp.csr_matrix, number: int) -> None:
+    """Drop at least so many of the smallest counts, and all that are like them: of a large corpus, chance pairs."""
+    if number > 0:
+        counts.data[counts.data <= np.partition(counts.data, number - 1)[number - 1]] = 0
+        counts.eliminate_zeros()
+
+
+def _within(offsets: np.ndarray, start: int, stop: int, distance: int) -> np.ndarray:
+    """Whether the token so far after each of those from ``start`` to ``stop`` is in the same text, (stop - start,)."""
+    within = np.ones(stop - start, dtype=bool)
+    ends = offsets[np.searchsorted(offsets, start) : np.searchsorted(offsets, stop - 1 + distance, "right")] - start
+    for before in range(1, distance + 1):  # a token before the end of a text reaches over it
+        crossing = ends - before
+        within[crossing[(crossing >= 0) & (crossing < len(within))]] = False
+    return within
 
 
 def _positive_pmi(counts: sp.csr_matrix, shift: float) -> sp.csr_matrix:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 
 import numpy as np
 
@@ -36,8 +37,7 @@ class Column(Sequence):
         return [_text(value) for value in values] if isinstance(index, slice) else _text(values)
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), CHUNK):
-            yield from self[start : start + CHUNK]
+        return map(_text, _values(self._table))
 
     def take(self, rows: np.ndarray) -> Column:
         """The texts at ``rows``, in that order."""
@@ -109,7 +109,8 @@ def load_corpus(
     feature = table.features[label]
     own_names = tuple(getattr(feature, "names", None) or ())
     reader = _Labels(label, where, tuple(classes), numbered)
-    labels, names, kept = reader.read(list(table[label]), own_names)
+    values = [intern(v) if type(v) is str else v for v in _values(table.select_columns([label]))]
+    labels, names, kept = reader.read(values, own_names)
     unlabelled = len(table) - len(kept)
     if unlabelled:
         table = table.select(kept, keep_in_memory=True)
@@ -215,6 +216,13 @@ def _column(table, name: str, where: str, rows: np.ndarray) -> Column:
             "remove or fill these rows"
         )
     return column
+
+
+def _values(table) -> Iterator:
+    """What stands in the one column of a table, read from the disk in pieces."""
+    for start in range(0, len(table), CHUNK):
+        (values,) = table[start : start + CHUNK].values()
+        yield from values
 
 
 def _text(value) -> str:

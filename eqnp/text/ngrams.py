@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from eqnp.text.store import Split
-from eqnp.text.tokens import Ragged
+from eqnp.text.tokens import Ragged, joined
+
+TOKENS = 1 << 21  # looked at together: what is made of them takes a hundred bytes of each
 
 
 @dataclass
@@ -35,7 +38,7 @@ class NGrams:
         for length in np.unique(lengths):
             rows = np.flatnonzero(lengths == length)
             codes = _codes(self.parts[rows, :length].T, self.first_id)  # rising, as they were learned
-            text, code, start = _runs(texts, int(length), self.first_id)
+            text, code, start = _runs(texts, int(length), self.first_id, 0, self.first_id)
             place = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
             known = codes[place] == code
             found.append((text[known], self.first_id + rows[place[known]], start[known]))
@@ -69,9 +72,12 @@ def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
     """The same samples, with the ids of their n-grams after those of their words; ``distinct``: each id once."""
     if not (len(ngrams) or distinct):
         return split
-    segments = {name: ngrams.appended(texts) for name, texts in split.segments.items()}
-    if distinct:
-        segments = {name: without_repeats(texts) for name, texts in segments.items()}
+
+    def slots(texts: Ragged) -> Ragged:
+        longer = ngrams.appended(texts)
+        return without_repeats(longer) if distinct else longer
+
+    segments = {name: joined(map(slots, texts.parts(TOKENS))) for name, texts in split.segments.items()}
     return Split(segments, split.labels, split.coverage)
 
 
@@ -88,31 +94,62 @@ def learn_ngrams(columns: Sequence[Ragged], words: int, *, longest: int, min_tex
     """The n-grams of 2 … ``longest`` words that stand in at least ``min_texts`` texts, at most ``most`` of them.
 
     columns: word ids of all texts, ``words`` the size of the vocabulary. Of too many, those in most texts are kept.
+    Those that begin with one range of words are counted after those that begin with another, for most n-grams of a
+    large corpus stand in one text alone, and all of them together would need many times its memory.
     """
     parts, counts = [np.zeros((0, max(2, longest)), np.int32)], [np.zeros(0, np.int64)]
     for length in range(2, longest + 1):
-        texts_before, found = 0, []
-        for column in columns:
-            text, code, _ = _runs(column, length, words)
-            found.append(np.unique(np.stack([code, text + texts_before]), axis=1)[0])
-            texts_before += len(column)
-        codes, texts = np.unique(np.concatenate(found), return_counts=True)
-        codes, texts = codes[texts >= min_texts], texts[texts >= min_texts]
-        rows = np.zeros((len(codes), parts[0].shape[1]), np.int32)
-        for place in range(length - 1, -1, -1):
-            codes, rows[:, place] = np.divmod(codes, words)
-        parts.append(rows)
-        counts.append(texts)
+        for first, last in _ranges(columns, words):
+            codes, texts = _counted(columns, length, words, first, last)
+            codes, texts = codes[texts >= min_texts], texts[texts >= min_texts]
+            rows = np.zeros((len(codes), parts[0].shape[1]), np.int32)
+            for place in range(length - 1, -1, -1):
+                codes, rows[:, place] = np.divmod(codes, words)
+            parts.append(rows)
+            counts.append(texts)
     every, often = np.concatenate(parts), np.concatenate(counts)
     kept = np.sort(np.argsort(-often, kind="stable")[:most])
     return NGrams(every[kept], words)
 
 
-def _runs(texts: Ragged, length: int, words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Text, code and first place of every run of so many words within a text."""
-    last = max(0, len(texts.ids) - length + 1)
+def _ranges(columns: Sequence[Ragged], words: int) -> list[tuple[int, int]]:
+    """Words from one to before another, such that those of each range stand at about `TOKENS` places."""
+    places = np.zeros(words, np.int64)
+    for column in columns:
+        for texts in column.parts(TOKENS):
+            places += np.bincount(texts.ids, minlength=words)
+    ends = np.cumsum(places)
+    cuts = np.searchsorted(ends, np.arange(TOKENS, ends[-1], TOKENS))
+    cuts = np.unique(np.concatenate([[0], cuts, [words]])).tolist()
+    return list(pairwise(cuts))
+
+
+def _counted(
+    columns: Sequence[Ragged], length: int, words: int, first: int, last: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of the runs that begin with a word from ``first`` to before ``last``, rising, and in how many texts."""
+    found, often = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for column in columns:
+        for texts in column.parts(TOKENS):
+            text, code, _ = _runs(texts, length, words, first, last)
+            codes, number = np.unique(code, return_inverse=True)
+            in_texts = np.unique(number * len(texts) + text) // len(texts)
+            found.append(codes)
+            often.append(np.bincount(in_texts, minlength=len(codes)))
+    codes, number = np.unique(np.concatenate(found), return_inverse=True)
+    counts = np.zeros(len(codes), np.int64)
+    np.add.at(counts, number, np.concatenate(often))
+    return codes, counts
+
+
+def _runs(texts: Ragged, length: int, words: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Text, code and first place of every run of so many words within a text that begins with a word from ``first`` to
+    before ``last``."""
+    starts = max(0, len(texts.ids) - length + 1)
     owner = np.repeat(np.arange(len(texts)), texts.lengths)
-    start = np.flatnonzero(owner[:last] == owner[length - 1 :][:last])
+    begins = texts.ids[:starts]
+    inside = (begins >= first) & (begins < last)
+    start = np.flatnonzero(inside & (owner[:starts] == owner[length - 1 :][:starts]))
     code = _codes([texts.ids[start + place] for place in range(length)], words)
     return owner[start], code, start
 

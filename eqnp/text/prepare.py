@@ -45,13 +45,28 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
 
     Raises DataError or VectorsError, before anything is written anywhere.
     """
-    return prepare_corpora(config, load_splits(config.data, rng), rng, say)
+    return _complete(config, encode_corpora(config, load_splits(config.data, rng), say), rng, say)
 
 
 def prepare_corpora(
     config: Config, loaded: dict[str, Corpus], rng: np.random.Generator, say: Callable[[str], None] = lambda line: None
 ) -> Prepared:
     """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
+    return _complete(config, encode_corpora(config, loaded, say), rng, say)
+
+
+@dataclass
+class Encoded:
+    """Corpora as word ids, with the ids of the unlabelled texts by segment, if there are any."""
+
+    splits: dict[str, Split]
+    unlabelled: list[Ragged]
+    tokenizer: Tokenizer
+    classes: tuple[str, ...]
+
+
+def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str], None]) -> Encoded:
+    """Learn the vocabulary and encode all texts, which are not needed after that."""
     train = loaded["train"]
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
     say(f"data: {counts}; classes {', '.join(train.classes)}")
@@ -64,20 +79,24 @@ def prepare_corpora(
     for name, split in splits.items():
         if split.lengths.max(initial=0) == 0:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
-    words = tokens.words(tokenizer)
-    say(f"vocabulary: {len(words) - 2:,} words")
+    say(f"vocabulary: {tokenizer.get_vocab_size() - len(tokens.SPECIAL):,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
+    return Encoded(splits, encode_unlabelled(config, tokenizer, loaded, say), tokenizer, train.classes)
 
-    others = encode_unlabelled(config, tokenizer, loaded, say)
-    embedding, found = embed(config, [*splits["train"].segments.values(), *others], words, rng)
+
+def _complete(config: Config, encoded: Encoded, rng: np.random.Generator, say: Callable[[str], None]) -> Prepared:
+    """Add word vectors, and the n-grams of the training texts as memory slots."""
+    splits, words = encoded.splits, tokens.words(encoded.tokenizer)
+    embedding, found = embed(config, [*splits["train"].segments.values(), *encoded.unlabelled], words, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
     ngrams = find_ngrams(config.data, splits["train"], len(words))
     splits = {name: memory_slots(split, ngrams, config.data.distinct) for name, split in splits.items()}
     if len(ngrams):
         embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
         say(f"n-grams: {len(ngrams):,} of 2 to {config.data.ngrams} words")
-    return Prepared(splits, tokenizer, ngrams, words + ngrams.names(words), train.classes, embedding, found)
+    words += ngrams.names(words)
+    return Prepared(splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found)
 
 
 def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
@@ -212,8 +231,7 @@ def embed(
     Corpus vectors are learned from ``texts``.
     """
     if config.vectors.source == "corpus":
-        documents = [ids[i] for ids in texts for i in range(len(ids))]
-        table = corpus_vectors(documents, len(words), config.vectors.dimension, rng=rng)
+        table = corpus_vectors(texts, len(words), config.vectors.dimension, rng=rng)
         found = int(table.any(axis=1).sum())
     else:
         table, has_vector = load_vectors(config.vectors.source, words)

@@ -6,8 +6,10 @@ were made. Id 0 is padding and id 1 any word outside the vocabulary; neither eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -37,18 +39,42 @@ class Ragged:
         """Number of tokens of every sequence, int64."""
         return np.diff(self.offsets)
 
+    def lengths_at(self, rows: np.ndarray) -> np.ndarray:
+        """Number of tokens of some sequences, (len(rows),), without a look at the others."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def take(self, rows: np.ndarray) -> Ragged:
         """The sequences at ``rows``, in that order."""
         return ragged([self[row] for row in rows])
 
-    def padded(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ids (len(rows), longest), zero-padded on the right, and lengths (len(rows),)."""
-        lengths = self.lengths[rows]
-        columns = np.arange(max(1, lengths.max(initial=0)))
+    def part(self, start: int, stop: int) -> Ragged:
+        """The sequences from one to before another; their ids are a view."""
+        offsets = self.offsets[start : stop + 1]
+        return Ragged(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def parts(self, tokens: int) -> Iterator[Ragged]:
+        """The sequences in parts of about so many ``tokens``, whose ids are views."""
+        cuts = np.searchsorted(self.offsets, np.arange(tokens, self.offsets[-1], tokens))
+        cuts = np.unique(np.concatenate([[0], cuts, [len(self)]]))
+        yield from (self.part(start, stop) for start, stop in pairwise(cuts))
+
+    def padded(self, rows: np.ndarray, width: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """ids (len(rows), longest or ``width``), zero-padded on the right, and lengths (len(rows),)."""
+        lengths = self.lengths_at(rows)
+        columns = np.arange(max(width, lengths.max(initial=0)))
         inside = columns < lengths[:, None]
         index = np.where(inside, self.offsets[rows][:, None] + columns, 0)
         ids = self.ids[index] if len(self.ids) else np.zeros(index.shape, np.int32)
         return np.where(inside, ids, PADDING).astype(np.int32), lengths
+
+
+def joined(parts: Iterable[Ragged]) -> Ragged:
+    """The sequences of all parts, one part after the other; each is taken when the one before has been copied."""
+    ids, offsets = array("i"), array("q", [0])  # which grow where they are, if there is room
+    for part in parts:
+        ids.frombytes(np.ascontiguousarray(part.ids, np.intc).data.cast("B") if len(part.ids) else b"")
+        offsets.frombytes((part.offsets[1:] + offsets[-1]).astype(np.longlong).tobytes())
+    return Ragged(np.frombuffer(ids, np.int32) if ids else np.empty(0, np.int32), np.frombuffer(offsets, np.int64))
 
 
 def ragged(sequences: Sequence[np.ndarray]) -> Ragged:
@@ -109,16 +135,16 @@ def words(tokenizer: Tokenizer) -> list[str]:
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
     """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown."""
-    blocks, lengths, tokens, unknown, cut = [np.empty(0, np.int32)], [], 0, 0, 0
-    for start in range(0, len(texts), CHUNK):
-        sequences = []
-        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + CHUNK])):
-            ids = np.array(encoding.ids, np.int32)
-            known = ids[ids > UNKNOWN]
-            tokens, unknown = tokens + len(ids), unknown + len(ids) - len(known)
-            cut += max(0, len(known) - max_tokens)
-            sequences.append(known[:max_tokens])
-        blocks.append(np.concatenate(sequences))
-        lengths.extend(map(len, sequences))
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    return Ragged(np.concatenate(blocks), offsets), Coverage(tokens, unknown, cut)
+    coverage = Coverage()
+
+    def encoded(chunk: list[str]) -> Ragged:
+        nonlocal coverage
+        every = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(chunk)]
+        known = [ids[ids > UNKNOWN] for ids in every]
+        kept = [ids[:max_tokens] for ids in known]
+        tokens, inside, left = (sum(map(len, each)) for each in (every, known, kept))
+        coverage += Coverage(tokens, tokens - inside, inside - left)
+        return ragged(kept)
+
+    result = joined(encoded(list(texts[start : start + CHUNK])) for start in range(0, len(texts), CHUNK))
+    return result, coverage

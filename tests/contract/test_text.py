@@ -1,20 +1,22 @@
 """Text to ids to batches: what a word is, what is left out, and that nothing is lost on the way to the disk."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqnp import checkpoint
+from eqnp import baselines, checkpoint
 from eqnp.baselines import bag_of_words
 from eqnp.config import DataConfig, load_config
+from eqnp.distributed import Ranks
 from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
-from eqnp.text.store import Split, bucketed, drop_words, read_split, split_names, write_store
-from eqnp.text.tokens import Coverage, encode, learn_tokenizer, ragged, words
+from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
+from eqnp.text.tokens import Coverage, Ragged, encode, learn_tokenizer, ragged, words
 
 TEXTS = ["I don't LIKE it.<br /><br />It's bad!", "it is what it is, isn’t it?", "<b>Café</b> 10/10"]
 
@@ -108,8 +110,9 @@ def test_padded_batches_hold_the_right_tokens(lengths, seed):
 def test_word_dropout_removes_and_keeps_the_order(lengths, share, seed):
     """If this fails, dropout shuffles or invents words, or leaves padding inside a text."""
     split = split_of(lengths)
-    segments, _ = split.batch(np.arange(len(lengths)))
-    dropped = drop_words(segments, share, np.random.default_rng(seed))["text"]
+    segments, _, tokens = noisy_batch(split, np.arange(len(lengths)), share, np.random.default_rng(seed))
+    dropped = segments["text"]
+    assert tokens == dropped.lengths.sum()
     for i in range(len(lengths)):
         n, rest = dropped.lengths[i], iter(split.segments["text"][i].tolist())
         assert all(word in rest for word in dropped.ids[i, :n].tolist())  # a subsequence: `in` consumes
@@ -119,9 +122,50 @@ def test_word_dropout_removes_and_keeps_the_order(lengths, share, seed):
 
 def test_word_dropout_drops_the_share_it_says():
     """If this fails, training sees other noise than configured."""
-    segments, _ = split_of([400] * 50).batch(np.arange(50))
-    assert drop_words(segments, 0.3, np.random.default_rng(0))["text"].lengths.mean() == pytest.approx(280, abs=5)
-    assert (drop_words(segments, 0.0, np.random.default_rng(0))["text"].lengths == 400).all()
+    split, rows = split_of([400] * 50), np.arange(50)
+    segments, _, _ = noisy_batch(split, rows, 0.3, np.random.default_rng(0))
+    assert segments["text"].lengths.mean() == pytest.approx(280, abs=5)
+    segments, _, _ = noisy_batch(split, rows, 0.0, np.random.default_rng(0))
+    assert (segments["text"].lengths == 400).all()
+
+
+@given(LENGTHS, st.sampled_from([0.0, 0.4]), st.integers(1, 4), st.integers(1, 9))
+def test_ranks_share_out_one_batch(lengths, share, size, width):
+    """If this fails, several ranks drop other words than one, leave samples out, or settle them twice."""
+    split, rows = split_of(lengths), np.random.default_rng(1).permutation(len(lengths))
+    whole, labels, tokens = noisy_batch(split, rows, share, np.random.default_rng(2))
+    shared = []
+    for rank in range(size):
+        ranks = Ranks()
+        ranks.rank, ranks.size = rank, size
+        own, shards = ranks.own(len(rows), width)
+        segments, *rest = noisy_batch(split, rows, share, np.random.default_rng(2), own)
+        assert (rest[0].tolist(), rest[1]) == (labels.tolist(), tokens)
+        assert all(shard.stop - shard.start in (width, len(rows) % width) for shard in shards)
+        assert [i for shard in shards for i in range(*shard.indices(99))] == list(range(len(segments["text"].ids)))
+        shared.append(segments["text"])
+    for part in range(2):
+        np.testing.assert_array_equal(np.concatenate([segment[part] for segment in shared]), whole["text"][part])
+
+
+def test_a_store_stays_on_the_disk(tmp_path):
+    """If this fails, every rank holds the whole corpus in memory."""
+    rng, texts, length = np.random.default_rng(0), 20_000, 200
+    ids = Ragged(rng.integers(2, 9, texts * length, dtype=np.int32), np.arange(texts + 1) * length)
+    split = Split({"text": ids}, rng.integers(0, 2, texts))
+    write_store(tmp_path / "data.h5", {"train": split}, [])
+    tracemalloc.start()
+    mapped = read_split(tmp_path / "data.h5", "train")
+    batches = list(bucketed(mapped, 100, np.random.default_rng(1)))[:20]
+    drawn = [noisy_batch(mapped, rows, 0.3, np.random.default_rng(2), slice(0, 50)) for rows in batches]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < ids.ids.nbytes / 4
+    assert isinstance(mapped.segments["text"].ids, np.memmap)
+    for rows, (segments, labels, _) in zip(batches, drawn, strict=True):
+        expected, _, _ = noisy_batch(split, rows, 0.3, np.random.default_rng(2))
+        np.testing.assert_array_equal(segments["text"].ids, expected["text"].ids[:50])
+        np.testing.assert_array_equal(labels, split.labels[rows])
 
 
 @given(LENGTHS)
@@ -227,6 +271,20 @@ def test_the_baseline_leaves_the_tokens_alone():
     baseline = bag_of_words(prepared.splits, len(prepared.words), 2)
     np.testing.assert_array_equal(prepared.splits["train"].segments["text"].ids, before)
     assert 0.5 < baseline.accuracy["test"] < 0.75
+
+
+def test_rivals_of_a_large_corpus_learn_from_a_part(monkeypatch):
+    """If this fails, the rivals of a corpus of millions take all memory, or learn from one end of it."""
+    prepared = prepare(load_config("mini-sentiment"), np.random.default_rng(0))
+    train, given = prepared.splits["train"], (prepared.embedding, 2)
+    assert baselines.thinned(prepared.splits) is prepared.splits
+    monkeypatch.setattr(baselines, "MOST", 10_000)
+    monkeypatch.setattr(baselines, "PART", sum(len(s.segments["text"].ids) for s in prepared.splits.values()) // 2)
+    parts = baselines.thinned(prepared.splits)
+    assert {name: 0.3 < len(parts[name]) / len(split) < 0.6 for name, split in prepared.splits.items()}
+    texts = [parts["train"].segments["text"][i].tolist() for i in range(100, 200)]
+    assert texts in [[train.segments["text"][i + j].tolist() for j in range(100)] for i in range(0, len(train), 100)]
+    assert baselines.baselines(prepared.splits, *given)["mean_vector"].accuracy["test"] > 0.5
 
 
 def test_the_baseline_is_what_scikit_learn_gets():

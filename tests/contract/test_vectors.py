@@ -23,6 +23,7 @@ from eqnp.errors import VectorsError
 from eqnp.text import cooccurrence
 from eqnp.text import vectors as module
 from eqnp.text.cooccurrence import corpus_vectors
+from eqnp.text.tokens import ragged
 from eqnp.text.vectors import load_vectors, rescale
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -466,7 +467,7 @@ def test_corpus_vectors_are_the_root_of_the_smoothed_pmi(documents, window, shif
     """Counting across documents, or padding, or with other weights would bend every vector."""
     documents = [np.array(document, dtype=np.int64) for document in documents]
     pmi = slow_pmi(documents, 10, window, shift)
-    vectors = corpus_vectors(documents, 10, 10, window=window, shift=shift, rng=np.random.default_rng(0))
+    vectors = corpus_vectors([ragged(documents)], 10, 10, window=window, shift=shift, rng=np.random.default_rng(0))
     left, values, _ = np.linalg.svd(pmi)
     # U √S is fixed up to signs and rotations among equal values; its Gram matrix U S Uᵀ is fixed altogether.
     np.testing.assert_allclose(vectors @ vectors.T, (left * values) @ left.T, atol=2e-3)
@@ -482,8 +483,8 @@ def topics(rng: np.random.Generator, size: int = 60, documents: int = 300) -> li
 def test_a_smaller_dimension_keeps_the_leading_columns():
     """Cutting the dimension would give other vectors than the best ones of that size."""
     documents = topics(np.random.default_rng(1))
-    full = corpus_vectors(documents, 60, 60, rng=np.random.default_rng(2))
-    few = corpus_vectors(documents, 60, 3, rng=np.random.default_rng(3))
+    full = corpus_vectors([ragged(documents)], 60, 60, rng=np.random.default_rng(2))
+    few = corpus_vectors([ragged(documents)], 60, 3, rng=np.random.default_rng(3))
     assert few.shape == (60, 3)
     np.testing.assert_allclose(few @ few.T, full[:, :3] @ full[:, :3].T, atol=1e-2)
 
@@ -493,14 +494,14 @@ def test_vectors_keep_nearly_all_that_their_dimension_allows():
     rng = np.random.default_rng(1)
     documents = [rng.integers(2, 500, 100) for _ in range(100)]
     values = np.linalg.svd(slow_pmi(documents, 500, 5))[1]
-    vectors = corpus_vectors(documents, 500, 20, rng=rng)
+    vectors = corpus_vectors([ragged(documents)], 500, 20, rng=rng)
     kept = (vectors**2).sum()  # the columns of U √S have the squared norms S
     assert 0.98 < kept / values[:20].sum() < 1 + 1e-4
 
 
 def test_words_of_one_topic_are_near_each_other():
     """The vectors would say nothing about which words are used alike."""
-    unit = rescale(corpus_vectors(topics(np.random.default_rng(1)), 60, 3, rng=np.random.default_rng(2)), 1.0)
+    unit = rescale(corpus_vectors([ragged(topics(np.random.default_rng(1)))], 60, 3, rng=np.random.default_rng(2)), 1.0)
     likeness = unit[2:] @ unit[2:].T
     topic = np.arange(58) // 19
     same = topic[:57, None] == topic[None, :57]
@@ -510,7 +511,9 @@ def test_words_of_one_topic_are_near_each_other():
 def test_one_seed_gives_one_result_and_signs_do_not_depend_on_it():
     """A repeated run would not reproduce its own result."""
     documents = topics(np.random.default_rng(1))
-    one, again, other = (corpus_vectors(documents, 60, 3, rng=np.random.default_rng(seed)) for seed in (4, 4, 5))
+    one, again, other = (
+        corpus_vectors([ragged(documents)], 60, 3, rng=np.random.default_rng(seed)) for seed in (4, 4, 5)
+    )
     np.testing.assert_array_equal(one, again)
     assert (one[np.abs(one).argmax(axis=0), np.arange(3)] > 0).all()
     np.testing.assert_allclose(np.abs(one).max(axis=0), np.abs(other).max(axis=0), rtol=0.2)
@@ -519,25 +522,40 @@ def test_one_seed_gives_one_result_and_signs_do_not_depend_on_it():
 def test_blocks_of_pairs_do_not_change_the_counts(monkeypatch):
     """A corpus of more than a few million tokens would be counted wrongly at the seams."""
     documents = topics(np.random.default_rng(1), documents=7)
-    whole = corpus_vectors(documents, 60, 5, rng=np.random.default_rng(0))
+    whole = corpus_vectors([ragged(documents)], 60, 5, rng=np.random.default_rng(0))
     monkeypatch.setattr(cooccurrence, "_CHUNK", 11)
-    np.testing.assert_allclose(corpus_vectors(documents, 60, 5, rng=np.random.default_rng(0)), whole, atol=1e-4)
+    np.testing.assert_allclose(
+        corpus_vectors([ragged(documents)], 60, 5, rng=np.random.default_rng(0)), whole, atol=1e-4
+    )
+
+
+def test_a_large_corpus_keeps_the_pairs_that_tell_most(monkeypatch):
+    """A corpus of millions of texts would take all memory, or lose the likeness of its words."""
+    rng = np.random.default_rng(1)
+    texts = ragged([1 + np.minimum(rng.zipf(1.5, 20), 58) for _ in range(300)])
+    every = cooccurrence._cooccurrences(texts, 60, 5)
+    monkeypatch.setattr(cooccurrence, "_CELLS", every.nnz // 4)
+    monkeypatch.setattr(cooccurrence, "_CHUNK", 1000)
+    few = cooccurrence._cooccurrences(texts, 60, 5)
+    assert 0 < few.nnz <= every.nnz // 2
+    assert (few > 1.001 * every).nnz == 0
+    assert few.sum() > 0.7 * every.sum()
 
 
 def test_padding_unseen_words_and_missing_rank_are_zero():
     """Padding would push the network about, and a tiny corpus would fill columns with noise."""
     documents = [np.array([2, 3, 0, 1, 4, 5], dtype=np.int32), np.array([6]), np.zeros(0, dtype=np.int32)]
-    vectors = corpus_vectors(documents, 12, 20, window=1, rng=np.random.default_rng(0), dtype=np.float64)
+    vectors = corpus_vectors([ragged(documents)], 12, 20, window=1, rng=np.random.default_rng(0), dtype=np.float64)
     assert vectors.shape == (12, 20)
     assert vectors.dtype == np.float64
     assert (vectors[2:6] != 0).any(axis=1).all()
     assert not vectors[[0, 1, *range(6, 12)]].any()
     assert not vectors[:, 4:].any()
     # 2 and 3 have the same one neighbour: their rows of M are equal, and its rank is 2, not 3.
-    twins = corpus_vectors([np.array([2, 4]), np.array([3, 4])], 5, 3, rng=np.random.default_rng(0))
+    twins = corpus_vectors([ragged([np.array([2, 4]), np.array([3, 4])])], 5, 3, rng=np.random.default_rng(0))
     assert twins.any(axis=0).tolist() == [True, True, False]
     for nothing in ([], [np.array([0, 1, 1])]):
-        assert not corpus_vectors(nothing, 5, 3, rng=np.random.default_rng(0)).any()
+        assert not corpus_vectors([ragged(nothing)], 5, 3, rng=np.random.default_rng(0)).any()
 
 
 @pytest.mark.parametrize(
@@ -555,7 +573,9 @@ def test_padding_unseen_words_and_missing_rank_are_zero():
 def test_corpus_arguments_out_of_range(documents, size, dimension, options, expected):
     """A wrong option would give an index error or empty vectors instead of a reason."""
     with pytest.raises(VectorsError, match=re.escape(expected)):
-        corpus_vectors([np.array(d) for d in documents], size, dimension, rng=np.random.default_rng(0), **options)
+        corpus_vectors(
+            [ragged([np.array(d) for d in documents])], size, dimension, rng=np.random.default_rng(0), **options
+        )
 
 
 @pytest.mark.slow
@@ -570,7 +590,7 @@ def test_neighbours_in_real_reviews():
     counts = Counter(itertools.chain.from_iterable(reviews))
     known = {word: place for place, (word, _) in enumerate(counts.most_common(10_000), 2)}
     documents = [np.array([known.get(word, 1) for word in review]) for review in reviews]
-    unit = rescale(corpus_vectors(documents, 10_002, 100, rng=np.random.default_rng(0)), 1.0)
+    unit = rescale(corpus_vectors([ragged(documents)], 10_002, 100, rng=np.random.default_rng(0)), 1.0)
     names = ["", "", *known]
 
     def near(word: str) -> list[str]:

@@ -260,7 +260,9 @@ def test_a_damaged_prepared_folder_is_one_line(damage, tmp_path, capsys):
     else:  # a file that is whole, and does not fit
         splits = read_store(store)
         if damage == "ids":
-            splits["train"].segments["text"].ids[3] = 10**8
+            ids = splits["train"].segments["text"].ids.copy()
+            ids[3] = 10**8
+            splits["train"].segments["text"].ids = ids
         else:
             del splits["validation"]
         write_store(store, splits, [])
