@@ -23,22 +23,20 @@ def run_train(options) -> dict:
 
 
 def _train(options, ranks) -> dict:
-    from eqnp.device import choose
     from eqnp.run import resume_training, run_training
 
-    device = choose(options.device)
     if options.resume:
         others = ("source", "data", "val_data", "test_data", "vectors", "unlabelled", "set", "seed", "algorithm", "out")
         if given := [name for name in others if getattr(options, name) not in (None, [])]:
             option = "CONFIG" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
             raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
-        return resume_training(options.resume, options.threads, ranks, device)
+        return resume_training(options.resume, options.threads, ranks, options.device)
     options.source = options.source or "mini-sentiment"
     folder = _prepared_folder(options)
     config = _config(options)
     out = options.out or Path("runs") / _name(options)
     given = {"prepared": folder, "numbered": not options.out, "threads": options.threads}
-    return run_training(config, out, **given, ranks=ranks, device=device)
+    return run_training(config, out, **given, ranks=ranks, device=options.device)
 
 
 def run_prepare(options) -> dict:

@@ -164,6 +164,8 @@ class Model:
             known = sum(_words(ids, self.ngrams.first_id) for ids in split.segments.values())
             return free_outputs(self.network, split, *given), known
 
+        if self.network.kernels.ASYNCHRONOUS:  # a device has no threads of ours
+            executor = None
         blocks = list((executor.map if executor else map)(read_and_settle, range(0, max(1, size), BLOCK)))
         output, known = (np.concatenate(part) for part in zip(*blocks, strict=True))
         scores = self.normalised(output)

@@ -143,8 +143,10 @@ class Network:
     def analytic(self) -> Network:
         """The same parameters with complex states, for nudges off the real line.
 
-        Raises ConfigError for an activation that is not analytic.
+        Raises ConfigError for an activation that is not analytic, and on a device other than the CPU.
         """
+        if self.kernels.ASYNCHRONOUS:
+            raise ConfigError(f"holomorphic estimates need the CPU, not {self.device!r}; use another estimator")
         for potential in (self.activation, self.output_activation):
             if not potential.analytic:
                 raise ConfigError(

@@ -18,7 +18,7 @@ from eqnp import checkpoint
 from eqnp.checkpoint import write_text
 from eqnp.config import Config, load_config, to_toml
 from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
-from eqnp.device import describe
+from eqnp.device import choose, describe
 from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
 from eqnp.folder import CONFIG, LAST, LOG, METRICS, abandon, check_free, claim, environment, in_use, read_json, settled
@@ -99,7 +99,7 @@ def run_training(
         raise ConfigError(
             f"--distributed is for equilibrium propagation; {config.learning.algorithm!r} runs on one rank"
         )
-    _check_device(device, config, ranks)
+    device = _chosen(device, config, ranks)
     if ranks.first and not numbered:
         check_free(folder)
     started, config = time.perf_counter(), settled(config)
@@ -135,7 +135,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
             print(f"{folder} is finished already")
             return read_json(folder / METRICS)
         config = load_config(str(folder / CONFIG))
-        _check_device(device, config, ranks)
+        device = _chosen(device, config, ranks)
         if ranks.first:
             checkpoint.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
@@ -310,7 +310,7 @@ class BestOnDisk:
         network.assign(Model.load(self.folder).network.parameters)
 
 
-def _load_last(path: Path, ranks: Ranks, device: str) -> tuple[Model, Adam, Progress]:
+def _load_last(path: Path, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam, Progress]:
     arrays, about = checkpoint.load(path, "checkpoint")
     model = Model.from_file(path, arrays, about, device)
     optimizer = Adam(model.network, model.config.optimizer, ranks)
@@ -333,13 +333,21 @@ def _fresh(config: Config, prepared: Prepared, ranks: Ranks = ALONE, device: str
     return model, Adam(model.network, config.optimizer, ranks)
 
 
-def _check_device(device: str, config: Config, ranks: Ranks) -> None:
-    if device != "cpu" and config.learning.algorithm != "ep":
-        raise ConfigError(
-            f"--device {device} is for equilibrium propagation; {config.learning.algorithm!r} needs --device cpu"
-        )
-    if device != "cpu" and ranks.communicator:
-        raise ConfigError(f"--device {device} trains on one GPU by itself; leave --distributed or --device out")
+def _chosen(device: str, config: Config, ranks: Ranks) -> str:
+    """The device to train on: what was asked for, or what "auto" comes to; raises ConfigError."""
+    reason = ""
+    if config.learning.algorithm != "ep":
+        reason = f"{config.learning.algorithm!r} is not equilibrium propagation"
+    elif config.learning.estimator == "holomorphic":
+        reason = "the holomorphic estimate is complex"
+    elif ranks.communicator:
+        reason = "--distributed is for processes on CPUs"
+    if reason and device == "auto":
+        return "cpu"
+    chosen = choose(device)
+    if reason and chosen != "cpu":
+        raise ConfigError(f"--device {chosen}: {reason}, and needs --device cpu")
+    return chosen
 
 
 def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared, is_run: bool = False) -> Path:

@@ -124,6 +124,7 @@ class Dense:
         edges = np.cumsum([0, *(self.units(layer) for layer in pres)])
         self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
         self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
+        self._cut: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @staticmethod
     def units(pre: Layer) -> int:
@@ -132,11 +133,17 @@ class Dense:
 
     def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
         """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer."""
-        weight, scratch = parameters[f"{self.name}.weight"], state.scratch[self.post.name]
         self.kernels.copy(parameters[f"{self.name}.bias"], out)
-        for pre, columns in self.columns.items():
+        for pre in self.columns:
             seen = self.seen(pre, state.states[pre], clamped)
-            self.kernels.add_product(weight[:, columns], seen, scratch, out)
+            self.kernels.add_product(self._weight(parameters, pre), seen, state.scratch[self.post.name], out)
+
+    def _weight(self, parameters, pre: str) -> np.ndarray:
+        """The columns of the weight that see one pre layer; they are cut once, which takes long on a device."""
+        weight = parameters[f"{self.name}.weight"]
+        if pre not in self._cut or self._cut[pre][0] is not weight:
+            self._cut[pre] = weight, weight[:, self.columns[pre]]
+        return self._cut[pre][1]
 
     def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
         """What a post unit sees of a pre layer, (B, K): all of its units."""
@@ -144,7 +151,7 @@ class Dense:
 
     def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
         """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened; s_post (B, H)."""
-        self.kernels.product(post, parameters[f"{self.name}.weight"][:, self.columns[pre]], out)
+        self.kernels.product(post, self._weight(parameters, pre), out)
 
     def ends(
         self, states: Mapping[str, np.ndarray], clamped: Clamped | None = None
@@ -179,7 +186,7 @@ class Mean(Dense):
 
     def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
         """out (B, R·K): every row gets s_post W by its share in the mean."""
-        shares, weight = clamped.shares[pre], parameters[f"{self.name}.weight"][:, self.columns[pre]]
+        shares, weight = clamped.shares[pre], self._weight(parameters, pre)
         back = self.kernels.scratch("back", (len(post), weight.shape[1]), post.dtype)
         self.kernels.product(post, weight, back)
         self.kernels.spread_rows(shares, back, out.reshape(*shares.shape, weight.shape[1]))

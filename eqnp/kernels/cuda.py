@@ -10,10 +10,13 @@ numba's simulator the blocks are small, because each of their threads is one of 
 from __future__ import annotations
 
 import math
-from functools import cache
+import threading
+import warnings
+from functools import cache, lru_cache
 
 import numpy as np
 from numba import config, cuda, float64, from_dtype
+from numba.core.errors import NumbaPerformanceWarning
 
 from eqnp.kernels import arrays
 from eqnp.kernels.naive import NEWTON_STEPS
@@ -22,6 +25,8 @@ try:
     import cupy
 except ImportError:
     cupy = None
+
+warnings.filterwarnings("ignore", "Grid size", NumbaPerformanceWarning)  # small layers are small
 
 ASYNCHRONOUS = True  # calls return before their work is done: whole batches, and few looks at the residual
 PRODUCTS = "cuBLAS, by cupy" if cupy else "numba.cuda kernels"
@@ -49,15 +54,15 @@ def empty(shape, dtype):
         raise
 
 
-_memory: dict = {}
+_memory = threading.local()
 
 
 def scratch(purpose, shape, dtype):
     """An uninitialised array, good until the next call for the same purpose: to take memory is to wait."""
-    key, size = (purpose, np.dtype(dtype)), math.prod(shape)
-    if key not in _memory or _memory[key].size < size:
-        _memory[key] = empty(size, dtype)
-    return _memory[key][:size].reshape(shape)
+    key, size, kept = (purpose, np.dtype(dtype)), math.prod(shape), _memory.__dict__
+    if key not in kept or kept[key].size < size:
+        kept[key] = empty(size, dtype)
+    return kept[key][:size].reshape(shape)
 
 
 def zeros(shape, dtype):
@@ -68,9 +73,11 @@ def zeros(shape, dtype):
 
 
 def device(array: np.ndarray):
-    """A copy on the device, made without waiting."""
-    stream = 0 if config.ENABLE_CUDASIM else cuda.default_stream()
-    return cuda.to_device(np.ascontiguousarray(array), stream=stream).bind(0)
+    """A copy on the device; raises MemoryError."""
+    array = np.ascontiguousarray(array)
+    copied = empty(array.shape, array.dtype)
+    copied.copy_to_device(array, stream=0 if config.ENABLE_CUDASIM else cuda.default_stream())
+    return copied
 
 
 def host(array) -> np.ndarray:
@@ -453,7 +460,9 @@ def _product(a, b, out, *, turn_a=False, turn_b=False, accumulate=False, factor=
 def _product_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
     def stacked(array, turn):
         array = cupy.asarray(array)
-        array = array.reshape(count, -1, array.shape[1]) if count > 1 else array[None]
+        if count == 1:  # (a third axis would have the weights copied)
+            return array.T if turn else array
+        array = array.reshape(count, -1, array.shape[1])
         return array.transpose(0, 2, 1) if turn else array
 
     result, left, right = stacked(out, False), stacked(a, turn_a), stacked(b, turn_b)
@@ -771,12 +780,18 @@ def _softmax_rows(real):
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=64)
+def _factors(coefficients: tuple[float, ...], dtype):
+    """The coefficients of a contrast on the device, which are the same batch after batch."""
+    return device(np.array(coefficients, dtype))
+
+
 def local_update(post, pre, coefficients, out):
     """As `naive.local_update`."""
     phases, rows, units = post.shape
     together = len(pre) == 1  # the pre end is the same in all phases: contrast first, and add up rows then
     contrasted = scratch("contrasted", (rows if together else phases * rows, units), post.dtype)
-    factors = device(np.asarray(coefficients, post.dtype))
+    factors = _factors(tuple(coefficients), post.dtype)
     _over(contrasted.size, _contrast, post.reshape(phases, -1), factors, together, contrasted.reshape(-1))
     _product(contrasted, pre.reshape(-1, pre.shape[2]), out, turn_a=True)
 
@@ -799,7 +814,7 @@ def add_contrast(post, weight, coefficients, out):
     """As `naive.add_contrast`; `Network.fitted` sees to it that there are as many rows as tokens."""
     phases, size, rows, units = post.shape
     contrasted = scratch("contrasted", (size * rows, units), post.dtype)
-    factors = device(np.asarray(coefficients, post.dtype))
+    factors = _factors(tuple(coefficients), post.dtype)
     _over(contrasted.size, _contrast, post.reshape(phases, -1), factors, True, contrasted.reshape(-1))
     _product(contrasted, weight, out.reshape(size * rows, -1), accumulate=True)
 

@@ -79,6 +79,7 @@ def test_no_gpu_is_one_line(tiny, capsys):
     [
         (["--device", "cudo"], "did you mean 'cuda'?"),
         (["--device", "cuda", "--algorithm", "bptt"], "--device cpu"),
+        (["--device", "cuda", "--set=learning.estimator=holomorphic", "--set=network.activation=tanh"], "--device cpu"),
     ],
 )
 def test_mistaken_devices(tiny, capsys, monkeypatch, options, hint):
@@ -86,6 +87,15 @@ def test_mistaken_devices(tiny, capsys, monkeypatch, options, hint):
     monkeypatch.setattr("eqnp.device.why_no_gpu", lambda: "")
     assert main(["train", *SOURCE, *options]) == 2
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--algorithm=implicit", "--set=learning.estimator=holomorphic"])
+def test_auto_takes_what_can_do_the_job(tiny, capsys, monkeypatch, option):
+    """If this fails, `--device auto` ends in an error on a machine with a GPU, where the CPU would have done."""
+    monkeypatch.setattr("eqnp.device.why_no_gpu", lambda: "")
+    smooth = "--set=network.activation=logistic"
+    assert main(["train", *SOURCE, smooth, option, "--device", "auto", "--out", "run"]) == 0
+    assert "device: cpu" in capsys.readouterr().out
 
 
 def test_the_cpu_needs_no_cuda(tiny):
