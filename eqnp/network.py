@@ -178,7 +178,7 @@ class Network:
     def assign(self, parameters: Mapping[str, np.ndarray]) -> None:
         """Overwrite all parameters with those of another network of the same shapes, in the host's memory."""
         for name, value in self.parameters.items():
-            self.kernels.copy(self.kernels.device(parameters[name]), value)
+            self.kernels.write(parameters[name], value)
 
     def clamp(self, segments: Mapping[str, Segment], room: Room | None = None) -> Clamped:
         """Embed a batch and compute everything that stays fixed while its states settle.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 def available_cores() -> int:
@@ -26,6 +27,12 @@ def workers(threads: int | None = None) -> Iterator[Executor]:
         ThreadPoolExecutor(threads or available_cores()) as executor,
     ):
         yield executor
+
+
+def return_freed_memory() -> None:
+    """Give the system what was freed, where that can be said: of millions of small arrays glibc keeps the holes."""
+    with suppress(OSError, TypeError, AttributeError):  # another system, or another library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_resident_gib() -> float | None:

@@ -22,10 +22,10 @@ from eqnp.device import choose, describe
 from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
 from eqnp.folder import CONFIG, LAST, LOG, METRICS, abandon, check_free, claim, environment, in_use, read_json, settled
-from eqnp.model import Model
+from eqnp.model import KIND, MODEL, PARAMETERS, Model
 from eqnp.network import Network
 from eqnp.optim import Adam
-from eqnp.parallel import peak_resident_gib, workers
+from eqnp.parallel import peak_resident_gib, return_freed_memory, workers
 from eqnp.signals import StopRequest
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import STORE, Split, read_store
@@ -109,6 +109,7 @@ def run_training(
             model, optimizer = _fresh(config, made, ranks, device)
             folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
+            return_freed_memory()
             made.splits |= read_store(folder / STORE)
         folder = ranks.share(folder)
         if not ranks.first:
@@ -307,7 +308,8 @@ class BestOnDisk:
     def restore(self, network: Network) -> None:
         """Read it back."""
         self.ranks.wait()
-        network.assign(Model.load(self.folder).network.parameters)
+        arrays, _ = checkpoint.load(self.folder / MODEL, KIND, mapped=True)  # a second network may not find room
+        network.assign({name: arrays[PARAMETERS + name] for name in network.parameters})
 
 
 def _load_last(path: Path, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam, Progress]:

@@ -85,6 +85,11 @@ def host(array) -> np.ndarray:
     return array.copy_to_host()
 
 
+def write(source, out):
+    """out[...] = source, from the host's memory, and perhaps another precision."""
+    copy(device(source.astype(out.dtype)), out)
+
+
 def timed(call) -> float:
     """Seconds that a call takes on the device, until its work is done."""
     if config.ENABLE_CUDASIM:
