@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = (  # the quickest first
-    "tests/twins",
+    "tests/twins/test_twins.py",
     "tests/theory/test_oracles.py",
     "tests/theory/test_settling.py",
     "tests/theory/test_locality.py",
