@@ -217,7 +217,7 @@ class Run:
             stop.received = self.ranks.any(stop.received)
             stop.check(f"go on with eqnp train --resume {self.folder}")
 
-        best = BestOnDisk(self.folder, self.model, self.ranks)
+        best = BestOnDisk(self.folder, self.model, self.optimizer, self.ranks)
         hooks = Hooks(progress_bar if self.ranks.first else silent, self.log, after_batch, after_epoch, best)
         with StopRequest() as stop:
             try:
@@ -254,11 +254,9 @@ class Run:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / LOG))
 
     def measure(self) -> dict:
-        """Accuracy of the best epoch, and of the rivals, on every split but the training one; what trained it goes."""
+        """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
         from eqnp.baselines import baselines
 
-        self.optimizer.mean.clear()
-        self.optimizer.square.clear()
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
         again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)
@@ -298,6 +296,7 @@ class BestOnDisk:
 
     folder: Path
     model: Model
+    optimizer: Adam
     ranks: Ranks
 
     def keep(self, network: Network) -> None:
@@ -306,9 +305,11 @@ class BestOnDisk:
             self.model.save(self.folder)
 
     def restore(self, network: Network) -> None:
-        """Read it back."""
+        """Read it back; there is nothing left for the optimiser to do, and it makes room."""
         self.ranks.wait()
-        arrays, _ = checkpoint.load(self.folder / MODEL, KIND, mapped=True)  # a second network may not find room
+        self.optimizer.mean.clear()
+        self.optimizer.square.clear()
+        arrays, _ = checkpoint.load(self.folder / MODEL, KIND, mapped=True)
         network.assign({name: arrays[PARAMETERS + name] for name in network.parameters})
 
 
