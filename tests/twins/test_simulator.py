@@ -42,7 +42,8 @@ def test_the_kernels_compile_for_a_gpu(monkeypatch, kind, output, dtype):
     from numba import cuda, typeof
     from numba.cuda import dispatcher
 
-    from eqnp.kernels import cuda as kernels
+    from eqnp.kernels import cuda as package
+    from eqnp.kernels.cuda import learning, memory
 
     if SIMULATED:
         pytest.skip("the simulator has no compiler")
@@ -63,9 +64,9 @@ def test_the_kernels_compile_for_a_gpu(monkeypatch, kind, output, dtype):
 
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: Ampere)
     monkeypatch.setattr(dispatcher.CUDADispatcher, "__getitem__", compile_only)
-    monkeypatch.setattr(kernels, "device", np.ascontiguousarray)
-    monkeypatch.setattr(kernels, "host", np.asarray)
-    monkeypatch.setattr(kernels, "empty", np.zeros)
+    for module in (package, memory, learning):
+        for name, on_host in (("device", np.ascontiguousarray), ("host", np.asarray), ("empty", np.zeros)):
+            monkeypatch.setattr(module, name, on_host, raising=False)
     p = problem(kind=kind, activation="clipped" if output == "softmax" else output, output_activation=output)
     network = p.network.astype(dtype).to("cuda")
     for order in ORDERS:

@@ -1,0 +1,49 @@
+"""The kernels of `naive` on a GPU, in numba.cuda: the same names and arguments, with arrays that live on the device.
+
+Sums run in a fixed order (trees within a block, blocks one after the other, no atomic additions), so that a seed gives
+the same bits again on one device. Nothing here waits for the device but `host`, `finite` and `squared_norm`.
+"""
+
+from eqnp.kernels.cuda.attention import attend, memory_update, retrieve
+from eqnp.kernels.cuda.learning import (
+    adam,
+    adam_rows,
+    add_contrast,
+    gather,
+    local_update,
+    mean_rows,
+    place,
+    scatter_add,
+    spread_rows,
+)
+from eqnp.kernels.cuda.memory import (
+    add,
+    copy,
+    device,
+    empty,
+    fill,
+    finite,
+    host,
+    may_speak,
+    repeated,
+    scale,
+    scratch,
+    squared_norm,
+    timed,
+    write,
+    zeros,
+)
+from eqnp.kernels.cuda.products import PRODUCTS, add_product, product
+from eqnp.kernels.cuda.units import (
+    clipped,
+    clipped_nudged,
+    logistic,
+    logistic_nudged,
+    pull,
+    softmax,
+    softmax_nudged,
+    tanh,
+    tanh_nudged,
+)
+
+ASYNCHRONOUS = True  # calls return before their work is done: whole batches, and few looks at the residual

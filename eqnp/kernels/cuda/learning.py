@@ -1,0 +1,175 @@
+"""What tokens, weights and embeddings do at the edges of settling: rows of tokens, contrasts, gather, scatter, Adam."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numba import cuda
+
+from eqnp.kernels.cuda.blocks import LINE, over
+from eqnp.kernels.cuda.memory import device, scratch
+from eqnp.kernels.cuda.products import multiply
+
+ONE = np.float32(1)  # it widens nothing: 1 − float32 would be float64
+
+
+def place(source, lengths, out):
+    """As `naive.place`."""
+    over(out.size, _place, source, lengths, out)
+
+
+@cuda.jit
+def _place(source, lengths, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        b, row, column = i // (out.shape[1] * out.shape[2]), i // out.shape[2] % out.shape[1], i % out.shape[2]
+        out[b, row, column] = source[b, row, column] if row < min(source.shape[1], lengths[b]) else 0
+
+
+def mean_rows(shares, state, out):
+    """As `naive.mean_rows`."""
+    over(out.size, _mean_rows, shares, state, out)
+
+
+@cuda.jit
+def _mean_rows(shares, state, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        b, column = i // out.shape[1], i % out.shape[1]
+        total = out.dtype.type(0)
+        for row in range(state.shape[1]):
+            total += shares[b, row] * state[b, row, column]
+        out[b, column] = total
+
+
+def spread_rows(shares, back, out):
+    """As `naive.spread_rows`."""
+    over(out.size, _spread_rows, shares, back, out)
+
+
+@cuda.jit
+def _spread_rows(shares, back, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        b, row, column = i // (out.shape[1] * out.shape[2]), i // out.shape[2] % out.shape[1], i % out.shape[2]
+        out[b, row, column] = shares[b, row] * back[b, column]
+
+
+@lru_cache(maxsize=64)
+def _factors(coefficients: tuple[float, ...], dtype):
+    """The coefficients of a contrast on the device, which are the same batch after batch."""
+    return device(np.array(coefficients, dtype))
+
+
+def local_update(post, pre, coefficients, out):
+    """As `naive.local_update`."""
+    phases, rows, units = post.shape
+    together = len(pre) == 1  # the pre end is the same in all phases: contrast first, and add up rows then
+    contrasted = scratch("contrasted", (rows if together else phases * rows, units), post.dtype)
+    factors = _factors(tuple(coefficients), post.dtype)
+    over(contrasted.size, _contrast, post.reshape(phases, -1), factors, together, contrasted.reshape(-1))
+    multiply(contrasted, pre.reshape(-1, pre.shape[2]), out, turn_a=True)
+
+
+@cuda.jit
+def _contrast(post, factors, together, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        if together:
+            total = out.dtype.type(0)
+            for p in range(post.shape[0]):
+                total += factors[p] * post[p, i]
+            out[i] = total
+        else:
+            p = i // post.shape[1]
+            out[i] = factors[p] * post[p, i - p * post.shape[1]]
+
+
+def add_contrast(post, weight, coefficients, out):
+    """As `naive.add_contrast`; `Network.fitted` sees to it that there are as many rows as tokens."""
+    phases, size, rows, units = post.shape
+    contrasted = scratch("contrasted", (size * rows, units), post.dtype)
+    factors = _factors(tuple(coefficients), post.dtype)
+    over(contrasted.size, _contrast, post.reshape(phases, -1), factors, True, contrasted.reshape(-1))
+    multiply(contrasted, weight, out.reshape(size * rows, -1), accumulate=True)
+
+
+def gather(table, ids, out):
+    """As `naive.gather`."""
+    over(out.size, _gather, table, ids.reshape(-1), out.reshape(-1, out.shape[2]))
+
+
+@cuda.jit
+def _gather(table, ids, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        row, d = i // out.shape[1], i % out.shape[1]
+        out[row, d] = table[ids[row], d]
+
+
+def scatter_add(values, index, out):
+    """As `naive.scatter_add`, with ``index`` on the host: a block adds up all that belongs to a row, in order."""
+    places = np.flatnonzero(index >= 0)
+    order = places[np.argsort(index.reshape(-1)[places], kind="stable")]
+    starts = np.searchsorted(index.reshape(-1)[order], np.arange(len(out) + 1))
+    if len(order):
+        blocks = len(out), -(-out.shape[1] // LINE)
+        _scatter_add[blocks, LINE](values.reshape(-1, out.shape[1]), device(order), device(starts), out)
+
+
+@cuda.jit
+def _scatter_add(values, order, starts, out):
+    row, d = cuda.blockIdx.x, cuda.blockIdx.y * LINE + cuda.threadIdx.x
+    if d < out.shape[1]:
+        total = out[row, d]
+        for i in range(starts[row], starts[row + 1]):
+            total += values[order[i], d]
+        out[row, d] = total
+
+
+def adam(parameter, gradient, mean, square, rate, decay_mean, decay_square, epsilon, step):
+    """As `naive.adam`."""
+    numbers = _numbers(parameter.dtype.type, rate, decay_mean, decay_square, epsilon, step)
+    over(parameter.size, _adam, parameter, gradient, mean, square, *numbers)
+
+
+def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_square, epsilon, step):
+    """As `naive.adam_rows`, with ``rows`` on the host."""
+    numbers = _numbers(table.dtype.type, rate, decay_mean, decay_square, epsilon, step)
+    over(gradient.size, _adam_rows, table, device(rows), gradient, mean, square, *numbers)
+
+
+def _numbers(kind, rate, decay_mean, decay_square, epsilon, step):
+    """What every entry's step needs, in the type of the parameters."""
+    correct = 1 / (1 - decay_mean**step), 1 / (1 - decay_square**step)
+    return [kind(number) for number in (rate, decay_mean, decay_square, epsilon, *correct)]
+
+
+@cuda.jit
+def _adam(parameter, gradient, mean, square, rate, keep_mean, keep_square, epsilon, correct_mean, correct_square):
+    i = cuda.grid(1)
+    if i < parameter.size:
+        m, v = _moments(gradient[i], mean[i], square[i], keep_mean, keep_square)
+        mean[i], square[i] = m, v
+        parameter[i] -= rate * (correct_mean * m) / (math.sqrt(correct_square * v) + epsilon)
+
+
+@cuda.jit
+def _adam_rows(
+    table, rows, gradient, mean, square, rate, keep_mean, keep_square, epsilon, correct_mean, correct_square
+):
+    i = cuda.grid(1)
+    if i < gradient.size:
+        from_row, d = i // gradient.shape[1], i % gradient.shape[1]
+        row = rows[from_row]
+        m, v = _moments(gradient[from_row, d], mean[row, d], square[row, d], keep_mean, keep_square)
+        mean[row, d], square[row, d] = m, v
+        table[row, d] -= rate * (correct_mean * m) / (math.sqrt(correct_square * v) + epsilon)
+
+
+@cuda.jit(device=True)
+def _moments(g, mean, square, keep_mean, keep_square):
+    """The running means of a gradient and of its square, g included."""
+    return keep_mean * mean + (ONE - keep_mean) * g, keep_square * square + (ONE - keep_square) * g * g
