@@ -18,6 +18,8 @@ from eqnp.kernels.cache import compiled
 # against a diverging network look for exactly those.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ROW_BLOCK = 64  # attention rows handled at a time, so that their logits are still in cache when they retrieve
+SLOT_BLOCK = 128  # slots handled at a time where rows are few, so that a slot is read from memory once, and not twice
+FEW_ROWS = 32  # with more of them, retrieval is bound by its products, and slots in blocks only make these smaller
 
 
 kernel = compiled(fastmath=FASTMATH)
@@ -159,8 +161,9 @@ def _newton(u, excess, slope, low, high):
 @kernel
 def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residual, value):
     _, R, D = drive.shape
-    weights = np.empty(min(R, ROW_BLOCK) * memory.shape[1], drive.dtype)
-    retrieved = np.empty((min(R, ROW_BLOCK), D), drive.dtype)
+    height = min(R, ROW_BLOCK)
+    weights = np.empty(height * memory.shape[1], drive.dtype)
+    retrieved, part = np.empty((height, D), drive.dtype), np.empty((height, D), drive.dtype)
     change = np.empty(D, drive.dtype)
     for b in range(drive.shape[0]):
         a = samples[b]
@@ -170,7 +173,10 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
         for start in range(0, R, ROW_BLOCK):
             stop = min(start + ROW_BLOCK, R)
             live = max(min(stop, r) - start, 0) if m > 0 else 0
-            if live > 0:
+            if live > 0 and live <= FEW_ROWS and m > SLOT_BLOCK:
+                given = drive[b, start : start + live]
+                value[b] += _retrieve_by_blocks(given, stored[:m], zeros, scale, weights, part, retrieved[:live])
+            elif live > 0:
                 block = weights[: live * m].reshape(live, m)
                 value[b] += _softmax(drive[b, start : start + live], stored[:m], zeros, scale, block)
                 np.dot(block, stored[:m], retrieved[:live])
@@ -179,6 +185,48 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
             for i in range(stop - start):
                 _overwrite(state[b, start + i], retrieved[i], change)
         _raise_to(residual, b, change)
+
+
+@kernel
+def _retrieve_by_blocks(drive, memory, phantoms, scale, weights, part, out):
+    """out (R, D) = softmax(scale · drive memoryᵀ) memory in one pass over the slots; returns Λ(drive).
+
+    What a block adds is weighted against the largest logit so far; when a larger one is met, all before it shrinks.
+    ``weights`` and ``part`` are room for R · SLOT_BLOCK and R · D numbers.
+    """
+    R, D = out.shape
+    peak, total = np.empty(R, drive.dtype), np.empty(R)
+    peak[:] = 0 if phantoms > 0 else -np.inf
+    total[:] = phantoms
+    out[...] = 0
+    for start in range(0, memory.shape[0], SLOT_BLOCK):
+        block = memory[start : start + SLOT_BLOCK]
+        logits = weights[: R * len(block)].reshape(R, len(block))
+        np.dot(drive, block.T, logits)
+        for i in range(R):
+            highest = peak[i]
+            for j in range(logits.shape[1]):
+                highest = max(highest, logits[i, j])
+            if highest > peak[i]:
+                shrunk = math.exp(scale * (peak[i] - highest))
+                total[i] *= shrunk
+                for d in range(D):
+                    out[i, d] *= shrunk
+                peak[i] = highest
+            for j in range(logits.shape[1]):
+                weight = math.exp(scale * (logits[i, j] - highest))
+                logits[i, j] = weight
+                total[i] += weight
+        np.dot(logits, block, part[:R])
+        for i in range(R):
+            for d in range(D):
+                out[i, d] += part[i, d]
+    value = 0.0
+    for i in range(R):
+        value += peak[i] + math.log(total[i]) / scale
+        for d in range(D):
+            out[i, d] /= total[i]
+    return value
 
 
 @kernel
@@ -244,12 +292,13 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
         if m == 0 or r == 0:
             out[b] = 0
             continue
-        attention = weights[: P * r * m].reshape(P * r, m)
+        attention, phases = weights[: P * r * m].reshape(P * r, m), stacked[: P * r]
         for p in range(P):
-            block = slice(p * r, (p + 1) * r)
-            _softmax(drive[p, b, :r], memory[b, :m], phantoms[b], scale, attention[block])
-            stacked[block] = coefficients[p] * drive[p, b, :r]
-        np.dot(attention.T, stacked[: P * r], out[b, :m])
+            phases[p * r : (p + 1) * r] = drive[p, b, :r]
+        _softmax(phases, memory[b, :m], phantoms[b], scale, attention)
+        for p in range(P):
+            phases[p * r : (p + 1) * r] *= coefficients[p]
+        np.dot(attention.T, phases, out[b, :m])
 
 
 # --- embeddings and optimiser -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from eqnp.kernels import lookup
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged, joined
 
@@ -37,10 +38,10 @@ class NGrams:
         found = []
         for length in np.unique(lengths):
             rows = np.flatnonzero(lengths == length)
-            codes = _codes(self.parts[rows, :length].T, self.first_id)  # rising, as they were learned
+            codes = _codes(self.parts[rows, :length].T, self.first_id)
             text, code, start = _runs(texts, int(length), self.first_id, 0, self.first_id)
-            place = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
-            known = codes[place] == code
+            place = lookup.places(codes, code)
+            known = place >= 0
             found.append((text[known], self.first_id + rows[place[known]], start[known]))
         if not found:
             return (np.empty(0, np.int64),) * 3
@@ -83,11 +84,9 @@ def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
 
 def without_repeats(texts: Ragged) -> Ragged:
     """The texts with every id only where it stands first."""
-    owner = np.repeat(np.arange(len(texts)), texts.lengths)
-    _, first = np.unique(owner * (1 + texts.ids.max(initial=0)) + texts.ids, return_index=True)
-    kept = np.sort(first)
-    counts = np.bincount(owner[kept], minlength=len(texts))
-    return Ragged(texts.ids[kept], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    first = lookup.stands_first(texts.ids, texts.offsets)
+    before = np.concatenate([[0], np.cumsum(first)])
+    return Ragged(texts.ids[first], before[texts.offsets])
 
 
 def learn_ngrams(columns: Sequence[Ragged], words: int, *, longest: int, min_texts: int, most: int) -> NGrams:

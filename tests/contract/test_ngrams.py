@@ -11,6 +11,7 @@ from eqnp.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.explain import explain
+from eqnp.kernels import lookup
 from eqnp.model import Model
 from eqnp.text import ngrams
 from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots, without_repeats
@@ -54,6 +55,16 @@ def test_distinct_slots_are_the_first_of_each(texts):
     """If this fails, a repeated word counts twice, or a word of one text is missed because another has it."""
     distinct = without_repeats(ragged([np.array(text, np.int32) for text in texts]))
     assert [distinct[i].tolist() for i in range(len(texts))] == [list(dict.fromkeys(text)) for text in texts]
+
+
+@given(st.integers(0, 2**16), st.integers(1, 300), st.sampled_from((40, 2**40)))
+def test_places_are_those_of_a_search(seed, size, most):
+    """If this fails, an n-gram is taken for another whose code falls into the same slot."""
+    rng = np.random.default_rng(seed)
+    codes, sought = np.unique(rng.integers(0, most, size)), rng.integers(0, most, 100)
+    sought[:20] = rng.choice(codes, 20)
+    place = np.minimum(np.searchsorted(codes, sought), len(codes) - 1)
+    np.testing.assert_array_equal(lookup.places(codes, sought), np.where(codes[place] == sought, place, -1))
 
 
 def test_vectors_start_at_the_mean_of_the_words():

@@ -78,11 +78,11 @@ def attention_arguments(rng, dtype, rows=4, slots=6, width=3, phases=None):
 
 
 @FAST
-@given(SEEDS, DTYPES, st.sampled_from((1, 4, 70)))
-def test_retrieval(device, seed, dtype, rows):
-    """If this fails, attention retrieves something else than its definition; 70 rows take more than one block."""
+@given(SEEDS, DTYPES, st.sampled_from(((1, 6), (4, 6), (70, 6), (2, 300))))
+def test_retrieval(device, seed, dtype, shape):
+    """If this fails, attention retrieves something else than its definition; 70 rows, 300 slots take several blocks."""
     rng = np.random.default_rng(seed)
-    arguments = attention_arguments(rng, dtype, rows)
+    arguments = attention_arguments(rng, dtype, *shape)
     samples = rng.permutation(3)[: rng.integers(1, 4)]
     arguments[0] = arguments[0][samples]
     state, size = rng.standard_normal(arguments[0].shape).astype(dtype), len(samples)
