@@ -197,7 +197,7 @@ class _Live:
         self.return_to(whole)
         index = np.flatnonzero(moving)
         self.rows = self.rows[index]
-        self.clamped, self.state = self.clamped.take(index), self.state.take(index)
+        self.clamped, self.state = self.clamped.take(index, self.state.run), self.state.take(index)
         self.nudge = self.nudge and self.nudge.take(index)
         self.change = {name: change[index] for name, change in self.change.items()}
         if self.anderson:
@@ -214,14 +214,24 @@ def _update(network: Network, clamped: Clamped, state: State, block, nudge, orde
     """Update the layers of a block that have news, record the change of each sample, and tell the neighbours."""
     nudged = network.output if nudge is not None else None
     active = [layer for layer in block if layer is nudged or state.news[layer.name]]
-    for layer in active:
+
+    def look(layer: Layer) -> None:
         network.compute_drive(layer, clamped, state)
         state.news[layer.name] = set()
+
+    def move(layer: Layer) -> None:
+        change[layer.name][:] = 0
+        _move(network, clamped, state, layer, nudge, order, change[layer.name])
+
+    def look_and_move(layer: Layer) -> None:
+        look(layer)
+        move(layer)
+
+    # Layers of an even–odd block are no neighbours: each may move while its drive is still in cache.
+    for step in (look_and_move,) if order == "even-odd" else (look, move):
+        list(state.run(step, active))
     for layer in active:
-        residual = change[layer.name]
-        residual[:] = 0
-        _move(network, clamped, state, layer, nudge, order, residual)
-        if residual.any():
+        if change[layer.name].any():
             for neighbour in network.neighbours[layer.name]:
                 state.news[neighbour].add(layer.name)
     return active

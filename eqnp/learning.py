@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.gradients import RowGradient
 from eqnp.network import Network
+from eqnp.parallel import Run, sharing
 from eqnp.potentials import Nudge
 from eqnp.synapses import Clamped, Segment, State
 from eqnp.workspace import Room, Workspace
@@ -160,7 +162,8 @@ def estimate(
     """The EP gradient estimate of the mean loss of one batch.
 
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
-    samples, on the threads of ``executor`` if there is one; the result does not depend on the number of threads.
+    samples, on the threads of ``executor`` if there is one; a batch of one shard is settled by all of them together,
+    layer by layer. The result does not depend on the number of threads.
     With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
     ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` the segments hold this process's
     own samples of the batch (`Ranks.own`), and it gets the estimate of the whole batch as all others do. Raises
@@ -183,13 +186,16 @@ def estimate(
         for name, shape in network.shapes(segments).items()
     }
     settling = settling.for_nudge(learning.beta)
-    job = _Job(network, segments, target, plan, coefficients, learning, settling, ends, workspace, ranks.fixed, trace)
-    shards = list((executor.map if executor else map)(job.run, slices))
+    run = sharing(executor)
+    job = _Job(
+        network, segments, target, plan, coefficients, learning, settling, ends, workspace, ranks.fixed, trace, run
+    )
+    shards = list(run(job.settle_and_contrast, slices))
 
     parts = {name: [part.gradients[name] for part in shards] for name in (shards[0].gradients if shards else ())}
     for synapse in network.synapses:
         if synapse.wide and shards and not ranks.fixed:
-            over_batch = contrast(network, synapse.ends(ends), coefficients, executor, workspace.batch)
+            over_batch = contrast(network, synapse.ends(ends), coefficients, run, workspace.batch)
             parts |= {name: [gradient] for name, gradient in over_batch.items()}
     names = [name for name in network.parameters if learning.train_embeddings or name != "embedding.weight"]
     summed = ranks.sum({name: parts.get(name, []) for name in names}, network.kernels)
@@ -209,11 +215,11 @@ def estimate(
 
 
 def contrast(
-    network: Network, ends, coefficients: np.ndarray, executor: Executor | None = None, room: Room | None = None
+    network: Network, ends, coefficients: np.ndarray, run: Run = map, room: Room | None = None
 ) -> dict[str, np.ndarray]:
     """The local update of each bundle of synapses, from (parameter, columns, post, pre) with phases first.
 
-    A wide bundle is cut into blocks of `COLUMNS` pre units, whose updates are independent, for the threads. The
+    A wide bundle is cut into blocks of `COLUMNS` pre units, whose updates are independent, and made by ``run``. The
     updates are written into ``room``, if given.
     """
     room = room or Room(network.kernels.empty)
@@ -227,7 +233,7 @@ def contrast(
         for start in range(0, pre.shape[2], width):
             block = slice(start, start + width)
             tasks.append((post, pre[:, :, block], coefficients, out[:, block]))
-    list((executor.map if executor else map)(lambda task: network.kernels.local_update(*task), tasks))
+    list(run(lambda task: network.kernels.local_update(*task), tasks))
     return gradients
 
 
@@ -261,14 +267,15 @@ class _Job:
     workspace: Workspace
     by_shard: bool
     trace: bool
+    run: Run
 
-    def run(self, samples: slice) -> _Part:
+    def settle_and_contrast(self, samples: slice) -> _Part:
         network, settling, room, kernels = self.network, self.settling, self.workspace.shard, self.network.kernels
         segments = {name: segment.take(samples) for name, segment in self.segments.items()}
-        clamped = network.clamp(segments, room)
+        clamped = network.clamp(segments, room, self.run)
         whole = samples == slice(0, len(self.target))
         ends = self.ends if whole else {name: states[:, samples] for name, states in self.ends.items()}
-        state = network.zero_state(clamped, len(self.plan), room=room, states=ends)
+        state = network.zero_state(clamped, len(self.plan), room=room, states=ends, run=self.run)
         traces = [Trace() if self.trace else None for _ in range(1 + len(self.plan))]
         free, *others = (state.phase(p) for p in range(len(self.plan)))
         history = [_settle_free(network, clamped, free, settling, traces[0])]
@@ -280,10 +287,9 @@ class _Job:
             if beta != 0:
                 nudge = Nudge(beta, target)
                 history.append(nudged_phase(network, clamped, (free, *others)[p], nudge, settling, traces[1 + p]))
-        gradients: dict[str, np.ndarray | RowGradient] = {}
-        for synapse in (*network.inputs, *network.synapses):
-            if self.by_shard or not synapse.wide:
-                gradients |= contrast(network, synapse.ends(ends, clamped), self.coefficients)
+        contrasted = [s for s in (*network.inputs, *network.synapses) if self.by_shard or not s.wide]
+        bundles = chain.from_iterable(synapse.ends(ends, clamped) for synapse in contrasted)
+        gradients: dict[str, np.ndarray | RowGradient] = contrast(network, bundles, self.coefficients, self.run)
         if self.learning.train_embeddings:
             gradients["embedding.weight"] = self.contrast_words(clamped, segments, state)
         return _Part(

@@ -25,6 +25,7 @@ import numpy as np
 
 from eqnp import kernels as twins
 from eqnp.errors import ConfigError, nearest
+from eqnp.parallel import Run
 from eqnp.potentials import Hopfield, Nudge, elementwise, output
 from eqnp.synapses import Clamped, Compare, Dense, Layer, Mean, Projection, Queries, Segment, State, flat
 from eqnp.workspace import Room
@@ -180,35 +181,40 @@ class Network:
         for name, value in self.parameters.items():
             self.kernels.write(parameters[name], value)
 
-    def clamp(self, segments: Mapping[str, Segment], room: Room | None = None) -> Clamped:
+    def clamp(self, segments: Mapping[str, Segment], room: Room | None = None, run: Run = map) -> Clamped:
         """Embed a batch and compute everything that stays fixed while its states settle.
 
-        The arrays are taken from ``room``, if given. Raises ConfigError when a segment the architecture names is
-        missing.
+        The arrays are taken from ``room``, if given; ``run`` calls a function for several segments or layers. Raises
+        ConfigError when a segment the architecture names is missing.
         """
         room = room or Room(self.kernels.empty)
         for name in self.positions:
             if name not in segments:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, segments)}")
         segments = self.fitted(segments)
-        tokens, table, shapes = {}, self.parameters["embedding.weight"], self.shapes(segments)
+        shapes, tokens = self.shapes(segments), {}
         for name in self.positions:
-            ids = segments[name].ids
-            tokens[name] = room((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
-            self.kernels.gather(table, self.kernels.device(ids), tokens[name])
+            shape = (*segments[name].ids.shape, self.parameters["embedding.weight"].shape[1])
+            tokens[name] = room((name, "tokens"), shape, self.dtype)
+        list(run(lambda name: self._embed(segments[name], tokens[name]), self.positions))
         potentials = {layer.name: self.activation for layer in self.layers} | {self.output.name: self.output_activation}
         for layer, attention in zip(self.attention, self.config.attention, strict=True):
             rows = shapes[layer.name][0]
             potentials[layer.name] = self._hopfield(attention, rows, segments, tokens[attention.memory])
         lengths = {name: segments[name].lengths for name in self.positions}
         on_device = {name: self.kernels.device(length) for name, length in lengths.items()}
-        static = {
-            layer.name: synapse.static_drive(self.parameters, tokens, on_device, shapes[layer.name], room)
-            for synapse in self.inputs
-            for layer in [synapse.post]
-        }
+        posts = [synapse.post.name for synapse in self.inputs]
+        drives = run(
+            lambda synapse, post: synapse.static_drive(self.parameters, tokens, on_device, shapes[post], room),
+            self.inputs,
+            posts,
+        )
+        static = dict(zip(posts, drives, strict=True))
         shares = {layer.name: self._shares(lengths[layer.segment], shapes[layer.name][0]) for layer in self.compare}
         return Clamped(tokens, potentials, static, shares, shapes, len(next(iter(tokens.values()))))
+
+    def _embed(self, segment: Segment, out: np.ndarray) -> None:
+        self.kernels.gather(self.parameters["embedding.weight"], self.kernels.device(segment.ids), out)
 
     def shapes(self, segments: Mapping[str, Segment]) -> dict[str, tuple[int, ...]]:
         """The shape of each layer's state per sample; rows that are compared are as many as the batch has tokens."""
@@ -253,26 +259,27 @@ class Network:
         phases: int | None = None,
         room: Room | None = None,
         states: dict[str, np.ndarray] | None = None,
+        run: Run = map,
     ) -> State:
         """All states zero, with leading shape (B,), or (P, B) for P ``phases``; every layer has news of all.
 
-        The arrays are taken from ``room``, if given; those of the states may be given instead, as ``states``.
+        The arrays are taken from ``room``, if given; those of the states may be given instead, as ``states``. ``run``
+        is what the state will be settled by (`State`).
         """
         room = room or Room(self.kernels.empty)
         several = () if phases is None else (phases,)
         shapes = {name: (*several, clamped.size, *shape) for name, shape in clamped.shapes.items()}
         states = states or {name: room((name, "state"), shape, self.dtype) for name, shape in shapes.items()}
-        for state in states.values():
-            self.kernels.fill(state, 0)
+        list(run(lambda state: self.kernels.fill(state, 0), states.values()))
         drives = {name: room((name, "drive"), shape, self.dtype) for name, shape in shapes.items()}
         values = {name: room((name, "value"), (*several, clamped.size), np.float64) for name in shapes}
         posts = [synapse.post.name for synapse in self.synapses]
         incoming = {name: room((name, "incoming"), shapes[name], self.dtype) for name in posts}
-        turned = [synapse.post.name for synapse in self.synapses if isinstance(synapse, Dense)]
-        across = {name: (*several, *clamped.shapes[name], clamped.size) for name in turned}
+        pairs = [(pre, synapse.post) for synapse in self.synapses if isinstance(synapse, Dense) for pre in synapse.pres]
+        across = {pre.name: (*several, *post.shape, clamped.size) for pre, post in pairs}
         scratch = {name: room((name, "scratch"), shape, self.dtype) for name, shape in across.items()}
         news = {name: set(near) for name, near in self.neighbours.items()}
-        return State(states, drives, values, incoming, scratch, news, self.kernels)
+        return State(states, drives, values, incoming, scratch, news, self.kernels, run)
 
     def compute_drive(self, layer: Layer, clamped: Clamped, state: State) -> None:
         """drive ← ∂Φ/∂s of one layer at the present states, without the nudge."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+
+Run = Callable[..., Iterable]  # like `map`
 
 
 def available_cores() -> int:
@@ -27,6 +30,22 @@ def workers(threads: int | None = None) -> Iterator[Executor]:
         ThreadPoolExecutor(threads or available_cores()) as executor,
     ):
         yield executor
+
+
+def sharing(executor: Executor | None) -> Run:
+    """What calls a function for several things, like `map`: on the threads of an executor, if there is one.
+
+    One thing alone is left to the calling thread, whose work on it may be shared in turn. On other threads, which are
+    those of the executor, nothing is shared: they would wait for each other.
+    """
+    home = threading.get_ident()
+
+    def run(call: Callable, *things: Iterable) -> Iterable:
+        every = list(zip(*things, strict=True))
+        shared = executor is not None and len(every) > 1 and threading.get_ident() == home
+        return (executor.map if shared else map)(lambda some: call(*some), every)
+
+    return run
 
 
 def return_freed_memory() -> None:

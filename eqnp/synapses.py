@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eqnp.parallel import Run
 from eqnp.potentials import Elementwise, Hopfield, Softmax
 from eqnp.workspace import Room
 
@@ -36,7 +37,8 @@ class State:
     ``values`` is Λ at the drive, per sample. ``incoming`` keeps the part of each dense layer's drive that comes from
     below (``scratch`` is room for making it), and ``news`` names, for each layer, the neighbours that have moved since
     it last looked: a layer without news is where it would move to, and a product with a state that did not move need
-    not be computed again. ``kernels`` are those that can reach the arrays.
+    not be computed again. ``kernels`` are those that can reach the arrays, and ``run`` calls a function for several
+    layers, like `map`, perhaps at the same time.
     """
 
     states: dict[str, np.ndarray]
@@ -46,32 +48,40 @@ class State:
     scratch: dict[str, np.ndarray]
     news: dict[str, set[str]]
     kernels: ModuleType
+    run: Run = map
 
     def phase(self, p: int) -> State:
         """A view of one of several phases."""
         parts = (self.states, self.drives, self.values, self.incoming, self.scratch)
         views = ({name: array[p] for name, array in part.items()} for part in parts)
-        return State(*views, self._same_news(), self.kernels)
+        return State(*views, self._same_news(), self.kernels, self.run)
 
     def assign(self, other: State) -> None:
         """Copy another state of the same shapes into this one."""
-        for part in ("states", "drives", "values", "incoming"):
-            for name, value in getattr(other, part).items():
-                self.kernels.copy(value, getattr(self, part)[name])
+        list(self.run(self.kernels.copy, other._per_sample(), self._per_sample()))
         self.news = other._same_news()
 
     def take(self, index: np.ndarray) -> State:
         """A copy of some of the samples."""
-        parts = (self.states, self.drives, self.values, self.incoming)
-        copies = ({name: array[index] for name, array in part.items()} for part in parts)
+        copies = iter(list(self.run(lambda array: array[index], self._per_sample())))
+        states, drives, values, incoming = (dict(zip(part, copies, strict=False)) for part in self._parts())
         scratch = {name: _first(array, (*array.shape[:-1], len(index))) for name, array in self.scratch.items()}
-        return State(*copies, scratch, self._same_news(), self.kernels)
+        return State(states, drives, values, incoming, scratch, self._same_news(), self.kernels, self.run)
 
     def put(self, index: np.ndarray, other: State) -> None:
         """Copy samples taken before into their places."""
-        for part in ("states", "drives", "values", "incoming"):
-            for name, value in getattr(other, part).items():
-                getattr(self, part)[name][index] = value
+
+        def write(source: np.ndarray, out: np.ndarray) -> None:
+            out[index] = source
+
+        list(self.run(write, other._per_sample(), self._per_sample()))
+
+    def _parts(self) -> tuple[dict[str, np.ndarray], ...]:
+        return self.states, self.drives, self.values, self.incoming
+
+    def _per_sample(self) -> list[np.ndarray]:
+        """The arrays with a row for every sample, in a fixed order."""
+        return [array for part in self._parts() for array in part.values()]
 
     def _same_news(self) -> dict[str, set[str]]:
         return {layer: set(moved) for layer, moved in self.news.items()}
@@ -94,10 +104,11 @@ class Clamped:
     shapes: dict[str, tuple[int, ...]]
     size: int
 
-    def take(self, index: np.ndarray) -> Clamped:
+    def take(self, index: np.ndarray, run: Run = map) -> Clamped:
         """What some of the samples need to settle on; the tokens stay with the whole."""
         potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
-        static, shares = ({name: a[index] for name, a in part.items()} for part in (self.static, self.shares))
+        static = dict(zip(self.static, run(lambda array: array[index], self.static.values()), strict=True))
+        shares = {name: array[index] for name, array in self.shares.items()}
         return Clamped({}, potentials, static, shares, self.shapes, len(index))
 
 
@@ -134,9 +145,9 @@ class Dense:
     def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
         """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer."""
         self.kernels.copy(parameters[f"{self.name}.bias"], out)
-        for pre in self.columns:
-            seen = self.seen(pre, state.states[pre], clamped)
-            self.kernels.add_product(self._weight(parameters, pre), seen, state.scratch[self.post.name], out)
+        weights = [self._weight(parameters, pre) for pre in self.columns]
+        seen = [self.seen(pre, state.states[pre], clamped) for pre in self.columns]
+        self.kernels.add_products(weights, seen, [state.scratch[pre] for pre in self.columns], out, state.run)
 
     def _weight(self, parameters, pre: str) -> np.ndarray:
         """The columns of the weight that see one pre layer; they are cut once, which takes long on a device."""
@@ -180,7 +191,7 @@ class Mean(Dense):
 
     def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
         """The mean over the tokens of each sample, (B, K)."""
-        mean = self.kernels.scratch("mean", (len(state), state.shape[2]), state.dtype)
+        mean = self.kernels.scratch(("mean", pre), (len(state), state.shape[2]), state.dtype)
         self.kernels.mean_rows(clamped.shares[pre], state, mean)
         return mean
 
@@ -250,13 +261,9 @@ class Projection:
 
     def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], lengths, shape, room: Room) -> np.ndarray:
         """X Pᵀ + b, zero beyond the tokens of a sample; (B, R, H), where ``shape`` is (R, H)."""
-        x, weight = tokens[self.segment], parameters[f"{self.name}.weight"]
+        x, weight, bias = tokens[self.segment], parameters[f"{self.name}.weight"], parameters.get(f"{self.name}.bias")
         drive = room((self.name, "static"), (len(x), *shape), x.dtype)
-        projected = room("projected", (*x.shape[:2], len(weight)), x.dtype)
-        self.kernels.product(_rows(x), weight, _rows(projected), turned=True)  # one product, not one a sample
-        if self.bias:
-            self.kernels.add(parameters[f"{self.name}.bias"], projected)
-        self.kernels.place(projected, lengths[self.segment], drive)
+        self.kernels.project(x, lengths[self.segment], weight, bias, drive)
         return drive
 
     def ends(

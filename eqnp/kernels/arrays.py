@@ -81,8 +81,10 @@ def may_speak(state) -> bool:
 
 
 def finite(array) -> bool:
-    """Whether all entries are finite: NaN and infinity both show in the extremes, which need no array of their own."""
-    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    """Whether all entries are finite: then their squares have a finite sum, or at least the extremes are finite."""
+    if np.isfinite(squared_norm(array)):  # BLAS reads once, and quickly
+        return True
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def squared_norm(array) -> float:
@@ -95,14 +97,15 @@ def product(a, b, out, *, turned=False):
     np.matmul(a, b.T if turned else b, out=out)
 
 
-def add_product(weight, pre, scratch, out):
-    """out (B, H) += pre Wᵀ; weight (H, K), pre (B, K).
+def add_products(weights, pres, scratch, out, run=map):
+    """out (B, H) += Σ_i pre_i W_iᵀ in this order; weights (H, K_i), pres (B, K_i). The products are made by ``run``.
 
-    The product is made as W preᵀ, in scratch (H, B): BLAS is an eighth quicker with the units of the weight along its
+    Each is made as W preᵀ, in its own scratch (H, B): BLAS is an eighth quicker with the units of the weight along its
     long side.
     """
-    np.matmul(weight, pre.T, out=scratch)
-    out += scratch.T
+    list(run(lambda weight, pre, turned: np.matmul(weight, pre.T, out=turned), weights, pres, scratch))
+    for turned in scratch:
+        out += turned.T
 
 
 def pull(drive, state, beta, target):
@@ -110,10 +113,18 @@ def pull(drive, state, beta, target):
     drive -= beta * (state - target)
 
 
-def place(source, lengths, out):
-    """out (B, R, K) ← source (B, M, K) with M ≤ R, and zero from row ``lengths[b]`` on; lengths (B,), at most M."""
-    out[:, : source.shape[1]] = source
-    out[np.arange(out.shape[1]) >= lengths[:, None]] = 0
+def project(x, lengths, weight, bias, out):
+    """out[b, n] (B, R, H) ← W x[b, n] + b for the first ``lengths[b]`` tokens, and zero in the rows from there on.
+
+    x (B, M, K) with M ≤ R; lengths (B,), at most M; weight (H, K); bias (H,) or None. One product for all, and none for
+    the padding.
+    """
+    real = np.arange(x.shape[1]) < lengths[:, None]
+    projected = x[real] @ weight.T
+    if bias is not None:
+        projected += bias
+    out[...] = 0
+    out[:, : x.shape[1]][real] = projected
 
 
 def mean_rows(shares, state, out):

@@ -204,7 +204,10 @@ def test_products(device, seed, dtype, rows, depth, columns):
     a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
     out = rng.standard_normal((rows, columns)).astype(dtype)
     both(device, "product", [a, b, out], [2], dtype)
-    both(device, "add_product", [np.ascontiguousarray(b.T), a, np.empty((columns, rows), dtype), out], [3], dtype)
+    twin, turned = kernels.load(device), np.ascontiguousarray(b.T)
+    weights, pres, sums = [twin.device(turned)] * 2, [twin.device(a), twin.device(2 * a)], twin.device(out.copy())
+    twin.add_products(weights, pres, [twin.device(np.empty((columns, rows), dtype)) for _ in range(2)], sums)
+    np.testing.assert_allclose(twin.host(sums), out + 3 * a @ b, **close(dtype))
 
 
 @FAST
@@ -216,7 +219,10 @@ def test_whole_arrays(device, seed, dtype):
     def random(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
-    both(device, "place", [random(3, 4, 2), rng.integers(0, 5, 3), random(3, 6, 2)], [2], dtype)
+    for bias in (None, random(5)):
+        both(
+            device, "project", [random(3, 4, 2), rng.integers(0, 5, 3), random(5, 2), bias, random(3, 6, 5)], [4], dtype
+        )
     both(device, "mean_rows", [random(3, 4), random(3, 4, 2), random(3, 2)], [2], dtype)
     both(device, "spread_rows", [random(3, 4), random(3, 2), random(3, 4, 2)], [2], dtype)
     coefficients = np.array([0.5, -0.5])

@@ -12,7 +12,7 @@ from eqnp.kernels.cuda.learning import (
     gather,
     local_update,
     mean_rows,
-    place,
+    project,
     scatter_add,
     spread_rows,
 )
@@ -33,7 +33,7 @@ from eqnp.kernels.cuda.memory import (
     write,
     zeros,
 )
-from eqnp.kernels.cuda.products import PRODUCTS, add_product, product
+from eqnp.kernels.cuda.products import PRODUCTS, add_products, product
 from eqnp.kernels.cuda.units import (
     clipped,
     clipped_nudged,

@@ -9,15 +9,20 @@ import numpy as np
 from numba import cuda
 
 from eqnp.kernels.cuda.blocks import LINE, over
-from eqnp.kernels.cuda.memory import device, scratch
+from eqnp.kernels.cuda.memory import add, device, scratch
 from eqnp.kernels.cuda.products import multiply
 
 ONE = np.float32(1)  # it widens nothing: 1 − float32 would be float64
 
 
-def place(source, lengths, out):
-    """As `naive.place`."""
-    over(out.size, _place, source, lengths, out)
+def project(x, lengths, weight, bias, out):
+    """As `naive.project`; padding is multiplied too."""
+    size, tokens, width = x.shape
+    projected = scratch("projected", (size * tokens, len(weight)), out.dtype)
+    multiply(x.reshape(-1, width), weight, projected, turn_b=True)
+    if bias is not None:
+        add(bias, projected)
+    over(out.size, _place, projected.reshape(size, tokens, -1), lengths, out)
 
 
 @cuda.jit

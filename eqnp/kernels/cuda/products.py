@@ -26,9 +26,10 @@ def product(a, b, out, *, turned=False):
     multiply(a, b, out, turn_b=turned)
 
 
-def add_product(weight, pre, scratch, out):
-    """As `naive.add_product`; needs no scratch."""
-    multiply(pre, weight, out, turn_b=True, accumulate=True)
+def add_products(weights, pres, scratch, out, run=map):
+    """As `naive.add_products`, one after the other; needs no scratch."""
+    for weight, pre in zip(weights, pres, strict=True):
+        multiply(pre, weight, out, turn_b=True, accumulate=True)
 
 
 def multiply(a, b, out, *, turn_a=False, turn_b=False, accumulate=False, factor=1.0, count=1):
