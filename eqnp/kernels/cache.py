@@ -98,7 +98,7 @@ def listening(listener: Callable[[], None]) -> Iterator[None]:
 def files() -> list[Path]:
     """The files of the cache, of kernels of this and earlier versions of the source."""
     folders = {Path(cache.cache_path) for cache in _caches}
-    return sorted(path for folder in folders for path in _files(folder, ""))
+    return sorted(path for folder in folders for path in _files(folder, "cpu."))
 
 
 def clear() -> int:

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from eqnp.kernels import lookup
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged, joined
 
@@ -40,7 +39,7 @@ class NGrams:
             rows = np.flatnonzero(lengths == length)
             codes = _codes(self.parts[rows, :length].T, self.first_id)
             text, code, start = _runs(texts, int(length), self.first_id, 0, self.first_id)
-            place = lookup.places(codes, code)
+            place = places(codes, code)
             known = place >= 0
             found.append((text[known], self.first_id + rows[place[known]], start[known]))
         if not found:
@@ -84,9 +83,40 @@ def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
 
 def without_repeats(texts: Ragged) -> Ragged:
     """The texts with every id only where it stands first."""
-    first = lookup.stands_first(texts.ids, texts.offsets)
+    last, first = np.empty(1 + texts.ids.max(initial=0), np.int64), np.empty(len(texts.ids), bool)
+    for start, stop in pairwise(texts.offsets):
+        ids, places = texts.ids[start:stop], np.arange(start, stop)
+        last[ids[::-1]] = places[::-1]  # of the places of one id the first is written last, and stays
+        first[start:stop] = last[ids] == places
     before = np.concatenate([[0], np.cumsum(first)])
     return Ragged(texts.ids[first], before[texts.offsets])
+
+
+def places(codes: np.ndarray, sought: np.ndarray) -> np.ndarray:
+    """Where each of ``sought`` stands in ``codes``, which are distinct, and −1 where it does not; all int64.
+
+    A hash table: a binary search through as many n-grams waits for memory at every step.
+    """
+    size = 1 << (4 * len(codes)).bit_length()
+    table, slot, place = np.full(size, -1), _slots(codes, size), np.arange(len(codes))
+    while len(place):
+        free = table[slot] < 0
+        table[slot[free]] = place[free]  # one of those for the same slot
+        left = table[slot] != place
+        place, slot = place[left], (slot[left] + 1) % size
+    slot = _slots(sought, size)
+    found = table[slot]
+    other = np.flatnonzero((found >= 0) & (codes[found] != sought))
+    while len(other):
+        slot[other] = (slot[other] + 1) % size
+        found[other] = table[slot[other]]
+        other = other[(found[other] >= 0) & (codes[found[other]] != sought[other])]
+    return found
+
+
+def _slots(codes: np.ndarray, size: int) -> np.ndarray:
+    """A slot for each code in a table of a power of two: the golden ratio's product, of which the upper bits vary."""
+    return ((codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)).astype(np.int64) % size
 
 
 def learn_ngrams(columns: Sequence[Ragged], words: int, *, longest: int, min_texts: int, most: int) -> NGrams:

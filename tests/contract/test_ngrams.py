@@ -11,10 +11,9 @@ from eqnp.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.explain import explain
-from eqnp.kernels import lookup
 from eqnp.model import Model
 from eqnp.text import ngrams
-from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots, without_repeats
+from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots, places, without_repeats
 from eqnp.text.store import Split, read_split
 from eqnp.text.tokens import ragged
 from tests.runs import SETTINGS
@@ -64,7 +63,7 @@ def test_places_are_those_of_a_search(seed, size, most):
     codes, sought = np.unique(rng.integers(0, most, size)), rng.integers(0, most, 100)
     sought[:20] = rng.choice(codes, 20)
     place = np.minimum(np.searchsorted(codes, sought), len(codes) - 1)
-    np.testing.assert_array_equal(lookup.places(codes, sought), np.where(codes[place] == sought, place, -1))
+    np.testing.assert_array_equal(places(codes, sought), np.where(codes[place] == sought, place, -1))
 
 
 def test_vectors_start_at_the_mean_of_the_words():
