@@ -13,11 +13,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
 from eqnp.gradients import RowGradient, total
+from eqnp.workspace import Room
 
 REDUCTIONS = ("fast", "fixed")
 ROWS = 1 << 15  # of a table, sent at a time
@@ -92,10 +94,14 @@ class Ranks:
         parts = self.communicator.allgather(own) if self.communicator else [own]
         return np.concatenate([array for part in parts for array in part])
 
-    def sum(self, parts: Mapping[str, list], kernels) -> dict[str, np.ndarray | RowGradient]:
-        """The sum of each parameter's gradients by shard over all ranks, the same on each of them."""
+    def sum(self, parts: Mapping[str, list], kernels, room: Room | None = None) -> dict[str, np.ndarray | RowGradient]:
+        """The sum of each parameter's gradients by shard over all ranks, the same on each of them.
+
+        The rows of one rank are added up in memory of ``room``, if given.
+        """
         if self.size == 1:
-            return {name: total(each, kernels) for name, each in parts.items()}
+            room = room or Room()
+            return {name: total(each, kernels, partial(room, ("sum", name))) for name, each in parts.items()}
         own = {name: each if self.fixed or not each else [total(each, kernels)] for name, each in parts.items()}
         kinds = self.communicator.allgather({name: _kind(each) for name, each in own.items()})
         result = {}

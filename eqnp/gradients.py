@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,18 @@ class RowGradient:
         return full
 
 
-def total(parts: list, kernels):
-    """The sum of the shards' gradients in the order of the shards, whichever thread was first."""
+def total(parts: list, kernels, empty: Callable = np.empty):
+    """The sum of the shards' gradients in the order of the shards, whichever thread was first.
+
+    The memory of the sum of rows is ``empty(shape, dtype)``.
+    """
     if len(parts) == 1:
         return parts[0]
     if not isinstance(parts[0], RowGradient):
         return sum(parts[1:], start=parts[0])
     rows = np.unique(np.concatenate([part.rows for part in parts]))
-    values = np.zeros((len(rows), parts[0].values.shape[1]), parts[0].values.dtype)
+    values = empty((len(rows), parts[0].values.shape[1]), parts[0].values.dtype)
+    values[...] = 0
     for part in parts:
         kernels.scatter_add(part.values[None], np.searchsorted(rows, part.rows)[None], values)
     return RowGradient(rows, values)

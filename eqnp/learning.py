@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -198,7 +199,7 @@ def estimate(
             over_batch = contrast(network, synapse.ends(ends), coefficients, run, workspace.batch)
             parts |= {name: [gradient] for name, gradient in over_batch.items()}
     names = [name for name in network.parameters if learning.train_embeddings or name != "embedding.weight"]
-    summed = ranks.sum({name: parts.get(name, []) for name in names}, network.kernels)
+    summed = ranks.sum({name: parts.get(name, []) for name in names}, network.kernels, workspace.batch)
     gradients = {name: _real(gradient) for name, gradient in summed.items()}
     output = ranks.concatenate([part.output.real for part in shards])
     sweeps, residual = (ranks.concatenate([getattr(p, which).T for p in shards]).T for which in ("sweeps", "residual"))
@@ -291,7 +292,7 @@ class _Job:
         bundles = chain.from_iterable(synapse.ends(ends, clamped) for synapse in contrasted)
         gradients: dict[str, np.ndarray | RowGradient] = contrast(network, bundles, self.coefficients, self.run)
         if self.learning.train_embeddings:
-            gradients["embedding.weight"] = self.contrast_words(clamped, segments, state)
+            gradients["embedding.weight"] = self.contrast_words(samples, clamped, segments, state)
         return _Part(
             gradients,
             output,
@@ -300,24 +301,44 @@ class _Job:
             [t for t in traces if t is not None],
         )
 
-    def contrast_words(self, clamped: Clamped, segments: Mapping[str, Segment], state: State) -> RowGradient:
+    def contrast_words(
+        self, samples: slice, clamped: Clamped, segments: Mapping[str, Segment], state: State
+    ) -> RowGradient:
         """∂E/∂x of every memory slot and every token that queries, added up by word; the zero row never learns."""
-        network, kernels = self.network, self.network.kernels
-        tokens = {name: kernels.zeros(x.shape, x.dtype) for name, x in clamped.tokens.items()}
+        network, kernels, room = self.network, self.network.kernels, self.workspace.shard
+        stored: dict[str, np.ndarray] = {}
         for layer, config in zip(network.attention, network.config.attention, strict=True):
-            update = kernels.empty(tokens[config.memory].shape, network.dtype)
+            first = config.memory not in stored
+            update = room((config.memory, "contrast", first), clamped.tokens[config.memory].shape, network.dtype)
             clamped.potentials[layer.name].memory_update(state.drives[layer.name], self.coefficients, update)
-            kernels.add(update, tokens[config.memory])
+            if first:
+                stored[config.memory] = update
+            else:
+                kernels.add(update, stored[config.memory])
+        tokens = {
+            name: stored[name] if name in stored else kernels.zeros(x.shape, network.dtype)  # they query only
+            for name, x in clamped.tokens.items()
+        }
         for synapse in network.inputs:
             synapse.add_token_update(network.parameters, state.states, self.coefficients, tokens)
-        return by_word(network, network.fitted(segments), tokens)
+        kept = partial(
+            self.workspace.batch, ("words", samples.start)
+        )  # until the batch is done, unlike a thread's room
+        return by_word(network, network.fitted(segments), tokens, kept)
 
 
-def by_word(network: Network, segments: Mapping[str, Segment], tokens: Mapping[str, np.ndarray]) -> RowGradient:
-    """Gradients of the tokens (B, M, D) of each segment added up by word; the zero row never learns."""
+def by_word(
+    network: Network, segments: Mapping[str, Segment], tokens: Mapping[str, np.ndarray], empty: Callable | None = None
+) -> RowGradient:
+    """Gradients of the tokens (B, M, D) of each segment added up by word; the zero row never learns.
+
+    The memory of the values is ``empty(shape, dtype)``.
+    """
     words = np.unique(np.concatenate([segments[name].ids.ravel() for name in tokens]))
     words = words[words > 0]
-    values = network.kernels.zeros((len(words), network.parameters["embedding.weight"].shape[1]), network.dtype)
+    shape = (len(words), network.parameters["embedding.weight"].shape[1])
+    values = (empty or network.kernels.empty)(shape, network.dtype)
+    network.kernels.fill(values, 0)
     for name, update in tokens.items():
         ids = segments[name].ids
         network.kernels.scatter_add(update, np.where(ids > 0, np.searchsorted(words, ids), -1), values)
