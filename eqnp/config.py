@@ -83,8 +83,8 @@ class VectorsConfig:
 class TrainingConfig:
     """Epochs over batches of ``batch`` samples, settled in shards of ``shard``, with word dropout.
 
-    Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer: better
-    for layers of millions of weights, which are then read once for all samples.
+    Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer, where
+    layers have millions of weights, which are then read once for all samples.
     There are ``epochs`` of them, and on small data as many more as make ``min_updates`` updates.
 
     Training stops before its last epoch when ``patience`` epochs in a row were no better on validation data than one

@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from math import prod
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from eqnp.potentials import Nudge
 from eqnp.synapses import Clamped, Segment, State
 from eqnp.workspace import Room, Workspace
 
+SHARED = 1 << 29  # multiply-adds of the largest product of a batch from which on threads share the work on a shard
 COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits
 Phases = tuple[tuple[complex, complex], ...]
 
@@ -164,7 +166,7 @@ def estimate(
 
     segments: token ids by segment name; target (B, C), usually one-hot. The batch is settled in shards of ``shard``
     samples, on the threads of ``executor`` if there is one; a batch of one shard is settled by all of them together,
-    layer by layer. The result does not depend on the number of threads.
+    layer by layer, where that is much work. The result does not depend on the number of threads.
     With a ``workspace`` the memory of the batch before is used again, and the gradients are good until the next call.
     ``sign`` is that of β in this batch, for the random-sign estimator. With ``ranks`` the segments hold this process's
     own samples of the batch (`Ranks.own`), and it gets the estimate of the whole batch as all others do. Raises
@@ -187,11 +189,13 @@ def estimate(
         for name, shape in network.shapes(segments).items()
     }
     settling = settling.for_nudge(learning.beta)
-    run = sharing(executor)
+    over_threads = sharing(executor)
+    largest = max(prod(synapse.shapes[f"{synapse.name}.weight"]) for synapse in network.synapses)
+    run = over_threads if len(target) * largest >= SHARED else map
     job = _Job(
         network, segments, target, plan, coefficients, learning, settling, ends, workspace, ranks.fixed, trace, run
     )
-    shards = list(run(job.settle_and_contrast, slices))
+    shards = list(over_threads(job.settle_and_contrast, slices))
 
     parts = {name: [part.gradients[name] for part in shards] for name in (shards[0].gradients if shards else ())}
     for synapse in network.synapses:
@@ -321,9 +325,8 @@ class _Job:
         }
         for synapse in network.inputs:
             synapse.add_token_update(network.parameters, state.states, self.coefficients, tokens)
-        kept = partial(
-            self.workspace.batch, ("words", samples.start)
-        )  # until the batch is done, unlike a thread's room
+        # The values last until all shards are done, so they are not in the room of a thread.
+        kept = partial(self.workspace.batch, ("words", samples.start))
         return by_word(network, network.fitted(segments), tokens, kept)
 
 

@@ -175,6 +175,10 @@ class Run:
         print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
         device = self.model.network.device
         print(f"device: {describe(device)}")
+        shards = -(-self.config.training.batch // self.config.training.shard)
+        if self.ranks.size > shards:
+            share = max(1, self.config.training.batch // self.ranks.size)
+            print(f"{self.ranks.size} ranks, of which {shards} have work: set training.shard={share}, or less, for all")
         compiled = warm_up(self.config, len(self.prepared.classes), print, device)
         self.train()
         metrics = self.measure() | {

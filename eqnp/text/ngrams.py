@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -33,19 +34,26 @@ class NGrams:
 
     def occurrences(self, texts: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every occurrence in texts of word ids: its text, its id, and the place of its first word in ``texts.ids``."""
-        lengths = (self.parts > 0).sum(axis=1)
         found = []
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            codes = _codes(self.parts[rows, :length].T, self.first_id)
-            text, code, start = _runs(texts, int(length), self.first_id, 0, self.first_id)
-            place = places(codes, code)
+        for length, ids, places in self._by_length:
+            text, code, start = _runs(texts, length, self.first_id, 0, self.first_id)
+            place = places.of(code)
             known = place >= 0
-            found.append((text[known], self.first_id + rows[place[known]], start[known]))
+            found.append((text[known], ids[place[known]], start[known]))
         if not found:
             return (np.empty(0, np.int64),) * 3
         text, ids, start = (np.concatenate(part) for part in zip(*found, strict=True))
         return text, ids, start
+
+    @cached_property
+    def _by_length(self) -> list[tuple[int, np.ndarray, Places]]:
+        """The ids of the n-grams of each length, and where to find their codes."""
+        lengths, result = (self.parts > 0).sum(axis=1), []
+        for length in np.unique(lengths).tolist():
+            rows = np.flatnonzero(lengths == length)
+            codes = _codes(self.parts[rows, :length].T, self.first_id)
+            result.append((length, self.first_id + rows, Places(codes)))
+        return result
 
     def appended(self, texts: Ragged) -> Ragged:
         """The texts, each followed by the ids of its n-grams: shorter ones first, then in the order of the text."""
@@ -92,31 +100,43 @@ def without_repeats(texts: Ragged) -> Ragged:
     return Ragged(texts.ids[first], before[texts.offsets])
 
 
-def places(codes: np.ndarray, sought: np.ndarray) -> np.ndarray:
-    """Where each of ``sought`` stands in ``codes``, which are distinct, and −1 where it does not; all int64.
+class Places:
+    """Where numbers stand in ``codes`` (n,), which are distinct, int64.
 
     A hash table: a binary search through as many n-grams waits for memory at every step.
     """
-    size = 1 << (4 * len(codes)).bit_length()
-    table, slot, place = np.full(size, -1), _slots(codes, size), np.arange(len(codes))
-    while len(place):
-        free = table[slot] < 0
-        table[slot[free]] = place[free]  # one of those for the same slot
-        left = table[slot] != place
-        place, slot = place[left], (slot[left] + 1) % size
-    slot = _slots(sought, size)
-    found = table[slot]
-    other = np.flatnonzero((found >= 0) & (codes[found] != sought))
-    while len(other):
-        slot[other] = (slot[other] + 1) % size
-        found[other] = table[slot[other]]
-        other = other[(found[other] >= 0) & (codes[found[other]] != sought[other])]
-    return found
 
+    def __init__(self, codes: np.ndarray):
+        self.codes, self.bits = codes, max(1, (4 * len(codes)).bit_length())
+        self.table, place, slot = np.full(1 << self.bits, -1), np.arange(len(codes)), self._slots(codes)
+        while len(place):
+            free = self.table[slot] < 0
+            self.table[slot[free]] = place[free]  # one of those for the same slot
+            left = self.table[slot] != place
+            place, slot = place[left], self._next(slot[left])
 
-def _slots(codes: np.ndarray, size: int) -> np.ndarray:
-    """A slot for each code in a table of a power of two: the golden ratio's product, of which the upper bits vary."""
-    return ((codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)).astype(np.int64) % size
+    def of(self, sought: np.ndarray) -> np.ndarray:
+        """The place of each number in the codes, −1 where it is none of them."""
+        slot = self._slots(sought)
+        found = self.table[slot]
+        other = self._others(np.arange(len(sought)), found, sought)
+        while len(other):
+            slot[other] = self._next(slot[other])
+            found[other] = self.table[slot[other]]
+            other = self._others(other, found, sought)
+        return found
+
+    def _others(self, which: np.ndarray, found: np.ndarray, sought: np.ndarray) -> np.ndarray:
+        """Those that met another code in their slot."""
+        which = which[found[which] >= 0]
+        return which[self.codes[found[which]] != sought[which]]
+
+    def _slots(self, codes: np.ndarray) -> np.ndarray:
+        """A slot for each code: the upper bits of its product with the golden ratio, on which all of its bits bear."""
+        return (codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - self.bits)).astype(np.int64)
+
+    def _next(self, slot: np.ndarray) -> np.ndarray:
+        return (slot + 1) % len(self.table)
 
 
 def learn_ngrams(columns: Sequence[Ragged], words: int, *, longest: int, min_texts: int, most: int) -> NGrams:

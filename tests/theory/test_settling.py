@@ -1,5 +1,6 @@
 """Settling as training does it (float32, tolerance, acceleration, shards) against the paper's many plain steps."""
 
+import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.errors import SettlingError
 from eqnp.learning import LearningConfig, estimate, free_phase, nudged_phase
 from eqnp.network import Network
+from eqnp.parallel import sharing
 from eqnp.potentials import Nudge
 from eqnp.training import one_hot
 from eqnp.workspace import Workspace
@@ -149,8 +151,9 @@ def test_a_workspace_leaves_no_trace(kind, seed):
 
 
 @pytest.mark.parametrize(("task", "shard"), [("snli", 5), ("snli", 24), ("recommended", 5), ("recommended", 24)])
-def test_weights_do_not_depend_on_threads(task, shard):
+def test_weights_do_not_depend_on_threads(task, shard, monkeypatch):
     """If this fails, a run cannot be repeated on another machine: 20 batches, bit for bit; a shard of 24 is all."""
+    monkeypatch.setattr("eqnp.learning.SHARED", 0)  # as if that were much work
     results = []
     settings = ("data.max_tokens=12", "network.hidden=[24]", f"training.shard={shard}")
     for threads in (1, 2, 4):
@@ -163,6 +166,28 @@ def test_weights_do_not_depend_on_threads(task, shard):
     for other in results[1:]:
         for name, value in results[0].items():
             np.testing.assert_array_equal(value, other[name])
+
+
+def test_work_is_shared_but_not_by_those_who_share_it():
+    """If this fails, a batch of one shard is settled by one thread, or two threads wait for each other for ever."""
+    barrier = threading.Barrier(2, timeout=20)  # which one thread alone would not pass
+
+    def who(_) -> int:
+        return threading.get_ident()
+
+    def who_after_both_are_there(_) -> int:
+        barrier.wait()
+        return threading.get_ident()
+
+    home = threading.get_ident()
+    with ThreadPoolExecutor(2) as executor:
+        run = sharing(executor)
+        assert home not in set(run(who_after_both_are_there, range(2)))
+        assert list(run(who, range(1))) == [home]
+        for own, others in run(lambda _: (who(_), list(run(who, range(3)))), range(4)):
+            assert own != home
+            assert others == [own] * 3
+    assert list(sharing(None)(who, range(2))) == [home, home]
 
 
 def test_a_sweep_allocates_nothing_that_grows_with_the_states():

@@ -184,13 +184,13 @@ def test_nan_is_never_taken_for_settled_output(device, name):
 
 
 @EVERY
-@pytest.mark.parametrize("where", ["drive", "memory"])
+@pytest.mark.parametrize(("where", "slots"), [("drive", 4), ("memory", 4), ("drive", 300), ("memory", 300)])
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_nan_is_never_taken_for_settled_attention(device, where):
+def test_nan_is_never_taken_for_settled_attention(device, where, slots):
     """If this fails, NaN in a word vector trains on unnoticed."""
-    twin, drive, memory = kernels.load(device), np.ones((1, 2, 3)), np.ones((1, 4, 3))
-    (drive if where == "drive" else memory)[0, 1, 2] = np.nan
-    residual, counts = twin.device(np.zeros(1)), map(twin.device, (np.array([4]), np.array([0]), np.array([2])))
+    twin, drive, memory = kernels.load(device), np.ones((1, 2, 3)), np.ones((1, slots, 3))
+    (drive if where == "drive" else memory)[0, -1, 2] = np.nan
+    residual, counts = twin.device(np.zeros(1)), map(twin.device, (np.array([slots]), np.array([0]), np.array([2])))
     rest = map(twin.device, (np.arange(1), np.zeros((1, 2, 3))))
     twin.retrieve(twin.device(drive), twin.device(memory), *counts, 1.0, *rest, residual, twin.device(np.zeros(1)))
     assert np.isnan(twin.host(residual)[0])
@@ -220,9 +220,13 @@ def test_whole_arrays(device, seed, dtype):
         return rng.standard_normal(shape).astype(dtype)
 
     for bias in (None, random(5)):
-        both(
-            device, "project", [random(3, 4, 2), rng.integers(0, 5, 3), random(5, 2), bias, random(3, 6, 5)], [4], dtype
-        )
+        x, lengths, weight, out = random(3, 4, 2), rng.integers(0, 5, 3), random(5, 2), random(3, 6, 5)
+        both(device, "project", [x, lengths, weight, bias, out], [4], dtype)
+        expected = np.zeros_like(out)
+        for b, n in ((b, n) for b, length in enumerate(lengths) for n in range(length)):
+            expected[b, n] = weight @ x[b, n] + (0 if bias is None else bias)
+        NAIVE.project(x, lengths, weight, bias, out)
+        np.testing.assert_allclose(out, expected, **close(dtype))
     both(device, "mean_rows", [random(3, 4), random(3, 4, 2), random(3, 2)], [2], dtype)
     both(device, "spread_rows", [random(3, 4), random(3, 2), random(3, 4, 2)], [2], dtype)
     coefficients = np.array([0.5, -0.5])

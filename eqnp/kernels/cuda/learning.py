@@ -22,7 +22,7 @@ def project(x, lengths, weight, bias, out):
     multiply(x.reshape(-1, width), weight, projected, turn_b=True)
     if bias is not None:
         add(bias, projected)
-    over(out.size, _place, projected.reshape(size, tokens, -1), lengths, out)
+    over(out.size, _place, projected.reshape(size, tokens, len(weight)), lengths, out)
 
 
 @cuda.jit
