@@ -77,6 +77,19 @@ def attention_arguments(rng, dtype, rows=4, slots=6, width=3, phases=None):
     return [drive, memory, *counts, dtype(rng.uniform(0.1, 2))]
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(np.float32, 4e-7), (np.float64, 4e-16)])
+def test_exponentials(dtype, error):
+    """If this fails, attention weights are off, far ones are not 0, or NaN is lost in a vector register."""
+    x = np.linspace(-87, 0, 100_001, dtype=dtype)
+    x[1], x[50_000] = -np.inf, np.nan
+    found, expected = x.copy(), np.exp(x.astype(float))
+    CPU._exponentiate(found)
+    assert np.isnan(found[50_000])
+    assert 0 <= found[1] <= 2e-38
+    found[[1, 50_000]] = expected[[1, 50_000]] = 1
+    np.testing.assert_allclose(found, expected, rtol=error, atol=0)
+
+
 @FAST
 @given(SEEDS, DTYPES, st.sampled_from(((1, 6), (4, 6), (70, 6), (2, 300))))
 def test_retrieval(device, seed, dtype, shape):
