@@ -178,7 +178,9 @@ class Run:
         shards = -(-self.config.training.batch // self.config.training.shard)
         if self.ranks.size > shards:
             share = max(1, self.config.training.batch // self.ranks.size)
-            print(f"{self.ranks.size} ranks, of which {shards} have work: set training.shard={share}, or less, for all")
+            print(
+                f"shards of a batch: {shards}, ranks: {self.ranks.size}; training.shard={share}, or less, is work for all"
+            )
         compiled = warm_up(self.config, len(self.prepared.classes), print, device)
         self.train()
         metrics = self.measure() | {
