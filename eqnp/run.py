@@ -178,9 +178,7 @@ class Run:
         shards = -(-self.config.training.batch // self.config.training.shard)
         if self.ranks.size > shards:
             share = max(1, self.config.training.batch // self.ranks.size)
-            print(
-                f"shards of a batch: {shards}, ranks: {self.ranks.size}; training.shard={share}, or less, is work for all"
-            )
+            print(f"{self.ranks.size} ranks, {shards} shards a batch: with training.shard={share} or less, all have work")
         compiled = warm_up(self.config, len(self.prepared.classes), print, device)
         self.train()
         metrics = self.measure() | {
