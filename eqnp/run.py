@@ -175,10 +175,11 @@ class Run:
         print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
         device = self.model.network.device
         print(f"device: {describe(device)}")
-        shards = -(-self.config.training.batch // self.config.training.shard)
-        if self.ranks.size > shards:
-            share = max(1, self.config.training.batch // self.ranks.size)
-            print(f"{self.ranks.size} ranks, {shards} shards a batch: with training.shard={share} or less, all have work")
+        batch, ranks = self.config.training.batch, self.ranks.size
+        shards = -(-batch // self.config.training.shard)
+        if ranks > shards:
+            enough = max(1, batch // ranks)
+            print(f"{ranks} ranks, {shards} shards a batch: with training.shard={enough} or less, all have work")
         compiled = warm_up(self.config, len(self.prepared.classes), print, device)
         self.train()
         metrics = self.measure() | {
