@@ -2,6 +2,9 @@
 
 Nothing here starts a thread. A batch is settled shard by shard on threads of the caller, and a kernel that brought a
 pool of its own would fight with them (and with BLAS) for the same cores. Shapes and formulas are those of `naive`.
+
+They are in one file because they call each other: Numba's cache looks at the file of a kernel alone, and would go on
+with what it had compiled when a kernel that is called from another file changes.
 """
 
 from __future__ import annotations
