@@ -4,6 +4,7 @@ Sums run in a fixed order (trees within a block, blocks one after the other, no 
 the same bits again on one device. Nothing here waits for the device but `host`, `finite` and `squared_norm`.
 """
 
+from eqnp.kernels.cuda.array import device, driver, empty, host
 from eqnp.kernels.cuda.attention import attend, memory_update, retrieve
 from eqnp.kernels.cuda.learning import (
     adam,
@@ -19,17 +20,13 @@ from eqnp.kernels.cuda.learning import (
 from eqnp.kernels.cuda.memory import (
     add,
     copy,
-    device,
-    empty,
     fill,
     finite,
-    host,
     may_speak,
     repeated,
     scale,
     scratch,
     squared_norm,
-    timed,
     write,
     zeros,
 )
@@ -46,4 +43,5 @@ from eqnp.kernels.cuda.units import (
     tanh_nudged,
 )
 
+timed = driver.seconds
 ASYNCHRONOUS = True  # calls return before their work is done: whole batches, and few looks at the residual

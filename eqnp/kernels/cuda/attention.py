@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numba import config, cuda, float64
 
-from eqnp.kernels.cuda.blocks import LINE, SIDE, THREADS, find_largest, larger, over, real_of, sum_up
+from eqnp.kernels.cuda.blocks import LINE, SIDE, THREADS, find_largest, larger, launch, over, real_of, sum_up
 from eqnp.kernels.cuda.memory import scratch
 from eqnp.kernels.cuda.products import multiply
 
@@ -29,7 +29,7 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
     changes, values = scratch("changes", (size, tiles), drive.dtype), scratch("values", (size, tiles), np.float64)
     kernel = _retrieve(real_of(drive), -(-width // SIDE))
     content = memory, slots, phantoms, rows, drive.dtype.type(scale), samples
-    kernel[(tiles, size), (SIDE, SIDE)](drive, *content, state, changes, values)
+    launch(kernel, (tiles, size), (SIDE, SIDE), drive, *content, state, changes, values)
     over(size, _finish_retrieval, changes, values, residual, value)
 
 
@@ -155,7 +155,7 @@ def attend(drive, memory, slots, phantoms, rows, scale, attention):
     keys, out = memory.reshape(size * patterns, width), attention.reshape(size * queries, patterns)
     multiply(drive.reshape(size * queries, width), keys, out, turn_b=True, count=size)
     kernel = _softmax_rows(real_of(drive))
-    kernel[(queries, size), LINE](attention, slots, phantoms, rows, drive.dtype.type(scale))
+    launch(kernel, (queries, size), LINE, attention, slots, phantoms, rows, drive.dtype.type(scale))
 
 
 @cache

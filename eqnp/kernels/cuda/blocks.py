@@ -5,13 +5,11 @@ Under numba's simulator the blocks are small, because each of their threads is o
 
 from __future__ import annotations
 
-import warnings
-
 from numba import config, cuda, from_dtype
-from numba.core.errors import NumbaPerformanceWarning
 
-warnings.filterwarnings("ignore", "Grid size", NumbaPerformanceWarning)  # small layers are small
+from eqnp.kernels.cuda.array import driver
 
+launch = driver.launch
 SIDE = 2 if config.ENABLE_CUDASIM else 16  # threads along each side of a block that works on a tile
 THREADS = SIDE * SIDE
 LINE = 4 if config.ENABLE_CUDASIM else 256  # threads of a block that works on one row
@@ -21,7 +19,7 @@ BUSY = 8 if config.ENABLE_CUDASIM else 512  # blocks that keep a device busy
 def over(size: int, kernel, *arguments) -> None:
     """Run a kernel with a thread for every entry."""
     if size:
-        kernel[-(-size // LINE), LINE](*arguments)
+        launch(kernel, -(-size // LINE), LINE, *arguments)
 
 
 def real_of(array):

@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numba import cuda
 
-from eqnp.kernels.cuda.blocks import LINE, over
-from eqnp.kernels.cuda.memory import add, device, scratch
+from eqnp.kernels.cuda.array import device
+from eqnp.kernels.cuda.blocks import LINE, launch, over
+from eqnp.kernels.cuda.memory import add, scratch
 from eqnp.kernels.cuda.products import multiply
 
 ONE = np.float32(1)  # it widens nothing: 1 − float32 would be float64
@@ -121,7 +122,7 @@ def scatter_add(values, index, out):
     starts = np.searchsorted(index.reshape(-1)[order], np.arange(len(out) + 1))
     if len(order):
         blocks = len(out), -(-out.shape[1] // LINE)
-        _scatter_add[blocks, LINE](values.reshape(-1, out.shape[1]), device(order), device(starts), out)
+        launch(_scatter_add, blocks, LINE, values.reshape(-1, out.shape[1]), device(order), device(starts), out)
 
 
 @cuda.jit

@@ -1,36 +1,17 @@
-"""Arrays on the device: taken, filled, copied, added up; see `eqnp.kernels.arrays` for those of the host."""
+"""Arrays on the device: filled, copied, added up; see `eqnp.kernels.arrays` for those of the host."""
 
 from __future__ import annotations
 
-import math
-import threading
-
 import numpy as np
-from numba import config, cuda, float64
+from numba import cuda, float64
 
-from eqnp.kernels import arrays
-from eqnp.kernels.cuda.blocks import BUSY, LINE, over, sum_up
-
-
-def empty(shape, dtype):
-    """An uninitialised array on the device; raises MemoryError when its memory is full."""
-    try:
-        return cuda.device_array(shape, np.dtype(dtype))
-    except Exception as error:
-        if "MEMORY" in str(error):
-            raise MemoryError("the GPU's is full") from error
-        raise
-
-
-_memory = threading.local()
+from eqnp.kernels.cuda.array import device, empty, host
+from eqnp.kernels.cuda.blocks import BUSY, LINE, launch, over, sum_up
 
 
 def scratch(purpose, shape, dtype):
-    """An uninitialised array, good until the next call for the same purpose: to take memory is to wait."""
-    key, size, kept = (purpose, np.dtype(dtype)), math.prod(shape), _memory.__dict__
-    if key not in kept or kept[key].size < size:
-        kept[key] = empty(size, dtype)
-    return kept[key][:size].reshape(shape)
+    """An uninitialised array, whose memory is used again as soon as nobody holds it."""
+    return empty(shape, dtype)
 
 
 def zeros(shape, dtype):
@@ -40,35 +21,9 @@ def zeros(shape, dtype):
     return array
 
 
-def device(array: np.ndarray):
-    """A copy on the device; raises MemoryError."""
-    array = np.ascontiguousarray(array)
-    copied = empty(array.shape, array.dtype)
-    copied.copy_to_device(array, stream=0 if config.ENABLE_CUDASIM else cuda.default_stream())
-    return copied
-
-
-def host(array) -> np.ndarray:
-    """A copy on the host, once all work before it is done."""
-    return array.copy_to_host()
-
-
 def write(source, out):
     """out[...] = source, from the host's memory, and perhaps another precision."""
     copy(device(source.astype(out.dtype)), out)
-
-
-def timed(call) -> float:
-    """Seconds that a call takes on the device, until its work is done."""
-    if config.ENABLE_CUDASIM:
-        return arrays.timed(call)
-    started, ended = cuda.event(), cuda.event()
-    cuda.synchronize()
-    started.record()
-    call()
-    ended.record()
-    ended.synchronize()
-    return cuda.event_elapsed_time(started, ended) / 1000
 
 
 def fill(array, value):
@@ -115,7 +70,7 @@ def squared_norm(array) -> float:
     if not blocks:
         return 0.0
     sums = scratch("sums", (blocks,), np.float64)
-    _squares[blocks, LINE](flat, sums)
+    launch(_squares, blocks, LINE, flat, sums)
     return float(host(sums).sum())
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 from numba import config, cuda
 
-from eqnp.kernels.cuda.blocks import BUSY, SIDE, THREADS, over, real_of
-from eqnp.kernels.cuda.memory import scratch
+from eqnp.kernels.cuda.array import Array, empty
+from eqnp.kernels.cuda.blocks import BUSY, SIDE, THREADS, launch, over, real_of
 
 try:
-    import cupy
+    from cupy.cuda import cublas
+    from cupy.cuda.device import get_cublas_handle
 except ImportError:
-    cupy = None
+    cublas = None
 
-PRODUCTS = "cuBLAS, by cupy" if cupy else "numba.cuda kernels"
+PRODUCTS = "cuBLAS, by cupy" if cublas else "numba.cuda kernels"
 PER, DEPTH = (2, 4) if config.ENABLE_CUDASIM else (4, 16)  # a tile is (SIDE · PER)², and DEPTH deep
 TILE = SIDE * PER
 WIDE = TILE + 1  # a column more than is needed, so that the threads of a warp meet in different banks
@@ -41,7 +43,7 @@ def multiply(a, b, out, *, turn_a=False, turn_b=False, accumulate=False, factor=
     depth = a.shape[0] // count if turn_a else a.shape[1]
     if not (rows and columns):
         return
-    if cupy and depth:
+    if cublas and depth:
         _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count)
         return
     across, down = -(-columns // TILE), -(-rows // TILE)
@@ -49,27 +51,41 @@ def multiply(a, b, out, *, turn_a=False, turn_b=False, accumulate=False, factor=
     grid, block = (across, down, count * slices), (SIDE, SIDE)
     factor, kernel = out.dtype.type(factor), _tiled(real_of(out))
     if slices == 1:
-        kernel[grid, block](a, b, out, turn_a, turn_b, factor, accumulate, count, slices)
+        launch(kernel, grid, block, a, b, out, turn_a, turn_b, factor, accumulate, count, slices)
         return
-    parts = scratch("slices", (slices * count * rows, columns), out.dtype)
-    kernel[grid, block](a, b, parts, turn_a, turn_b, factor, False, count, slices)
+    parts = empty((slices * count * rows, columns), out.dtype)
+    launch(kernel, grid, block, a, b, parts, turn_a, turn_b, factor, False, count, slices)
     over(out.size, _add_slices, parts, slices, accumulate, out)
 
 
 def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
-    def stacked(array, turn):
-        array = cupy.asarray(array)
-        if count == 1:  # (a third axis would have the weights copied)
-            return array.T if turn else array
-        array = array.reshape(count, -1, array.shape[1])
-        return array.transpose(0, 2, 1) if turn else array
+    """By the calls of cuBLAS themselves: they take views with gaps between rows, and add up in place.
 
-    result, left, right = stacked(out, False), stacked(a, turn_a), stacked(b, turn_b)
-    if accumulate or factor != 1:
-        made = cupy.matmul(left, right)
-        result[...] = result + factor * made if accumulate else factor * made
+    To cuBLAS every matrix is stored by columns, so ours are their transposes there, and outᵀ ← Bᵀ Aᵀ.
+    """
+    rows, columns = out.shape[0] // count, out.shape[1]
+    depth = a.shape[0] // count if turn_a else a.shape[1]
+    handle, single = get_cublas_handle(), out.dtype.itemsize == 4
+    cublas.setStream(handle, 0)
+    numbers = np.array([factor, accumulate], out.dtype)
+    alpha, beta = numbers.ctypes.data, numbers.ctypes.data + out.dtype.itemsize
+    (at_a, wide_a, next_a), (at_b, wide_b, next_b), (at_out, wide_out, next_out) = (
+        _placed(array, count) for array in (a, b, out)
+    )
+    turns, sizes = (int(turn_b), int(turn_a)), (columns, rows, depth)
+    if count == 1:
+        call = cublas.sgemm if single else cublas.dgemm
+        call(handle, *turns, *sizes, alpha, at_b, wide_b, at_a, wide_a, beta, at_out, wide_out)
     else:
-        cupy.matmul(left, right, out=result)
+        call = cublas.sgemmStridedBatched if single else cublas.dgemmStridedBatched
+        places = (at_b, wide_b, next_b, at_a, wide_a, next_a)
+        call(handle, *turns, *sizes, alpha, *places, beta, at_out, wide_out, next_out, count)
+
+
+def _placed(array: Array, count: int) -> tuple[int, int, int]:
+    """Where a matrix is, or the first of ``count``; and how many entries on the next row is, and the next matrix."""
+    wide = array.strides[0] // array.dtype.itemsize
+    return array.address, wide, len(array) // count * wide
 
 
 @cache

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numba import cuda, float64
 
-from eqnp.kernels.cuda.blocks import LINE, find_largest, larger, over, real_of, sum_up
+from eqnp.kernels.cuda.blocks import LINE, find_largest, larger, launch, over, real_of, sum_up
 from eqnp.kernels.naive import NEWTON_STEPS
 
 HALF, NONE, FULL = np.float32(0.5), np.float32(0), np.float32(1)  # they widen nothing: 1 + float32 would be float64
@@ -73,7 +73,7 @@ def _move_units(name: str, activation, potential):
 
     def move(drive, state, residual, value):
         if len(drive):
-            of_type(real_of(drive))[len(drive), LINE](drive, state, residual, value)
+            launch(of_type(real_of(drive)), len(drive), LINE, drive, state, residual, value)
 
     move.__name__, move.__doc__ = name, f"As `naive.{name}`."
     return move

@@ -1,0 +1,36 @@
+"""The device where numba simulates one: what `eqnp.kernels.cuda.driver` does, in the memory of the host."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+from eqnp.kernels import arrays
+
+seconds = arrays.timed
+
+
+def allocate(size: int):
+    """So many bytes: what keeps them, and their address."""
+    piece = np.full(size, 0xFF, np.uint8)  # NaN: nothing may rely on what is there
+    return piece, piece.ctypes.data
+
+
+def to_device(source: np.ndarray, out) -> None:
+    """out ← source, of the same shape and without gaps."""
+    _seen(out)[...] = source
+
+
+def to_host(source, out: np.ndarray) -> None:
+    """out ← source, of the same shape and without gaps."""
+    out[...] = _seen(source)
+
+
+def launch(kernel, grid, block, *arguments) -> None:
+    """Run a kernel on a grid of blocks; arguments are arrays and numbers."""
+    kernel[grid, block](*(FakeCUDAArray(_seen(a)) if hasattr(a, "numbers") else a for a in arguments))
+
+
+def _seen(array) -> np.ndarray:
+    piece, address = array.memory.piece, array.memory.address
+    return np.ndarray(array.shape, array.dtype, piece, array.address - address, array.strides)
