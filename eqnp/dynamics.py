@@ -129,12 +129,12 @@ def _settle_together(
     changes = kernels.empty((len(layers), clamped.size), network.dtype)
     change = {layer.name: changes[i] for i, layer in enumerate(layers)}
     for sweep in range(1, sweeps + 1):
+        kernels.fill(changes, 0)
         for block in blocks:
             state.news = {name: set(near) for name, near in network.neighbours.items()}
             for layer in block:
                 network.compute_drive(layer, clamped, state)
             for layer in block:
-                kernels.fill(change[layer.name], 0)
                 _move(network, clamped, state, layer, nudge, order, change[layer.name])
         if trace is not None:
             trace.residual.append(kernels.host(changes).max(axis=0))

@@ -1,6 +1,9 @@
 """The kernels for a GPU where there is none: on numba's simulator, and through the compiler for one."""
 
+import ctypes
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +17,8 @@ from tests.conftest import ROOT
 from tests.simulator import SIMULATED
 from tests.strategies import KINDS, problem
 
-COMPILED = set()  # of all tests: a kernel takes a second
+COMPILED: dict[tuple, list[str]] = {}  # parameters of all kernels of all tests: to compile one takes a second
+PARAMETERS = {"q": "u64", "d": "f64", "f4x": "f32", "?7x": "u8"}  # how the compiler calls what the driver is given
 
 
 @pytest.mark.slow
@@ -30,43 +34,73 @@ def test_everything_for_a_gpu_on_a_simulated_one():
     assert " passed" in result.stdout
 
 
+@pytest.fixture
+def compiler(monkeypatch):
+    """A driver without a GPU: it compiles what it is asked to run, for one, and runs nothing.
+
+    The code must keep its sums in registers, and take the arguments that the driver is given for it.
+    """
+    pytest.importorskip("numba_cuda", reason="needs pip install 'eqnp[cuda]', and no GPU")
+    if SIMULATED:
+        pytest.skip("the simulator has no compiler")
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    from eqnp.kernels.cuda import driver
+
+    class Hopper:
+        compute_capability = (9, 0)
+
+    def compile_only(kernel, signature):
+        if (kernel.py_func, signature) not in COMPILED:
+            code, _ = cuda.compile_ptx(kernel.py_func, signature, cc=Hopper.compute_capability)
+            assert "ld.local" not in code
+            assert_in_registers(code)
+            COMPILED[kernel.py_func, signature] = re.findall(r"\.param \.(\w+) \w+_param_\d+[,\n]", code)
+        return None, 0
+
+    class Checked(driver.Entry):
+        def __init__(self, kernel, arguments):
+            super().__init__(kernel, arguments)
+            signature, codes = driver.layout(arguments)
+            assert COMPILED[kernel.py_func, signature] == [PARAMETERS[code] for code in codes]
+
+    def allocate(size):
+        piece = np.zeros(size, np.uint8)
+        return piece, piece.ctypes.data
+
+    def nothing(out, source, size):
+        ctypes.memset(out, 0, size)
+        return (0,)
+
+    entries = {}
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: Hopper)
+    for name, instead in (
+        ("entries", lambda: entries), ("load", compile_only), ("Entry", Checked), ("allocate", allocate)
+    ):  # fmt: skip
+        monkeypatch.setattr(driver, name, instead)
+    for name, instead in (
+        ("cuLaunchKernel", lambda *_: (0,)), ("cuMemcpyHtoDAsync", lambda *_: (0,)), ("cuMemcpyDtoH", nothing)
+    ):  # fmt: skip
+        monkeypatch.setattr(driver.driver, name, instead)
+
+
+def assert_in_registers(code: str) -> None:
+    """Where CUDA's assembler is at hand, it must find registers for everything."""
+    assembler = shutil.which("ptxas")
+    if assembler:
+        command = [assembler, "-v", "-arch=sm_90", "-o", os.devnull, "/dev/stdin"]
+        result = subprocess.run(command, input=code, capture_output=True, text=True)
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in result.stderr, result.stderr
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("output", ["clipped", "logistic", "tanh", "softmax"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_kernels_compile_for_a_gpu(monkeypatch, kind, output, dtype):
-    """If this fails, a GPU's compiler refuses a kernel that the simulator runs, or spills its sums out of registers.
-
-    Every launch of a training step is compiled for the types of its arguments, and none is run.
+def test_the_kernels_compile_for_a_gpu(compiler, kind, output, dtype):
+    """If this fails, a GPU's compiler refuses a kernel that the simulator runs, spills its sums out of registers, or
+    takes other arguments than it will be given.
     """
-    pytest.importorskip("numba_cuda", reason="needs pip install 'eqnp[cuda]', and no GPU")
-    from numba import cuda, typeof
-    from numba.cuda import dispatcher
-
-    from eqnp.kernels import cuda as package
-    from eqnp.kernels.cuda import learning, memory
-
-    if SIMULATED:
-        pytest.skip("the simulator has no compiler")
-
-    def compile_only(kernel, configuration):
-        def launch(*arguments):
-            types = tuple(typeof(argument) for argument in arguments)
-            if (kernel.py_func, types) in COMPILED:
-                return
-            code, _ = cuda.compile_ptx(kernel.py_func, types, cc=(8, 0))
-            assert "ld.local" not in code
-            COMPILED.add((kernel.py_func, types))
-
-        return launch
-
-    class Ampere:
-        compute_capability = (8, 0)
-
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: Ampere)
-    monkeypatch.setattr(dispatcher.CUDADispatcher, "__getitem__", compile_only)
-    for module in (package, memory, learning):
-        for name, on_host in (("device", np.ascontiguousarray), ("host", np.asarray), ("empty", np.zeros)):
-            monkeypatch.setattr(module, name, on_host, raising=False)
     p = problem(kind=kind, activation="clipped" if output == "softmax" else output, output_activation=output)
     network = p.network.astype(dtype).to("cuda")
     for order in ORDERS:

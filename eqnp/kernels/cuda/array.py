@@ -51,6 +51,8 @@ class Array:
     def __getitem__(self, key) -> Array:
         """A view, by integers and slices without a step."""
         keys = key if isinstance(key, tuple) else (key,)
+        if len(keys) > self.ndim:
+            raise IndexError(f"{len(keys)} indices are too many for {self.ndim} axes")
         address, shape, strides = self.address, [], []
         for axis, (length, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
             along = keys[axis] if axis < len(keys) else WHOLE

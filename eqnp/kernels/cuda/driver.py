@@ -32,13 +32,13 @@ def allocate(size: int):
 
 def to_device(source: np.ndarray, out) -> None:
     """out ← source, of the same shape and without gaps; the source may change as soon as this returns."""
-    _here()
+    entries()
     _check(driver.cuMemcpyHtoDAsync(out.address, source.ctypes.data, source.nbytes, 0))
 
 
 def to_host(source, out: np.ndarray) -> None:
     """out ← source, of the same shape and without gaps, once all work before it is done."""
-    _here()
+    entries()
     _check(driver.cuMemcpyDtoH(out.ctypes.data, source.address, out.nbytes))
 
 
@@ -55,7 +55,7 @@ def seconds(call) -> float:
 
 def launch(kernel, grid, block, *arguments) -> None:
     """Have a kernel run on a grid of blocks, after all work before it; arguments are arrays and numbers."""
-    compiled, key, numbers = _here(), [kernel], []
+    compiled, key, numbers = entries(), [kernel], []
     for argument in arguments:
         kind = getattr(argument, "kind", None)
         if kind is None:
@@ -67,18 +67,17 @@ def launch(kernel, grid, block, *arguments) -> None:
     key = tuple(key)
     entry = compiled.get(key)
     if entry is None:
-        entry = compiled[key] = _Entry(kernel, arguments)
+        entry = compiled[key] = Entry(kernel, arguments)
     entry.pack(*numbers)
     _check(driver.cuLaunchKernel(entry.function, *_three(grid), *_three(block), 0, 0, entry.pointers, 0))
 
 
-class _Entry:
+class Entry:
     """A kernel compiled for the types of its arguments, and a place from which the driver reads these."""
 
     def __init__(self, kernel, arguments):
         signature, codes = layout(arguments)
-        self._kernel = kernel.compile(signature)  # (as long as it lives, its code stays on the device)
-        self.function = int(self._kernel._codelibrary.get_cufunc().handle)
+        self._code, self.function = load(kernel, signature)
         self._values = ctypes.create_string_buffer(8 * len(codes))
         first = ctypes.addressof(self._values)
         self._pointers = (ctypes.c_void_p * len(codes))(*range(first, first + 8 * len(codes), 8))
@@ -88,6 +87,12 @@ class _Entry:
     def pack(self, *numbers) -> None:
         """Have these passed at the next start."""
         self._layout.pack_into(self._values, 0, *numbers)
+
+
+def load(kernel, signature):
+    """The kernel compiled for types of arguments, on the device as long as it lives; and the driver's name for it."""
+    compiled = kernel.compile(signature)
+    return compiled, int(compiled._codelibrary.get_cufunc().handle)
 
 
 def layout(arguments) -> tuple[tuple, list[str]]:
@@ -104,7 +109,7 @@ def layout(arguments) -> tuple[tuple, list[str]]:
     return tuple(signature), codes
 
 
-def _here() -> dict:
+def entries() -> dict:
     """The entries of the calling thread, to which the device is attached the first time."""
     try:
         return _thread.entries

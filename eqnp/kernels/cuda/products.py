@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numba import config, cuda
@@ -67,8 +67,7 @@ def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
     depth = a.shape[0] // count if turn_a else a.shape[1]
     handle, single = get_cublas_handle(), out.dtype.itemsize == 4
     cublas.setStream(handle, 0)
-    numbers = np.array([factor, accumulate], out.dtype)
-    alpha, beta = numbers.ctypes.data, numbers.ctypes.data + out.dtype.itemsize
+    alpha, beta = (_number(float(number), out.dtype).ctypes.data for number in (factor, accumulate))
     (at_a, wide_a, next_a), (at_b, wide_b, next_b), (at_out, wide_out, next_out) = (
         _placed(array, count) for array in (a, b, out)
     )
@@ -80,6 +79,12 @@ def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
         call = cublas.sgemmStridedBatched if single else cublas.dgemmStridedBatched
         places = (at_b, wide_b, next_b, at_a, wide_a, next_a)
         call(handle, *turns, *sizes, alpha, *places, beta, at_out, wide_out, next_out, count)
+
+
+@lru_cache
+def _number(value: float, dtype: np.dtype) -> np.ndarray:
+    """A factor where cuBLAS can read it."""
+    return np.array(value, dtype)
 
 
 def _placed(array: Array, count: int) -> tuple[int, int, int]:
