@@ -1,31 +1,130 @@
-"""numba's simulated GPU, with two of its flaws mended for the time of the tests."""
+"""numba's simulated GPU, with two of its flaws mended for the time of the tests; and made to look for races.
+
+A simulated block takes turns where a real one does not, so a missing barrier goes unnoticed there. Here every entry of
+an array remembers who touched it since when, and a test fails where the order of two threads decides what is read.
+"""
 
 import os
 import sys
-from threading import Lock
+import threading
 
 import numpy as np
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
 
+class RaceError(AssertionError):
+    """Two threads meet at an entry that one of them writes, and nothing says who comes first."""
+
+
+class Watch:
+    """Who has touched which address since a kernel started: barriers order the threads of a block, and nothing blocks.
+
+    Threads are (block, number), and an epoch is how many barriers one has passed.
+    """
+
+    def __init__(self):
+        self.lock, self.writer, self.readers = threading.Lock(), {}, {}
+
+    def start(self) -> None:
+        """A kernel starts, after all others are done."""
+        self.writer.clear()
+        self.readers.clear()
+
+    def touch(self, array: np.ndarray, index, writes: bool, shared: bool) -> None:
+        """Raise RaceError where this access meets another's; and for what is read from shared memory unwritten."""
+        thread = threading.current_thread()
+        place = tuple(map(int, index)) if isinstance(index, tuple) else (int(index),)
+        if len(place) != array.ndim or min(place) < 0:
+            raise IndexError(f"{place} in an array of {array.shape}")
+        address = array.__array_interface__["data"][0] + sum(i * s for i, s in zip(place, array.strides, strict=True))
+        block, epoch = tuple(thread.blockIdx), thread.passed
+        key, who = (block if shared else None, address), (block, thread.thread_id)
+        with self.lock:
+            others = [self.writer.get(key)]
+            if shared and not writes and others == [None]:
+                raise RaceError(f"{place} of a shared array of {array.shape} is read before it is written")
+            if writes:
+                others += self.readers.get(key, {}).items()
+            for other in others:
+                if other and other[0] != who and (other[0][0] != block or other[1] == epoch):
+                    raise RaceError(f"threads {who} and {other[0]} meet at {place} of {array.shape}, epoch {epoch}")
+            if writes:
+                self.writer[key] = who, epoch
+                self.readers.pop(key, None)
+            else:
+                self.readers.setdefault(key, {})[who] = epoch
+
+
+class Shared(np.ndarray):
+    """A shared array under watch."""
+
+    def __getitem__(self, index):
+        WATCH.touch(self, index, writes=False, shared=True)
+        return super().__getitem__(index)
+
+    def __setitem__(self, index, value):
+        WATCH.touch(self, index, writes=True, shared=True)
+        super().__setitem__(index, value)
+
+
+WATCH = Watch()
+
+
 def mend() -> None:
-    """Give the threads of a block one and the same shared array, also when they come at once; and let them wait less.
+    """Give the threads of a block one and the same shared array, also when they come at once; let them wait less; and
+    watch them.
 
     They wait for each other in loops, which keep the interpreter from the one that is waited for until it switches.
     """
+    from numba.cuda.simulator import kernel
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
     from numba.np.numpy_support import as_dtype
 
-    lock = Lock()
+    lock = threading.Lock()
 
     def array(self, shape, dtype):
         caller = sys._getframe(1)
         with lock:
             place = caller.f_code.co_filename, caller.f_lineno
             if place not in self._allocations:
-                self._allocations[place] = np.empty(shape, as_dtype(dtype))
+                self._allocations[place] = np.empty(shape, as_dtype(dtype)).view(Shared)
             return self._allocations[place]
 
+    def read(self, index):
+        WATCH.touch(self._ary, index, writes=False, shared=False)
+        return self._ary[index]
+
+    def write(self, index, value):
+        WATCH.touch(self._ary, index, writes=True, shared=False)
+        self._ary[index] = value
+
+    run, threads = kernel.BlockManager.run, kernel.BlockThread
+    begin, synchronise, call = threads.__init__, threads.syncthreads, kernel.FakeCUDAKernel.__call__
+
+    def begin_watched(self, f, manager, *rest):
+        begin(self, f, manager, *rest)
+        self.passed = 0
+        manager.watched.append(self)
+
+    def synchronise_watched(self):
+        synchronise(self)
+        self.passed += 1
+
+    def run_watched(self, *arguments):
+        self.watched = []
+        run(self, *arguments)
+        if len({thread.passed for thread in self.watched}) > 1:
+            raise RaceError("not all threads of a block come to the same barriers")
+
+    def call_watched(self, *arguments):
+        if not self._device:
+            WATCH.start()
+        return call(self, *arguments)
+
     FakeCUDAShared.array = array
+    FakeCUDAArray.__getitem__, FakeCUDAArray.__setitem__ = read, write
+    threads.__init__, threads.syncthreads, kernel.BlockManager.run = begin_watched, synchronise_watched, run_watched
+    kernel.FakeCUDAKernel.__call__ = call_watched
     sys.setswitchinterval(1e-4)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import cuda, float64
 
 from eqnp import kernels
-from tests.simulator import SIMULATED
+from tests.simulator import SIMULATED, RaceError
 
 pytestmark = pytest.mark.gpu
 SEEDS = st.integers(0, 2**16)
@@ -65,6 +66,36 @@ def test_memory_is_used_again_only_when_nothing_needs_it(twin):
     np.testing.assert_array_equal(twin.host(view), np.arange(10.0, 20))
     del view
     assert twin.empty(990, np.float64).address == address
+
+
+@pytest.mark.skipif(not SIMULATED, reason="on a GPU nobody watches; compute-sanitizer --tool racecheck does")
+@pytest.mark.parametrize("fault", ["", "no barrier", "two writers", "other block", "unwritten", "some wait"])
+def test_the_simulator_sees_races(twin, fault):
+    """If this fails, a barrier missing in a kernel goes unnoticed until a real GPU runs it."""
+
+    @cuda.jit
+    def turn(source, out):
+        """Each block of four turns its part of the source around."""
+        shared = cuda.shared.array(4, float64)
+        t, first = cuda.threadIdx.x, cuda.blockIdx.x * 4
+        if fault != "unwritten" or t > 0:
+            shared[0 if fault == "two writers" else t] = source[first + t]
+        if fault == "some wait":
+            if t < 3:
+                cuda.syncthreads()
+        elif fault != "no barrier":
+            cuda.syncthreads()
+        out[t if fault == "other block" else first + t] = shared[3 - t]
+
+    from eqnp.kernels.cuda.blocks import launch
+
+    source, out = twin.device(np.arange(8.0)), twin.zeros(8, np.float64)
+    if fault:
+        with pytest.raises(RaceError):
+            launch(turn, 2, 4, source, out)
+    else:
+        launch(turn, 2, 4, source, out)
+        np.testing.assert_array_equal(twin.host(out), [3, 2, 1, 0, 7, 6, 5, 4])
 
 
 class Blas:

@@ -6,10 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from eqnp import kernels
 from eqnp.dynamics import ORDERS, SettlingConfig
 from eqnp.learning import LearningConfig, estimate
 from eqnp.optim import Adam, OptimizerConfig
@@ -87,7 +90,8 @@ def compiler(monkeypatch):
 
 def assert_in_registers(code: str) -> None:
     """Where CUDA's assembler is at hand, it must find registers for everything."""
-    assembler = shutil.which("ptxas")
+    wheels = (Path(folder) for folder in getattr(find_spec("nvidia"), "submodule_search_locations", ()))
+    assembler = shutil.which("ptxas") or next((str(p) for w in wheels for p in w.glob("*/bin/ptxas")), None)
     if assembler:
         command = [assembler, "-v", "-arch=sm_90", "-o", os.devnull, "/dev/stdin"]
         result = subprocess.run(command, input=code, capture_output=True, text=True)
@@ -108,3 +112,15 @@ def test_the_kernels_compile_for_a_gpu(compiler, kind, output, dtype):
         result = estimate(network, p.segments, p.target.astype(dtype), LearningConfig(), settling)
     Adam(network, OptimizerConfig(clip=1.0, weight_decay=0.1)).step(result.gradients, 0.0)
     assert len(COMPILED) >= 15
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [50, 300, 1024])
+@pytest.mark.parametrize("queries", [2, 25, 600])
+def test_retrieval_fits_a_gpu(compiler, queries, width, dtype):
+    """If this fails, some number of queries or width of vectors needs more registers or memory than a block has."""
+    twin = kernels.load("cuda")
+    states = [twin.zeros((2, queries, width), dtype) for _ in range(2)]
+    memory, counts = twin.zeros((2, 30, width), dtype), [twin.zeros(2, np.int64) for _ in range(3)]
+    residual, value = twin.zeros(2, dtype), twin.zeros(2, np.float64)
+    twin.retrieve(states[0], memory, *counts, dtype(1), twin.zeros(2, np.int64), states[1], residual, value)

@@ -6,128 +6,162 @@ import math
 from functools import cache
 
 import numpy as np
-from numba import config, cuda, float64
+from numba import cuda, float64
+from numba import uint64 as at  # of an index that is never negative: it spares the code for those that are
 
 from eqnp.kernels.cuda.blocks import LINE, SIDE, THREADS, find_largest, larger, launch, over, real_of, sum_up
 from eqnp.kernels.cuda.memory import scratch
 from eqnp.kernels.cuda.products import multiply
 
-ROWS, DEPTH = SIDE * 2, 4 if config.ENABLE_CUDASIM else 16  # queries and slots in a block; entries of them at a time
-WIDE_ROWS, WIDE_DEPTH = ROWS + 1, DEPTH + 1  # so that the threads of a warp meet in different banks
+SUMS, TILES = 320, 16  # bytes of registers for the sums of a thread; and what the tiles of a block leave room for
+STAGED = 1 << 14  # bytes of a block for the slots that it weighs
 
 
 def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residual, value):
     """As `naive.retrieve`: logits, softmax and retrieval in one pass over the memory, tile by tile.
 
-    A block has `ROWS` queries of a sample. It keeps the largest logit and the sum so far of each, and shrinks what it
-    has retrieved whenever a larger logit turns up (Milakov & Gimelshein 2018; Dao et al. 2022).
+    A block has some queries of a sample. It keeps the largest logit and the sum so far of each, and shrinks what it has
+    retrieved whenever a larger logit turns up (Milakov & Gimelshein 2018; Dao et al. 2022).
     """
     size, queries, width = drive.shape
     if not size:
         return
-    tiles = -(-queries // ROWS)
+    widths, item = -(-width // SIDE), drive.dtype.itemsize
+    fits = (p for p in (4, 2) if p * item <= TILES and p * widths * item <= SUMS)
+    per = next((p for p in fits if queries > SIDE * p // 2), 1)
+    staged = max(1, min(SIDE, STAGED // (widths * SIDE * item)))
+    tiles = -(-queries // (SIDE * per))
     changes, values = scratch("changes", (size, tiles), drive.dtype), scratch("values", (size, tiles), np.float64)
-    kernel = _retrieve(real_of(drive), -(-width // SIDE))
-    content = memory, slots, phantoms, rows, drive.dtype.type(scale), samples
-    launch(kernel, (tiles, size), (SIDE, SIDE), drive, *content, state, changes, values)
+    content = memory.reshape(-1), slots, phantoms, rows, drive.dtype.type(scale), samples
+    arguments = drive.reshape(-1), *content, state.reshape(-1), changes, values, queries, memory.shape[1], width
+    launch(_retrieve(real_of(drive), widths, per, staged), (tiles, size), (SIDE, SIDE), *arguments)
     over(size, _finish_retrieval, changes, values, residual, value)
 
 
 @cache
-def _retrieve(real, widths):
-    """For vectors of at most ``widths`` · SIDE entries: each thread keeps that many sums of two rows in registers."""
+def _retrieve(real, widths, per, staged):
+    """For vectors of up to ``widths`` · SIDE entries: a block has ``per`` · SIDE queries, and as many slots at a time.
+
+    Thread (x, y) has queries y, y + SIDE, … and of what they retrieve the entries x, x + SIDE, …, in registers. The
+    slots that are weighed go through shared memory, ``staged`` of them at a time.
+    """
+    lines, wide, last = SIDE * per, SIDE * widths, SIDE - 1
+    odd, even, odd_side = lines + 1, lines + 2, SIDE + 1  # so that the threads of a warp meet in different banks
 
     @cuda.jit
-    def kernel(drive, memory, slots, phantoms, rows, scale, samples, state, changes, values):
-        queries = cuda.shared.array((ROWS, WIDE_DEPTH), real)
-        keys = cuda.shared.array((ROWS, WIDE_DEPTH), real)
-        weights = cuda.shared.array((ROWS, WIDE_ROWS), real)
-        peaks = cuda.shared.array(ROWS, real)
-        totals = cuda.shared.array(ROWS, real)
-        shrink = cuda.shared.array(ROWS, real)
-        largest = cuda.shared.array(ROWS, real)
-        low, high = cuda.local.array(widths, real), cuda.local.array(widths, real)
-        x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    def kernel(drive, memory, slots, phantoms, rows, scale, samples, state, changes, values, queries, patterns, width):
+        query = cuda.shared.array((SIDE, even), real)
+        key = cuda.shared.array((SIDE, even), real)
+        weights = cuda.shared.array((lines, odd), real)
+        stage = cuda.shared.array((staged, wide), real)
+        partial = cuda.shared.array((lines, odd_side), real)
+        peaks = cuda.shared.array(lines, real)
+        totals = cuda.shared.array(lines, real)
+        shrink = cuda.shared.array(lines, real)
+        logits = cuda.local.array((per, per), real)
+        sums = cuda.local.array((per, widths), real)
+        x, y = cuda.threadIdx.x & last, cuda.threadIdx.y & last  # so that they are known not to be negative
         thread = y * SIDE + x
-        b, top, width = cuda.blockIdx.y, cuda.blockIdx.x * ROWS, drive.shape[2]
+        b, top = cuda.blockIdx.y, cuda.blockIdx.x * lines
         place = samples[b]
         stored, zeros = slots[place], phantoms[place]
         live = rows[place] if stored > 0 else 0
-        for c in range(widths):
-            low[c], high[c] = 0, 0
-        for row in range(thread, ROWS, THREADS):
+        step = SIDE * width
+        first_query, first_slot = (b * queries + top) * width, place * patterns * width
+        for r in range(per):
+            for c in range(widths):
+                sums[r, c] = 0
+        for row in range(thread, lines, THREADS):
             # Zero patterns have logit 0. Without them the peak may be far below 0.
             peaks[row], totals[row] = real(0) if zeros > 0 else real(-math.inf), real(zeros)
-            largest[row] = 0
-        cuda.syncthreads()
-        for start in range(0, stored if top < live else 0, ROWS):
-            near, far = real(0), real(0)
-            near_right, far_right = real(0), real(0)
-            for begin in range(0, width, DEPTH):
-                for entry in range(thread, ROWS * DEPTH, THREADS):
-                    k, i = entry % DEPTH, entry // DEPTH
-                    d = begin + k
-                    queries[i, k] = drive[b, top + i, d] if top + i < live and d < width else real(0)
-                    keys[i, k] = memory[place, start + i, d] if start + i < stored and d < width else real(0)
+        for start in range(0, stored if top < live else 0, lines):
+            count = min(lines, stored - start)
+            for r in range(per):
+                for c in range(per):
+                    logits[r, c] = 0
+            for begin in range(0, width, SIDE):
+                d = begin + x
+                of_query, of_slot = first_query + y * width + d, first_slot + (start + y) * width + d
+                for r in range(per):
+                    line = y + r * SIDE
+                    inside = d < width and top + line < live
+                    query[x, line] = drive[at(of_query + r * step)] if inside else real(0)
+                    inside = d < width and line < count
+                    key[x, line] = memory[at(of_slot + r * step)] if inside else real(0)
                 cuda.syncthreads()
-                for k in range(DEPTH):
-                    near += queries[y, k] * keys[x, k]
-                    near_right += queries[y, k] * keys[x + SIDE, k]
-                    far += queries[y + SIDE, k] * keys[x, k]
-                    far_right += queries[y + SIDE, k] * keys[x + SIDE, k]
+                for k in range(0, SIDE, 2):  # by two, which the compiler does not do by itself
+                    even_k, odd_k = at(k), at(k + 1)
+                    for r in range(per):
+                        for c in range(per):
+                            logits[r, c] += query[even_k, y + r * SIDE] * key[even_k, x + c * SIDE]
+                            logits[r, c] += query[odd_k, y + r * SIDE] * key[odd_k, x + c * SIDE]
                 cuda.syncthreads()
-            weights[y, x], weights[y, x + SIDE] = near, near_right
-            weights[y + SIDE, x], weights[y + SIDE, x + SIDE] = far, far_right
+            for r in range(per):
+                peak = real(-math.inf)
+                for c in range(per):
+                    if x + c * SIDE < count:
+                        peak = larger(peak, logits[r, c])
+                partial[y + r * SIDE, x] = peak
             cuda.syncthreads()
-            count = min(ROWS, stored - start)
-            for row in range(thread, ROWS, THREADS):
+            for row in range(thread, lines, THREADS):
                 peak = peaks[row]
-                for j in range(count):
-                    peak = larger(peak, weights[row, j])
+                for j in range(SIDE):
+                    peak = larger(peak, partial[row, j])
                 shrink[row], peaks[row] = math.exp(scale * (peaks[row] - peak)), peak
             cuda.syncthreads()
-            for entry in range(thread, ROWS * ROWS, THREADS):
-                row, j = entry // ROWS, entry % ROWS
-                weights[row, j] = math.exp(scale * (weights[row, j] - peaks[row])) if j < count else real(0)
+            for r in range(per):
+                peak, total = peaks[y + r * SIDE], real(0)
+                for c in range(per):
+                    inside = x + c * SIDE < count
+                    weight = math.exp(scale * (logits[r, c] - peak)) if inside else real(0)
+                    weights[y + r * SIDE, x + c * SIDE] = weight
+                    total += weight
+                partial[y + r * SIDE, x] = total
+                for c in range(widths):
+                    sums[r, c] *= shrink[y + r * SIDE]
             cuda.syncthreads()
-            for row in range(thread, ROWS, THREADS):
+            for row in range(thread, lines, THREADS):
                 total = totals[row] * shrink[row]
-                for j in range(count):
-                    total += weights[row, j]
+                for j in range(SIDE):
+                    total += partial[row, j]
                 totals[row] = total
-            for c in range(widths):
-                low[c] *= shrink[y]
-                high[c] *= shrink[y + SIDE]
-            for j in range(count):
-                above, below = weights[y, j], weights[y + SIDE, j]
+            for begin in range(0, count, staged):
+                for j in range(y, min(staged, count - begin), SIDE):
+                    for c in range(widths):
+                        d = x + c * SIDE
+                        from_slot = first_slot + (start + begin + j) * width
+                        stage[j, d] = memory[at(from_slot + d)] if d < width else real(0)
+                cuda.syncthreads()
+                for j in range(min(staged, count - begin)):
+                    for c in range(widths):
+                        entry = stage[j, x + c * SIDE]
+                        for r in range(per):
+                            sums[r, c] += weights[y + r * SIDE, begin + j] * entry
+                cuda.syncthreads()
+        cuda.syncthreads()
+        change = real(0)
+        for r in range(per):
+            row = top + y + r * SIDE
+            if row < queries:
                 for c in range(widths):
                     d = x + c * SIDE
                     if d < width:
-                        entry_of_slot = memory[place, start + j, d]
-                        low[c] += above * entry_of_slot
-                        high[c] += below * entry_of_slot
-            cuda.syncthreads()
-        change = real(0)
-        for c in range(widths):
-            d = x + c * SIDE
-            if d < width and top + y < drive.shape[1]:
-                s = low[c] / totals[y] if top + y < live else real(0)
-                change = larger(change, abs(s - state[b, top + y, d]))
-                state[b, top + y, d] = s
-            if d < width and top + y + SIDE < drive.shape[1]:
-                s = high[c] / totals[y + SIDE] if top + y + SIDE < live else real(0)
-                change = larger(change, abs(s - state[b, top + y + SIDE, d]))
-                state[b, top + y + SIDE, d] = s
-        weights[y, x] = change
+                        s = sums[r, c] / totals[y + r * SIDE] if row < live else real(0)
+                        entry = at(first_query + (y + r * SIDE) * width + d)
+                        change = larger(change, abs(s - state[entry]))
+                        state[entry] = s
+        partial[y, x] = change
         cuda.syncthreads()
-        for row in range(thread, SIDE, THREADS):
-            for j in range(SIDE):
-                largest[row] = larger(largest[row], weights[row, j])
+        if y == 0:
+            for row in range(1, SIDE):
+                change = larger(change, partial[row, x])
+            partial[0, x] = change
         cuda.syncthreads()
         if thread == 0:
-            change, energy = real(0), 0.0
-            for row in range(ROWS):
-                change = larger(change, largest[row])
+            energy = 0.0
+            for j in range(1, SIDE):
+                change = larger(change, partial[0, j])
+            for row in range(lines):
                 if top + row < rows[place] and stored + zeros > 0:
                     energy += peaks[row] + math.log(float64(totals[row])) / scale
             changes[b, cuda.blockIdx.x], values[b, cuda.blockIdx.x] = change, energy
