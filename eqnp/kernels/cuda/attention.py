@@ -138,7 +138,6 @@ def _retrieve(real, widths, per, staged):
                         for r in range(per):
                             sums[r, c] += weights[y + r * SIDE, begin + j] * entry
                 cuda.syncthreads()
-        cuda.syncthreads()
         change = real(0)
         for r in range(per):
             row = top + y + r * SIDE

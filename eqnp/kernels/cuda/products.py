@@ -6,9 +6,10 @@ from functools import cache, lru_cache
 
 import numpy as np
 from numba import config, cuda
+from numba import uint64 as at  # of an index that is never negative: it spares the code for those that are
 
 from eqnp.kernels.cuda.array import Array, empty
-from eqnp.kernels.cuda.blocks import BUSY, SIDE, THREADS, launch, over, real_of
+from eqnp.kernels.cuda.blocks import BUSY, SIDE, launch, over, real_of
 
 try:
     from cupy.cuda import cublas
@@ -17,9 +18,7 @@ except ImportError:
     cublas = None
 
 PRODUCTS = "cuBLAS, by cupy" if cublas else "numba.cuda kernels"
-PER, DEPTH = (2, 4) if config.ENABLE_CUDASIM else (4, 16)  # a tile is (SIDE · PER)², and DEPTH deep
-TILE = SIDE * PER
-WIDE = TILE + 1  # a column more than is needed, so that the threads of a warp meet in different banks
+PER = 2 if config.ENABLE_CUDASIM else 4  # a thread makes PER², or for large products (2 PER)², entries in registers
 SLICE = 8 if config.ENABLE_CUDASIM else 128  # products of few tiles are cut along their depth, into at least so much
 
 
@@ -46,16 +45,28 @@ def multiply(a, b, out, *, turn_a=False, turn_b=False, accumulate=False, factor=
     if cublas and depth:
         _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count)
         return
-    across, down = -(-columns // TILE), -(-rows // TILE)
+    large = 2 * min(rows, columns) > 3 * SIDE * PER and out.dtype.itemsize == 4
+    per = 2 * PER if large else PER
+    across, down = -(-columns // (SIDE * per)), -(-rows // (SIDE * per))
     slices = max(1, min(BUSY // (across * down * count), depth // SLICE))
-    grid, block = (across, down, count * slices), (SIDE, SIDE)
-    factor, kernel = out.dtype.type(factor), _tiled(real_of(out))
-    if slices == 1:
-        launch(kernel, grid, block, a, b, out, turn_a, turn_b, factor, accumulate, count, slices)
-        return
-    parts = empty((slices * count * rows, columns), out.dtype)
-    launch(kernel, grid, block, a, b, parts, turn_a, turn_b, factor, False, count, slices)
-    over(out.size, _add_slices, parts, slices, accumulate, out)
+    parts = out if slices == 1 else empty((slices * count * rows, columns), out.dtype)
+    added, factor = accumulate and slices == 1, out.dtype.type(factor)
+    matrices = *_lines(a), turn_a, *_lines(b), turn_b, *_lines(parts)
+    grid, sizes = (across, down, count * slices), (rows, columns, depth, count, slices)
+    launch(_tiled(real_of(out), per), grid, (SIDE, SIDE), *matrices, *sizes, factor, added)
+    if slices > 1:
+        over(out.size, _add_slices, parts, slices, accumulate, out)
+
+
+def _lines(matrix: Array) -> tuple[Array, int]:
+    """The entries as they lie in memory, with any between them, and how many it is from row to row."""
+    wide = _wide(matrix)
+    extent = (len(matrix) - 1) * wide + matrix.shape[1] if matrix.size else 0
+    return Array(matrix.memory, matrix.address, (extent,), matrix.dtype), wide
+
+
+def _wide(matrix: Array) -> int:
+    return matrix.strides[0] // matrix.dtype.itemsize
 
 
 def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
@@ -68,17 +79,14 @@ def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
     handle, single = get_cublas_handle(), out.dtype.itemsize == 4
     cublas.setStream(handle, 0)
     alpha, beta = (_number(float(number), out.dtype).ctypes.data for number in (factor, accumulate))
-    (at_a, wide_a, next_a), (at_b, wide_b, next_b), (at_out, wide_out, next_out) = (
-        _placed(array, count) for array in (a, b, out)
-    )
     turns, sizes = (int(turn_b), int(turn_a)), (columns, rows, depth)
+    places = [(matrix.address, _wide(matrix)) for matrix in (b, a, out)]
     if count == 1:
-        call = cublas.sgemm if single else cublas.dgemm
-        call(handle, *turns, *sizes, alpha, at_b, wide_b, at_a, wide_a, beta, at_out, wide_out)
+        multiply, several = cublas.sgemm if single else cublas.dgemm, ()
     else:
-        call = cublas.sgemmStridedBatched if single else cublas.dgemmStridedBatched
-        places = (at_b, wide_b, next_b, at_a, wide_a, next_a)
-        call(handle, *turns, *sizes, alpha, *places, beta, at_out, wide_out, next_out, count)
+        multiply, several = cublas.sgemmStridedBatched if single else cublas.dgemmStridedBatched, (count,)
+        places = [(*p, len(m) // count * p[1]) for p, m in zip(places, (b, a, out), strict=True)]
+    multiply(handle, *turns, *sizes, alpha, *places[0], *places[1], beta, *places[2], *several)
 
 
 @lru_cache
@@ -87,72 +95,68 @@ def _number(value: float, dtype: np.dtype) -> np.ndarray:
     return np.array(value, dtype)
 
 
-def _placed(array: Array, count: int) -> tuple[int, int, int]:
-    """Where a matrix is, or the first of ``count``; and how many entries on the next row is, and the next matrix."""
-    wide = array.strides[0] // array.dtype.itemsize
-    return array.address, wide, len(array) // count * wide
-
-
 @cache
-def _tiled(real):
-    """A tile of the product for every block, whose threads keep PER × PER sums each in registers.
+def _tiled(real, per):
+    """A tile of the product for every block, whose threads keep ``per``² sums each in registers.
 
     With ``slices`` the depth is cut, and the blocks of a slice write their part below that of the slice before.
     """
+    tile, last_thread = SIDE * per, SIDE - 1
+    wide_tile = tile + 2  # so that the threads of a warp meet in different banks
+
+    @cuda.jit(device=True)
+    def load(matrix, place, wide, depth_first, lines, deep, x, y, out):
+        """out[k, i] ← the entry of line i at depth k, counted from ``place``; zero beyond ``lines`` and ``deep``.
+
+        ``depth_first`` says that the rows in memory are depths. Neighbouring threads read neighbouring memory.
+        """
+        for r in range(per):
+            if depth_first:
+                i, k = x + r * SIDE, y
+                entry = place + y * wide + i
+            else:
+                i, k = y + r * SIDE, x
+                entry = place + i * wide + x
+            out[k, i] = matrix[at(entry)] if i < lines and k < deep else real(0)
 
     @cuda.jit
-    def kernel(a, b, out, turn_a, turn_b, factor, accumulate, count, slices):
-        left = cuda.shared.array((DEPTH, WIDE), real)
-        right = cuda.shared.array((DEPTH, WIDE), real)
-        sums = cuda.local.array((PER, PER), real)
-        x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    def kernel(
+        a, wide_a, turn_a, b, wide_b, turn_b, out, wide_out, rows, columns, depth, count, slices, factor, accumulate
+    ):
+        left = cuda.shared.array((SIDE, wide_tile), real)
+        right = cuda.shared.array((SIDE, wide_tile), real)
+        sums = cuda.local.array((per, per), real)
+        x, y = cuda.threadIdx.x & last_thread, cuda.threadIdx.y & last_thread  # so that they are known not to be < 0
         which, part = cuda.blockIdx.z // slices, cuda.blockIdx.z % slices
-        rows, columns = out.shape[0] // (count * slices), out.shape[1]
-        depth = a.shape[0] // count if turn_a else a.shape[1]
-        top, side = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
-        first = (part * depth // slices) // DEPTH * DEPTH
-        last = depth if part == slices - 1 else ((part + 1) * depth // slices) // DEPTH * DEPTH
-        for r in range(PER):
-            for c in range(PER):
+        top, side = cuda.blockIdx.y * tile, cuda.blockIdx.x * tile
+        first = (part * depth // slices) // SIDE * SIDE
+        last = depth if part == slices - 1 else ((part + 1) * depth // slices) // SIDE * SIDE
+        for r in range(per):
+            for c in range(per):
                 sums[r, c] = 0
-        for start in range(first, last, DEPTH):
-            _load(a, turn_a, which, depth, rows, top, start, last, left)
-            _load(b, not turn_b, which, depth, columns, side, start, last, right)
+        for start in range(first, last, SIDE):
+            from_a = (which * depth + start) * wide_a + top if turn_a else (which * rows + top) * wide_a + start
+            load(a, from_a, wide_a, turn_a, rows - top, last - start, x, y, left)
+            from_b = (which * columns + side) * wide_b + start if turn_b else (which * depth + start) * wide_b + side
+            load(b, from_b, wide_b, not turn_b, columns - side, last - start, x, y, right)
             cuda.syncthreads()
-            for k in range(DEPTH):
-                for r in range(PER):
-                    for c in range(PER):
-                        sums[r, c] += left[k, y + r * SIDE] * right[k, x + c * SIDE]
+            for k in range(0, SIDE, 2):  # by two, which the compiler does not do by itself
+                even, odd = at(k), at(k + 1)
+                for r in range(per):
+                    for c in range(per):
+                        sums[r, c] += left[even, y + r * SIDE] * right[even, x + c * SIDE]
+                        sums[r, c] += left[odd, y + r * SIDE] * right[odd, x + c * SIDE]
             cuda.syncthreads()
-        for r in range(PER):
-            for c in range(PER):
-                i, j = top + y + r * SIDE, side + x + c * SIDE
+        for r in range(per):
+            i = top + y + r * SIDE
+            for c in range(per):
+                j = side + x + c * SIDE
                 if i < rows and j < columns:
-                    row = (part * count + which) * rows + i
+                    entry = at(((part * count + which) * rows + i) * wide_out + j)
                     made = factor * sums[r, c]
-                    out[row, j] = out[row, j] + made if accumulate else made
+                    out[entry] = out[entry] + made if accumulate else made
 
     return kernel
-
-
-@cuda.jit(device=True)
-def _load(matrix, depth_first, which, depth, lines, first, start, stop, tile):
-    """tile[k, i] ← the entry of line ``first`` + i at depth ``start`` + k, and zero beyond lines and ``stop``.
-
-    ``depth_first`` says that the rows of the matrix in memory are its depth. ``which`` is that of several matrices.
-    """
-    for entry in range(cuda.threadIdx.y * SIDE + cuda.threadIdx.x, TILE * DEPTH, THREADS):
-        # Neighbouring threads read neighbouring memory, whichever way the matrix is stored.
-        if depth_first:
-            i, k = entry % TILE, entry // TILE
-        else:
-            k, i = entry % DEPTH, entry // DEPTH
-        if first + i >= lines or start + k >= stop:
-            tile[k, i] = 0
-        elif depth_first:
-            tile[k, i] = matrix[which * depth + start + k, first + i]
-        else:
-            tile[k, i] = matrix[which * lines + first + i, start + k]
 
 
 @cuda.jit
