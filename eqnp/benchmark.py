@@ -157,7 +157,8 @@ def useful_bytes(problem: Problem, result: Estimate) -> float:
 def device_ceilings(kernels, size: int = 8192, repeat: int = 7) -> tuple[float, float, float]:
     """Measured rates of a device: float32 products of this size, GFLOP/s, median and best; and copies, GB/s (read and
     written), best."""
-    a, out = (kernels.zeros((size, size), np.float32) for _ in range(2))
+    a = kernels.device(np.random.default_rng(0).standard_normal((size, size), np.float32))  # zeros would run faster
+    out = kernels.empty((size, size), np.float32)
     kernels.product(a, a, out)  # compiles
     kernels.copy(a, out)
     products = [kernels.timed(lambda: kernels.product(a, a, out)) for _ in range(repeat)]
@@ -220,7 +221,8 @@ def measure(
     ``weights`` names a run folder whose trained network is timed, on batches of its own text, instead of fresh weights
     on random text. Returns medians: seconds, sweeps per phase, GFLOP/s, the share of the rate of large products timed
     right after each batch (of their median rate, and of their best), the ratio to the peer; and the peak memory in GiB.
-    On a ``device`` seconds are its own (by its events), and the rate of its memory is told beside.
+    On a ``device`` seconds are its own (by its events), and the rate of its memory is told beside, as is what each kind
+    of work takes.
     """
     threads, kernels = threads or available_cores(), load(device)
     workspace, rows = Workspace(kernels.empty), []
@@ -273,6 +275,8 @@ def measure(
         figures["gigabytes"] = round(statistics.median(moved), 2)
         figures["gigabytes_per_second"] = round(statistics.median(m / o for m, o in zip(moved, ours, strict=True)), 1)
         figures["copy_peak"] = round(statistics.median(bandwidths), 1)
+        parts = kernels.breakdown(lambda: problem.step(None, workspace))
+        figures["milliseconds"] = {name: round(1000 * part, 2) for name, part in parts.items()}
     if peer:
         figures["peer_seconds"] = round(statistics.median(theirs), 3)
         figures["ratio"] = round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 2)
@@ -310,6 +314,11 @@ def table(figures: list[dict]) -> str:
             f"| {f['task']}{', trained' * f['trained']} | {f['batch']} | {f['seconds']:.2f} | {sweeps} | {rate} | "
             f"{f['peak_resident_gib']} GiB | {peer} |"
         )
+    for f in figures:
+        if parts := f.get("milliseconds"):
+            longest = ", ".join(f"{name} {part:.1f} ms" for name, part in list(parts.items())[:8])
+            rate = f"{f['gigabytes_per_second']:.0f} of {f['copy_peak']:.0f} GB/s"
+            lines += ["", f"{f['task']} on {f['device']}: {longest}; {rate}"]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -93,8 +94,9 @@ class Adam:
         self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float, executor: Executor | None = None
     ) -> None:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
+        entries, rows_at_once = ENTRIES, ROWS
         if self.network.kernels.ASYNCHRONOUS:  # a device has no threads of ours
-            executor = None
+            executor, entries, rows_at_once = None, sys.maxsize, sys.maxsize
         if self.config.clip:
             _clip(gradients, self.config.clip, self.network.kernels)
         tasks = []
@@ -113,8 +115,8 @@ class Adam:
                 table, mean, square = held
                 own = self.ranks.owned(gradient.rows)
                 every, changes = gradient.rows[own], gradient.values[own]
-                for start in range(0, len(every), ROWS):
-                    part = slice(start, start + ROWS)
+                for start in range(0, len(every), rows_at_once):
+                    part = slice(start, start + rows_at_once)
                     rows, values = every[part], changes[part]
                     tasks.append((kernels.adam_rows, (table, rows, values, mean, square, *rest)))
             else:
@@ -122,8 +124,8 @@ class Adam:
                 if decay := config.decay(name) * rest[0]:
                     kernels.scale(parameter, 1 - decay)
                 flat = gradient.reshape(-1)
-                for start in range(0, len(flat), ENTRIES):
-                    part = slice(start, start + ENTRIES)
+                for start in range(0, len(flat), entries):
+                    part = slice(start, start + entries)
                     tasks.append((kernels.adam, (parameter[part], flat[part], mean[part], square[part], *rest)))
         list((executor.map if executor else map)(lambda task: task[0](*task[1]), tasks))
         for name, gradient in gradients.items():

@@ -4,7 +4,7 @@ Sums run in a fixed order (trees within a block, blocks one after the other, no 
 the same bits again on one device. Nothing here waits for the device but `host`, `finite` and `squared_norm`.
 """
 
-from eqnp.kernels.cuda.array import device, driver, empty, host
+from eqnp.kernels.cuda.array import device, empty, host
 from eqnp.kernels.cuda.attention import attend, memory_update, retrieve
 from eqnp.kernels.cuda.learning import (
     adam,
@@ -31,6 +31,7 @@ from eqnp.kernels.cuda.memory import (
     zeros,
 )
 from eqnp.kernels.cuda.products import PRODUCTS, add_products, product
+from eqnp.kernels.cuda.timeline import breakdown, timed
 from eqnp.kernels.cuda.units import (
     clipped,
     clipped_nudged,
@@ -43,5 +44,4 @@ from eqnp.kernels.cuda.units import (
     tanh_nudged,
 )
 
-timed = driver.seconds
 ASYNCHRONOUS = True  # calls return before their work is done: whole batches, and few looks at the residual

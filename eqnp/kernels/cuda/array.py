@@ -11,12 +11,8 @@ from math import prod
 from typing import ClassVar
 
 import numpy as np
-from numba import config
 
-if config.ENABLE_CUDASIM:
-    from eqnp.kernels.cuda import simulated as driver
-else:
-    from eqnp.kernels.cuda import driver
+from eqnp.kernels.cuda.timeline import driver, mark
 
 WHOLE = slice(None)
 
@@ -120,6 +116,7 @@ def device(array: np.ndarray) -> Array:
     """A copy on the device; raises MemoryError."""
     copied = empty(array.shape, array.dtype)
     driver.to_device(np.ascontiguousarray(array), copied)
+    mark("copies")
     return copied
 
 
@@ -129,4 +126,5 @@ def host(array: Array) -> np.ndarray:
         raise ValueError("an array with gaps cannot be copied to the host; copy it on the device first")
     copied = np.empty(array.shape, array.dtype)
     driver.to_host(array, copied)
+    mark("copies")
     return copied

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from numba import config, cuda, from_dtype
 
-from eqnp.kernels.cuda.array import driver
+from eqnp.kernels.cuda.timeline import launch
 
-launch = driver.launch
 SIDE = 2 if config.ENABLE_CUDASIM else 16  # threads along each side of a block that works on a tile
 THREADS = SIDE * SIDE
 LINE = 4 if config.ENABLE_CUDASIM else 256  # threads of a block that works on one row

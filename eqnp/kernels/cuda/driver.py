@@ -42,15 +42,17 @@ def to_host(source, out: np.ndarray) -> None:
     _check(driver.cuMemcpyDtoH(out.ctypes.data, source.address, out.nbytes))
 
 
-def seconds(call) -> float:
-    """What a call takes on the device, by its clock."""
-    started, ended = cuda.event(), cuda.event()
-    cuda.synchronize()
-    started.record()
-    call()
-    ended.record()
-    ended.synchronize()
-    return cuda.event_elapsed_time(started, ended) / 1000
+def moment():
+    """When the device will be done with all work so far, as an event."""
+    event = cuda.event()
+    event.record()
+    return event
+
+
+def between(before, after) -> float:
+    """Seconds from one moment to another, once both have come."""
+    after.synchronize()
+    return cuda.event_elapsed_time(before, after) / 1000
 
 
 def launch(kernel, grid, block, *arguments) -> None:

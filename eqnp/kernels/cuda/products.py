@@ -10,6 +10,7 @@ from numba import uint64 as at  # of an index that is never negative: it spares 
 
 from eqnp.kernels.cuda.array import Array, empty
 from eqnp.kernels.cuda.blocks import BUSY, SIDE, launch, over, real_of
+from eqnp.kernels.cuda.timeline import mark
 
 try:
     from cupy.cuda import cublas
@@ -87,6 +88,7 @@ def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
         multiply, several = cublas.sgemmStridedBatched if single else cublas.dgemmStridedBatched, (count,)
         places = [(*p, len(m) // count * p[1]) for p, m in zip(places, (b, a, out), strict=True)]
     multiply(handle, *turns, *sizes, alpha, *places[0], *places[1], beta, *places[2], *several)
+    mark("cuBLAS")
 
 
 @lru_cache
