@@ -23,7 +23,9 @@ class Array:
     ``numbers`` are those that numba's kernels take for an array, and ``kind`` is what decides how they are compiled.
     """
 
-    __slots__ = ("address", "contiguous", "dtype", "kind", "memory", "ndim", "numbers", "shape", "size", "strides")
+    __slots__ = (
+        "_seen", "address", "contiguous", "dtype", "kind", "memory", "ndim", "numbers", "shape", "size", "strides",
+    )  # fmt: skip
 
     def __init__(self, memory: _Memory, address: int, shape: tuple[int, ...], dtype: np.dtype, strides=None):
         packed, step = [], dtype.itemsize
@@ -39,6 +41,7 @@ class Array:
             for length, stride, of_packed in zip(shape, self.strides, packed, strict=True)
         )
         self.kind = dtype.char, self.ndim, self.contiguous
+        self._seen: dict[tuple, Array] = {}  # in other shapes
         self.numbers = (0, 0, self.size, dtype.itemsize, address, *shape, *self.strides)
 
     def __len__(self) -> int:
@@ -67,6 +70,12 @@ class Array:
 
     def reshape(self, *shape) -> Array:
         """The same entries in another shape, of which one length may be -1; the array must be without gaps."""
+        seen = self._seen.get(shape)
+        if seen is None:
+            seen = self._seen[shape] = self._reshape(*shape)
+        return seen
+
+    def _reshape(self, *shape) -> Array:
         shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple) else shape
         if -1 in shape:
             shape = tuple(self.size // -prod(shape) if length == -1 else length for length in shape)
@@ -82,7 +91,7 @@ class _Memory:
     again is written only after all that was to be done with it before.
     """
 
-    __slots__ = ("address", "piece", "size")
+    __slots__ = ("_seen", "address", "piece", "size")
     waiting: ClassVar[defaultdict[int, list]] = defaultdict(list)
 
     def __init__(self, size: int):

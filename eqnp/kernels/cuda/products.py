@@ -79,7 +79,7 @@ def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
     depth = a.shape[0] // count if turn_a else a.shape[1]
     handle, single = get_cublas_handle(), out.dtype.itemsize == 4
     cublas.setStream(handle, 0)
-    alpha, beta = (_number(float(number), out.dtype).ctypes.data for number in (factor, accumulate))
+    (_, alpha), (_, beta) = _number(float(factor), single), _number(float(accumulate), single)
     turns, sizes = (int(turn_b), int(turn_a)), (columns, rows, depth)
     places = [(matrix.address, _wide(matrix)) for matrix in (b, a, out)]
     if count == 1:
@@ -92,9 +92,10 @@ def _multiply_by_cublas(a, b, out, turn_a, turn_b, accumulate, factor, count):
 
 
 @lru_cache
-def _number(value: float, dtype: np.dtype) -> np.ndarray:
+def _number(value: float, single: bool) -> tuple[np.ndarray, int]:
     """A factor where cuBLAS can read it."""
-    return np.array(value, dtype)
+    number = np.array(value, np.float32 if single else np.float64)
+    return number, number.ctypes.data
 
 
 @cache
