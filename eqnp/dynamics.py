@@ -21,6 +21,7 @@ from eqnp.synapses import Clamped, Layer, State
 FEW = 0.6  # samples are left behind once no more than this share still moves: copying the rest has its price
 ORDERS = ("even-odd", "synchronous")
 LOOK = 2  # sweeps between two looks at the residual, where a look means waiting for a device
+GLANCE = 10  # and where nothing but NaN would end the phase
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def settle(
     tolerance.
     ``accelerate`` extrapolates between even–odd sweeps (see `eqnp.acceleration`).
     On a device with kernels that return before they are done, all samples settle together, and the residual is looked
-    at every `LOOK` sweeps; nothing is extrapolated.
+    at every `LOOK` sweeps (`GLANCE` with a tolerance of 0); nothing is extrapolated.
     Raises SettlingError, naming the layer, as soon as a state is seen that is no longer finite.
     """
     if network.kernels.ASYNCHRONOUS:
@@ -139,7 +140,7 @@ def _settle_together(
         if trace is not None:
             trace.residual.append(kernels.host(changes).max(axis=0))
             trace.states.append({name: kernels.host(s) for name, s in state.states.items()})
-        if sweep % LOOK == 0 or sweep == sweeps:
+        if sweep % (LOOK if tolerance else GLANCE) == 0 or sweep == sweeps:
             residual = kernels.host(changes).max(axis=0)
             if not np.isfinite(residual).all():
                 on_host = {name: kernels.host(s) for name, s in state.states.items()}

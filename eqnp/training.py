@@ -312,6 +312,8 @@ def free_outputs(
         return network.kernels.host(state.states[network.output.name]).copy()
 
     shards = list(bucketed(split, shard))
+    if network.kernels.ASYNCHRONOUS:  # the longest texts first: the memory that they take serves all others
+        shards.reverse()
     own = shards[ranks.part(len(shards))]
     outputs = list((executor.map if executor else map)(settle_shard, own))
     empty = np.empty((0, network.output.shape[0]), network.dtype)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from eqnp.config import Config
-from eqnp.kernels import cache
+from eqnp.kernels import cache, load
 from eqnp.learning import estimate
 from eqnp.network import Network
 from eqnp.optim import Adam
@@ -31,18 +31,24 @@ def warm_up(config: Config, classes: int, say: Callable[[str], None], device: st
             told.append(True)
 
     started = time.perf_counter()
+    on_gpu = device == "cuda" and not load(device).SIMULATED
     if device == "cuda":
         compiling()
-    rng = np.random.default_rng(0)
-    positions = dict.fromkeys(config.data.columns, 2)
+    rng, tokens, width = np.random.default_rng(0), 2, 2
+    if on_gpu:  # whose kernels are made for a number of queries, and a width of vectors
+        tokens, width = config.data.max_tokens, config.vectors.dimension
+    positions = dict.fromkeys(config.data.columns, tokens)
     small = dataclasses.replace(config.network, hidden=tuple(2 for _ in config.network.hidden))
-    embedding = rng.standard_normal((3, 2), np.float32)
+    embedding = rng.standard_normal((3, width), np.float32)
     with cache.listening(compiling):
         network = Network(small, embedding, classes, positions, rng, device)
         segments = {name: Segment(np.ones((1, 2), np.int32), np.full(1, 2)) for name in positions}
         settling = dataclasses.replace(config.settling, free_sweeps=3, nudged_sweeps=3)
         result = estimate(network, segments, one_hot(np.zeros(1, int), network), config.learning, settling)
         Adam(network, config.optimizer).step(result.gradients, 0.0)
+        if on_gpu:  # large products have a kernel of their own
+            a, b, out = (network.kernels.zeros(shape, np.float32) for shape in ((100, 2000), (2000, 100), (100, 100)))
+            network.kernels.product(a, b, out)
     seconds = time.perf_counter() - started
     if told:
         say(f"compiled in {seconds:.1f} s")

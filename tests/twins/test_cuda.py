@@ -1,7 +1,9 @@
 """What the kernels for a GPU stand on: arrays with views, memory that is used again, and cuBLAS."""
 
 import ctypes
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +12,12 @@ from hypothesis import strategies as st
 from numba import cuda, float64
 
 from eqnp import kernels
+from eqnp.dynamics import SettlingConfig
+from eqnp.learning import LearningConfig, estimate
+from eqnp.optim import Adam, OptimizerConfig
+from eqnp.synapses import Segment
 from tests.simulator import SIMULATED, RaceError
+from tests.strategies import problem
 
 pytestmark = pytest.mark.gpu
 SEEDS = st.integers(0, 2**16)
@@ -66,6 +73,47 @@ def test_memory_is_used_again_only_when_nothing_needs_it(twin):
     np.testing.assert_array_equal(twin.host(view), np.arange(10.0, 20))
     del view
     assert twin.empty(990, np.float64).address == address
+
+
+def test_memory_of_a_cycle_is_not_freed(twin, monkeypatch):
+    """If this fails, what a garbage collector finds in a cycle is handed out again after the driver has freed it.
+
+    It frees (by numba's weak references) before it calls finalizers.
+    """
+    from eqnp.kernels.cuda.array import driver
+
+    class Piece(np.ndarray):
+        """That can be referred to weakly, as numba's arrays can."""
+
+    allocate, freed = driver.allocate, []
+
+    def watched(size):
+        piece, address = allocate(size)
+        kept = np.zeros(1).view(Piece)
+        kept.whole = piece
+        weakref.finalize(kept, freed.append, address)
+        return kept, address
+
+    monkeypatch.setattr(driver, "allocate", watched)
+    cycle = [twin.empty(123_456, np.float64)]
+    address = cycle[0].address
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    again = twin.empty(123_456, np.float64)
+    assert again.address == address
+    assert not freed
+
+
+def test_empty_arrays(twin):
+    """If this fails, a batch without known words ends a run on a GPU."""
+    p = problem(kind="tokens", device="cuda")
+    assert twin.host(twin.empty((0, 3), np.float32)).shape == (0, 3)
+    assert twin.host(twin.device(np.ones((), bool))).item()
+    unknown = {name: Segment(np.zeros_like(s.ids), np.zeros_like(s.lengths)) for name, s in p.segments.items()}
+    result = estimate(p.network, unknown, p.target, LearningConfig(), SettlingConfig("even-odd", 0.0, 1, 1))
+    assert result.gradients["embedding.weight"].values.shape[0] == 0
+    Adam(p.network, OptimizerConfig()).step(result.gradients, 0.0)
 
 
 @pytest.mark.skipif(not SIMULATED, reason="on a GPU nobody watches; compute-sanitizer --tool racecheck does")

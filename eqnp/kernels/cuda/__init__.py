@@ -4,6 +4,8 @@ Sums run in a fixed order (trees within a block, blocks one after the other, no 
 the same bits again on one device. Nothing here waits for the device but `host`, `finite` and `squared_norm`.
 """
 
+from numba import config
+
 from eqnp.kernels.cuda.array import device, empty, host
 from eqnp.kernels.cuda.attention import attend, memory_update, retrieve
 from eqnp.kernels.cuda.learning import (
@@ -44,4 +46,5 @@ from eqnp.kernels.cuda.units import (
     tanh_nudged,
 )
 
+SIMULATED = bool(config.ENABLE_CUDASIM)
 ASYNCHRONOUS = True  # calls return before their work is done: whole batches, and few looks at the residual

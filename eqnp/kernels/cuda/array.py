@@ -89,28 +89,37 @@ class _Memory:
 
     To take memory from the driver is to wait for the device. All work is on one stream, so that what is handed out
     again is written only after all that was to be done with it before.
+    ``pieces`` keeps what keeps the memory, by address: if it hung on the object, a garbage collector that finds both in
+    a cycle (of an exception, say) would free the memory first, and only then call the finalizer that hands it on.
     """
 
-    __slots__ = ("_seen", "address", "piece", "size")
-    waiting: ClassVar[defaultdict[int, list]] = defaultdict(list)
+    __slots__ = ("address", "size")
+    pieces: ClassVar[dict[int, object]] = {}
+    waiting: ClassVar[defaultdict[int, list[int]]] = defaultdict(list)
 
     def __init__(self, size: int):
-        step = min(max(512, 1 << (size.bit_length() - 3)), 1 << 21)
+        self.address = None
+        step = max(512, (1 << size.bit_length()) >> 3)
         self.size = max(step, -(-size // step) * step)
         try:
-            self.piece, self.address = self.waiting[self.size].pop()
+            self.address = self.waiting[self.size].pop()
         except IndexError:
-            self.piece, self.address = self._take()
+            self.address = self._take()
 
-    def _take(self):
+    def _take(self) -> int:
         try:
-            return driver.allocate(self.size)
+            piece, address = driver.allocate(self.size)
         except MemoryError:
-            self.waiting.clear()
-            return driver.allocate(self.size)
+            for addresses in self.waiting.values():
+                while addresses:
+                    del self.pieces[addresses.pop()]
+            piece, address = driver.allocate(self.size)
+        self.pieces[address] = piece
+        return address
 
     def __del__(self):
-        self.waiting[self.size].append((self.piece, self.address))
+        if self.address is not None:
+            self.waiting[self.size].append(self.address)
 
 
 def empty(shape, dtype) -> Array:

@@ -31,8 +31,12 @@ def allocate(size: int):
 
 
 def to_device(source: np.ndarray, out) -> None:
-    """out ← source, of the same shape and without gaps; the source may change as soon as this returns."""
+    """out ← source, of the same shape and without gaps; the source must stay as it is until the next copy to the host.
+
+    This returns at once. The driver may still read the source, which is therefore kept.
+    """
     entries()
+    _thread.read.append(source)
     _check(driver.cuMemcpyHtoDAsync(out.address, source.ctypes.data, source.nbytes, 0))
 
 
@@ -40,6 +44,7 @@ def to_host(source, out: np.ndarray) -> None:
     """out ← source, of the same shape and without gaps, once all work before it is done."""
     entries()
     _check(driver.cuMemcpyDtoH(out.ctypes.data, source.address, out.nbytes))
+    _thread.read.clear()
 
 
 def moment():
@@ -117,7 +122,7 @@ def entries() -> dict:
         return _thread.entries
     except AttributeError:
         cuda.current_context()
-        _thread.entries = {}
+        _thread.entries, _thread.read = {}, []
         return _thread.entries
 
 
@@ -126,8 +131,10 @@ def _three(size) -> tuple[int, int, int]:
 
 
 def _check(result) -> None:
-    """Raise RuntimeError for an error of the driver, perhaps one of the work before."""
+    """Raise MemoryError or RuntimeError for an error of the driver, perhaps one of the work before."""
     code = result[0]
     if code:
+        if code == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            raise MemoryError("the GPU's is full")
         _, name = driver.cuGetErrorName(code)
         raise RuntimeError(f"the GPU reports {name.decode() if name else code}")

@@ -14,8 +14,6 @@ from eqnp.kernels.cuda.blocks import LINE, launch, over
 from eqnp.kernels.cuda.memory import add, scratch
 from eqnp.kernels.cuda.products import multiply
 
-ONE = np.float32(1)  # it widens nothing: 1 − float32 would be float64
-
 
 def project(x, lengths, weight, bias, out):
     """As `naive.project`; padding is multiplied too."""
@@ -152,33 +150,31 @@ def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_squar
 
 def _numbers(kind, rate, decay_mean, decay_square, epsilon, step):
     """What every entry's step needs, in the type of the parameters."""
+    means = decay_mean, 1 - decay_mean, decay_square, 1 - decay_square
     correct = 1 / (1 - decay_mean**step), 1 / (1 - decay_square**step)
-    return [kind(number) for number in (rate, decay_mean, decay_square, epsilon, *correct)]
+    return [kind(number) for number in (rate, *means, epsilon, *correct)]
 
 
 @cuda.jit
-def _adam(parameter, gradient, mean, square, rate, keep_mean, keep_square, epsilon, correct_mean, correct_square):
+def _adam(
+    parameter, gradient, mean, square, rate, keep, add, keep_square, add_square, epsilon, correct, correct_square
+):
     i = cuda.grid(1)
     if i < parameter.size:
-        m, v = _moments(gradient[i], mean[i], square[i], keep_mean, keep_square)
+        g = gradient[i]
+        m, v = keep * mean[i] + add * g, keep_square * square[i] + add_square * g * g
         mean[i], square[i] = m, v
-        parameter[i] -= rate * (correct_mean * m) / (math.sqrt(correct_square * v) + epsilon)
+        parameter[i] -= rate * (correct * m) / (math.sqrt(correct_square * v) + epsilon)
 
 
 @cuda.jit
 def _adam_rows(
-    table, rows, gradient, mean, square, rate, keep_mean, keep_square, epsilon, correct_mean, correct_square
+    table, rows, gradient, mean, square, rate, keep, add, keep_square, add_square, epsilon, correct, correct_square
 ):
     i = cuda.grid(1)
     if i < gradient.size:
         from_row, d = i // gradient.shape[1], i % gradient.shape[1]
-        row = rows[from_row]
-        m, v = _moments(gradient[from_row, d], mean[row, d], square[row, d], keep_mean, keep_square)
+        row, g = rows[from_row], gradient[from_row, d]
+        m, v = keep * mean[row, d] + add * g, keep_square * square[row, d] + add_square * g * g
         mean[row, d], square[row, d] = m, v
-        table[row, d] -= rate * (correct_mean * m) / (math.sqrt(correct_square * v) + epsilon)
-
-
-@cuda.jit(device=True)
-def _moments(g, mean, square, keep_mean, keep_square):
-    """The running means of a gradient and of its square, g included."""
-    return keep_mean * mean + (ONE - keep_mean) * g, keep_square * square + (ONE - keep_square) * g * g
+        table[row, d] -= rate * (correct * m) / (math.sqrt(correct_square * v) + epsilon)

@@ -85,14 +85,14 @@ def _fill(out, value):
 def _copy(source, out):
     i = cuda.grid(1)
     if i < out.size:
-        out[i] = source[i % source.size]
+        out[i] = source[i if source.size == out.size else i % source.size]
 
 
 @cuda.jit
 def _add(source, out):
     i = cuda.grid(1)
     if i < out.size:
-        out[i] += source[i % source.size]
+        out[i] += source[i if source.size == out.size else i % source.size]
 
 
 @cuda.jit

@@ -37,5 +37,7 @@ def launch(kernel, grid, block, *arguments) -> None:
 
 
 def _seen(array) -> np.ndarray:
-    piece, address = array.memory.piece, array.memory.address
-    return np.ndarray(array.shape, array.dtype, piece, array.address - address, array.strides)
+    memory = array.memory
+    return np.ndarray(
+        array.shape, array.dtype, memory.pieces[memory.address], array.address - memory.address, array.strides
+    )

@@ -16,7 +16,7 @@ HALF, NONE, FULL = np.float32(0.5), np.float32(0), np.float32(1)  # they widen n
 
 @cuda.jit(device=True)
 def _clip(u):
-    return min(max(HALF * u, NONE), FULL)
+    return min(max(HALF * u, NONE), FULL) if u == u else u  # a device's max and min would lose NaN
 
 
 @cuda.jit(device=True)
