@@ -275,7 +275,8 @@ def measure(
         figures["gigabytes"] = round(statistics.median(moved), 2)
         figures["gigabytes_per_second"] = round(statistics.median(m / o for m, o in zip(moved, ours, strict=True)), 1)
         figures["copy_peak"] = round(statistics.median(bandwidths), 1)
-        parts = kernels.breakdown(lambda: problem.step(None, workspace))
+        batches = [kernels.breakdown(lambda: problem.step(None, workspace)) for _ in range(3)]
+        parts = min(batches, key=lambda parts: sum(parts.values()))  # the host may be held up
         figures["milliseconds"] = {name: round(1000 * part, 2) for name, part in parts.items()}
     if peer:
         figures["peer_seconds"] = round(statistics.median(theirs), 3)
