@@ -266,7 +266,7 @@ def test_a_whole_batch_on_both_twins(device, kind, order):
         padding = "zeros" if kind in ("tokens", "two texts") else "masked"
         p = problem(seed=4, kind=kind, padding=padding, device=which)
         texts = {name: Segment(s.ids[:, : s.lengths.max()], s.lengths) for name, s in p.segments.items()}
-        settling = SettlingConfig(order, 0.0, 6, 4, accelerate=False)
+        settling = SettlingConfig(order, 0.0, 4, 2, accelerate=False)
         results.append(estimate(p.network, texts, p.target, LearningConfig(), settling).gradients)
     for name, naive in results[0].items():
         fast = results[1][name]
