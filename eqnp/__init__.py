@@ -17,10 +17,10 @@ _HOMES = {
     "Adam": "eqnp.optim",
     "OptimizerConfig": "eqnp.optim",
     "load_config": "eqnp.config",
-    "run_training": "eqnp.run",
-    "resume_training": "eqnp.run",
-    "Model": "eqnp.model",
-    "SequenceClassifier": "eqnp.classifier",
+    "run_training": "eqnp.runs.training",
+    "resume_training": "eqnp.runs.training",
+    "Model": "eqnp.runs.model",
+    "SequenceClassifier": "eqnp.app.classifier",
     "EqnpError": "eqnp.errors",
 }
 __all__ = sorted(_HOMES)

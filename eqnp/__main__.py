@@ -2,6 +2,6 @@
 
 import sys
 
-from eqnp.cli import main
+from eqnp.app.cli import main
 
 sys.exit(main())

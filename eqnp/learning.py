@@ -21,15 +21,15 @@ from math import prod
 
 import numpy as np
 
-from eqnp.distributed import ALONE, Ranks
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, SettlingError, nearest
-from eqnp.gradients import RowGradient
+from eqnp.machine.buffers import Room, Workspace
+from eqnp.machine.gradients import RowGradient
+from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.threads import Run, sharing
 from eqnp.network import Network
-from eqnp.parallel import Run, sharing
 from eqnp.potentials import Nudge
 from eqnp.synapses import Clamped, Segment, State
-from eqnp.workspace import Room, Workspace
 
 SHARED = 1 << 29  # multiply-adds of the largest product of a batch from which on threads share the work on a shard
 COLUMNS = 7500  # pre units contrasted in one product: enough for BLAS, and a fixed number for the same bits

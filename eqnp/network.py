@@ -25,10 +25,10 @@ import numpy as np
 
 from eqnp import kernels as twins
 from eqnp.errors import ConfigError, nearest
-from eqnp.parallel import Run
+from eqnp.machine.buffers import Room
+from eqnp.machine.threads import Run
 from eqnp.potentials import Hopfield, Nudge, elementwise, output
 from eqnp.synapses import Clamped, Compare, Dense, Layer, Mean, Projection, Queries, Segment, State, flat
-from eqnp.workspace import Room
 
 PADDINGS = ("masked", "zeros")
 

@@ -11,9 +11,9 @@ from types import ModuleType
 
 import numpy as np
 
-from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import ConfigError, nearest
-from eqnp.gradients import RowGradient
+from eqnp.machine.gradients import RowGradient
+from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.network import Network
 
 ENTRIES, ROWS = 1 << 20, 1 << 11  # what one thread updates at a time; every entry stands alone, so any cut will do

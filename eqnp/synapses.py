@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqnp.parallel import Run
+from eqnp.machine.buffers import Room
+from eqnp.machine.threads import Run
 from eqnp.potentials import Elementwise, Hopfield, Softmax
-from eqnp.workspace import Room
 
 
 class Segment(NamedTuple):

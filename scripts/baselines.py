@@ -6,9 +6,9 @@ python scripts/baselines.py RUN [RUN …]
 import sys
 from pathlib import Path
 
-from eqnp.baselines import baselines
 from eqnp.config import load_config
 from eqnp.errors import EqnpError
+from eqnp.runs.baselines import baselines
 from eqnp.text.prepare import load_prepared
 
 for folder in map(Path, sys.argv[1:] or sys.exit(__doc__)):

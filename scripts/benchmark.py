@@ -13,8 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-from eqnp.benchmark import GROWTH, PRESETS, Peer, growth, measure, table
-from eqnp.device import choose
+from eqnp.app.benchmark import GROWTH, PRESETS, Peer, growth, measure, table
+from eqnp.machine.device import choose
 
 SIZES = {  # the last is the paper's own
     "imdb": {"batch": (25, 50, 100), "positions": (150, 300, 600), "hidden": (250, 500, 1000)},

@@ -11,16 +11,16 @@ import numpy as np
 
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import LearningConfig, estimate
+from eqnp.machine.threads import workers
 from eqnp.network import AttentionConfig, Network, NetworkConfig
 from eqnp.optim import Adam, OptimizerConfig
-from eqnp.parallel import workers
+from eqnp.runs.loop import evaluate, one_hot
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import encode_corpus
 from eqnp.text.store import bucketed
 from eqnp.text.tokens import learn_tokenizer, words
 from eqnp.text.vectors import rescale
-from eqnp.training import evaluate, one_hot
 
 BATCH, SHARD, WORDS, DIMENSION = 50, 10, 40, 64
 

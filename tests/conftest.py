@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from eqnp.device import why_no_gpu
+from eqnp.machine.device import why_no_gpu
 from tests import simulator
 
 ROOT = Path(__file__).resolve().parents[1]

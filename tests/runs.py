@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from eqnp import checkpoint
-from eqnp.cli import main
+from eqnp import files
+from eqnp.app.cli import main
 from eqnp.optim import Adam
 
 SETTINGS = [
@@ -27,7 +27,7 @@ TRAIN = ["train", "mini-sentiment", *(f"--set={setting}" for setting in SETTINGS
 
 def weights(folder) -> dict[str, str]:
     """The digest of every array of the model of a run."""
-    return {name: checkpoint.digest(a) for name, a in checkpoint.load(Path(folder) / "model.h5", "model")[0].items()}
+    return {name: files.digest(a) for name, a in files.load(Path(folder) / "model.h5", "model")[0].items()}
 
 
 def outcome(folder) -> tuple:

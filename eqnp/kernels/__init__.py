@@ -17,7 +17,7 @@ TWINS = {name: f"eqnp.kernels.{name}" for name in ("naive", "cpu", "cuda", "anal
 
 def load(device: str = "cpu") -> ModuleType:
     """The kernel module for a device: ``"cpu"`` (Numba, compiled and cached on first use), ``"cuda"`` (a GPU; see
-    `eqnp.device`) or ``"naive"`` (NumPy).
+    `eqnp.machine.device`) or ``"naive"`` (NumPy).
 
     ``"analytic"`` continues the definitions to complex states, for holomorphic estimates.
     Raises ConfigError for any other name.

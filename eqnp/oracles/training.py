@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 import numpy as np
 
 from eqnp.dynamics import SettlingConfig
-from eqnp.gradients import RowGradient, total
 from eqnp.learning import Estimate
+from eqnp.machine.gradients import RowGradient, total
 from eqnp.network import Network
 from eqnp.oracles import bptt, implicit
 from eqnp.synapses import Segment

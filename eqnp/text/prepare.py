@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from eqnp import checkpoint
+from eqnp import files
 from eqnp.config import Config, DataConfig, to_tree
 from eqnp.errors import CheckpointError, DataError
 from eqnp.text import corpora, tokens
@@ -109,7 +109,7 @@ def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
     }
     write_store(folder / STORE, prepared.splits, prepared.words)
     arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts}
-    checkpoint.save(folder / START, "start", arrays, about)
+    files.save(folder / START, "start", arrays, about)
 
 
 def load_prepared(folder: Path, config: Config) -> Prepared:
@@ -117,7 +117,7 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
     for name in (START, STORE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} holds no {name}; make such a folder with eqnp prepare")
-    arrays, about = checkpoint.load(folder / START, "start")
+    arrays, about = files.load(folder / START, "start")
     try:
         if about["made_by"] != _sources(config):
             raise CheckpointError(

@@ -1,6 +1,6 @@
 """The token store: ids, lengths and labels of every split with the vocabulary, in one file; and its batches.
 
-The file is as in `eqnp.checkpoint`, with the arrays
+The file is as in `eqnp.files`, with the arrays
 
     <split>/labels               (n,) int64
     <split>/<segment>/ids        flat int32 token ids
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp import checkpoint
+from eqnp import files
 from eqnp.errors import CheckpointError, nearest
 from eqnp.synapses import Segment
 from eqnp.text.tokens import PADDING, Coverage, Ragged
@@ -110,12 +110,12 @@ def write_store(path: Path, splits: Mapping[str, Split], vocabulary: list[str]) 
     coverage = {name: astuple(split.coverage) for name, split in splits.items()}
     segments = list(next(iter(splits.values())).segments)  # in their order: word dropout draws for one after the other
     about = {"coverage": coverage, "segments": segments, "vocabulary": vocabulary}
-    checkpoint.save(path, KIND, arrays, about)
+    files.save(path, KIND, arrays, about)
 
 
 def split_names(path: Path) -> list[str]:
     """The splits in a token store; raises CheckpointError."""
-    return list(_coverage(path, checkpoint.load(path, KIND, lambda name: False)[1]))
+    return list(_coverage(path, files.load(path, KIND, lambda name: False)[1]))
 
 
 def read_split(path: Path, name: str) -> Split:
@@ -125,7 +125,7 @@ def read_split(path: Path, name: str) -> Split:
 
 def read_store(path: Path, only: str = "") -> dict[str, Split]:
     """All splits of a token store by name, or one; raises CheckpointError if the file or the split cannot be used."""
-    arrays, about = checkpoint.load(path, KIND, lambda name: name.startswith(f"{only}/" if only else ""), mapped=True)
+    arrays, about = files.load(path, KIND, lambda name: name.startswith(f"{only}/" if only else ""), mapped=True)
     coverage = _coverage(path, about)
     if only and only not in coverage:
         raise CheckpointError(f"{path}: no split {only!r}{nearest(only, coverage)}")
@@ -133,14 +133,14 @@ def read_store(path: Path, only: str = "") -> dict[str, Split]:
         wanted = [only] if only else list(coverage)
         return {name: _split(arrays, name, about["segments"], coverage[name]) for name in wanted}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); {checkpoint.MEND[KIND]}") from error
+        raise CheckpointError(f"{path}: damaged ({error}); {files.MEND[KIND]}") from error
 
 
 def _coverage(path: Path, about: Mapping) -> dict[str, Coverage]:
     try:
         return {name: Coverage(*map(int, counts)) for name, counts in about["coverage"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); {checkpoint.MEND[KIND]}") from error
+        raise CheckpointError(f"{path}: damaged ({error}); {files.MEND[KIND]}") from error
 
 
 def _split(arrays: Mapping[str, np.ndarray], name: str, names: list[str], coverage: Coverage) -> Split:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from eqnp.cli import main
+from eqnp.app.cli import main
 
 ROWS = [{"text": f"word{i} good film number{i % 3}", "label": i % 2} for i in range(40)]
 

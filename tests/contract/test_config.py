@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqnp.config import from_tree, load_config, presets, to_toml, to_tree
-from eqnp.gradients import RowGradient
+from eqnp.machine.gradients import RowGradient
 from eqnp.network import Network
 from eqnp.optim import Adam, OptimizerConfig
 from tests.strategies import problem

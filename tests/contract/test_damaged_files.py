@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqnp import checkpoint
-from eqnp.cli import main
+from eqnp import files
+from eqnp.app.cli import main
 from eqnp.errors import CheckpointError, VectorsError
-from eqnp.folder import LAST
-from eqnp.model import Model
-from eqnp.run import _load_last
+from eqnp.runs.folder import LAST
+from eqnp.runs.model import Model
+from eqnp.runs.training import _load_last
 from eqnp.text.prepare import START, load_prepared
 from eqnp.text.store import STORE, read_store
 from eqnp.text.vectors import load_vectors
@@ -121,7 +121,7 @@ def test_damaged_files_of_vectors(tmp_path, name):
 
 def test_a_whole_file_that_says_something_else(run, capsys):
     """If this fails, a file that another program wrote well is believed."""
-    arrays, about = checkpoint.load(run / "model.h5", "model")
+    arrays, about = files.load(run / "model.h5", "model")
     for wrong_arrays, wrong_about, word in (
         ({**arrays, "parameters/hidden0.weight": arrays["parameters/hidden0.weight"][:1]}, about, "not those"),
         ({n: a for n, a in arrays.items() if "queries" not in n}, about, "not those"),
@@ -130,7 +130,7 @@ def test_a_whole_file_that_says_something_else(run, capsys):
         (arrays, {**about, "prior": [1.0]}, "do not fit"),
         (arrays, {**about, "config": {"netwrok": {}}}, "netwrok"),
     ):
-        checkpoint.save(run / "model.h5", "model", wrong_arrays, wrong_about)
+        files.save(run / "model.h5", "model", wrong_arrays, wrong_about)
         with pytest.raises(CheckpointError, match=word) as caught:
             Model.load(run)
         assert "\n" not in str(caught.value)
@@ -147,4 +147,4 @@ def test_files_of_every_version_can_still_be_read(tmp_path, monkeypatch, capsys)
         assert Model.load(run).predict({"text": ["there was lava and fire"]})[0].label == "1"
         assert main(["train", "--resume", str(run)]) == 0
         assert main(["evaluate", str(run)]) == 0
-    assert (FIXTURES / f"v{checkpoint.VERSION}").is_dir()
+    assert (FIXTURES / f"v{files.VERSION}").is_dir()

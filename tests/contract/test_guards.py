@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqnp import checkpoint, learning
-from eqnp.cli import main
+from eqnp import files, learning
+from eqnp.app.cli import main
 from eqnp.network import Network
 from eqnp.optim import Adam
 from tests.runs import TRAIN, outcome
@@ -31,7 +31,7 @@ def files_are_sound(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     for name in names:
         if name in KINDS:
-            for array in checkpoint.load(folder / name, KINDS[name])[0].values():
+            for array in files.load(folder / name, KINDS[name])[0].values():
                 assert np.isfinite(array).all()
         elif name == "log.jsonl":
             assert all(json.loads(line) for line in (folder / name).read_text().splitlines())

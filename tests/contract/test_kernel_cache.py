@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from eqnp.cli import main
+from eqnp.app.cli import main
 from tests.conftest import ROOT
 
 CODE = """

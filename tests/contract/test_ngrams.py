@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqnp.cli import main
+from eqnp.app.cli import main
+from eqnp.app.explain import explain
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
-from eqnp.explain import explain
-from eqnp.model import Model
+from eqnp.runs.model import Model
 from eqnp.text import ngrams
 from eqnp.text.ngrams import NGrams, Places, learn_ngrams, memory_slots, without_repeats
 from eqnp.text.store import Split, read_split

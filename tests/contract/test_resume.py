@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from eqnp.cli import main
-from eqnp.folder import in_use
-from eqnp.run import resume_training, run_training
+from eqnp.app.cli import main
+from eqnp.runs.folder import in_use
+from eqnp.runs.training import resume_training, run_training
 from tests.runs import TRAIN, killed_after, outcome
 
 KILLS = 50

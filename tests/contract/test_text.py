@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqnp import baselines, checkpoint
-from eqnp.baselines import bag_of_words
+from eqnp import files
 from eqnp.config import DataConfig, load_config
-from eqnp.distributed import Ranks
 from eqnp.errors import CheckpointError, ConfigError, DataError
+from eqnp.machine.ranks import Ranks
+from eqnp.runs import baselines
+from eqnp.runs.baselines import bag_of_words
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
@@ -179,7 +180,7 @@ def test_store_round_trip(tmp_path_factory, lengths):
     np.testing.assert_array_equal(again.labels, split.labels)
     np.testing.assert_array_equal(again.segments["text"].ids, split.segments["text"].ids)
     np.testing.assert_array_equal(again.segments["text"].offsets, split.segments["text"].offsets)
-    assert checkpoint.load(path, "token store")[1]["vocabulary"] == ["<pad>", "<unk>", "é"]
+    assert files.load(path, "token store")[1]["vocabulary"] == ["<pad>", "<unk>", "é"]
     with pytest.raises(CheckpointError, match="'train'"):
         read_split(path, "trian")
     path.write_bytes(b"no store")

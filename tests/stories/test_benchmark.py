@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from eqnp.benchmark import Peer, growth, load_problem, make_problem, measure, table, useful_flops
-from eqnp.cli import main
+from eqnp.app.benchmark import Peer, growth, load_problem, make_problem, measure, table, useful_flops
+from eqnp.app.cli import main
 from eqnp.errors import ConfigError
 
 SMALL = ("data.max_tokens=12", "network.hidden=[16]")

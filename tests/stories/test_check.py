@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from eqnp.cli import main
+from eqnp.app.cli import main
 from tests.conftest import ROOT
 
 SMALL = ("--set=network.hidden=[12]", "--set=vectors.dimension=16")

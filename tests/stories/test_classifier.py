@@ -10,7 +10,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from eqnp import SequenceClassifier
-from eqnp.cli import main
+from eqnp.app.cli import main
 from eqnp.errors import DataError, EqnpError
 
 WORDS = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"], ["rain", "sea", "mud", "wet"])

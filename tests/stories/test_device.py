@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqnp import checkpoint
-from eqnp.cli import main
-from eqnp.device import why_no_gpu
+from eqnp import files
+from eqnp.app.cli import main
+from eqnp.machine.device import why_no_gpu
 from tests.runs import killed_after
 
 TINY = {
@@ -42,7 +42,7 @@ def tiny(tmp_path, monkeypatch):
 
 
 def parameters(folder) -> dict[str, np.ndarray]:
-    return checkpoint.load(Path(folder) / "model.h5", "model")[0]
+    return files.load(Path(folder) / "model.h5", "model")[0]
 
 
 @pytest.mark.gpu
@@ -84,7 +84,7 @@ def test_no_gpu_is_one_line(tiny, capsys):
 )
 def test_mistaken_devices(tiny, capsys, monkeypatch, options, hint):
     """If this fails, a typo or a combination that is not there gets no help."""
-    monkeypatch.setattr("eqnp.device.why_no_gpu", lambda: "")
+    monkeypatch.setattr("eqnp.machine.device.why_no_gpu", lambda: "")
     assert main(["train", *SOURCE, *options]) == 2
     assert hint in capsys.readouterr().err
 
@@ -92,7 +92,7 @@ def test_mistaken_devices(tiny, capsys, monkeypatch, options, hint):
 @pytest.mark.parametrize("option", ["--algorithm=implicit", "--set=learning.estimator=holomorphic"])
 def test_auto_takes_what_can_do_the_job(tiny, capsys, monkeypatch, option):
     """If this fails, `--device auto` ends in an error on a machine with a GPU, where the CPU would have done."""
-    monkeypatch.setattr("eqnp.device.why_no_gpu", lambda: "")
+    monkeypatch.setattr("eqnp.machine.device.why_no_gpu", lambda: "")
     smooth = "--set=network.activation=logistic"
     assert main(["train", *SOURCE, smooth, option, "--device", "auto", "--out", "run"]) == 0
     assert "device: cpu" in capsys.readouterr().out
@@ -100,6 +100,6 @@ def test_auto_takes_what_can_do_the_job(tiny, capsys, monkeypatch, option):
 
 def test_the_cpu_needs_no_cuda(tiny):
     """If this fails, users of the CPU wait for CUDA to be imported, or need it."""
-    code = f"import sys; from eqnp.cli import main; main({['train', *SOURCE, '--out', 'run']!r})"
+    code = f"import sys; from eqnp.app.cli import main; main({['train', *SOURCE, '--out', 'run']!r})"
     code += "; sys.exit(any(name.startswith('numba.cuda') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqnp.checkpoint import load
-from eqnp.cli import main
+from eqnp.app.cli import main
+from eqnp.files import load
 from tests.conftest import ROOT
 from tests.runs import TRAIN, outcome
 

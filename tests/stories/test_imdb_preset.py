@@ -2,7 +2,7 @@
 
 import json
 
-from eqnp.cli import main
+from eqnp.app.cli import main
 
 
 def test_the_imdb_preset_beats_its_rival_on_other_data(tmp_path):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from eqnp.cli import build_parser
+from eqnp.app.cli import build_parser
 from eqnp.config import load_config
 from tests.conftest import ROOT
 

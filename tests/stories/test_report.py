@@ -9,10 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from eqnp.checkpoint import load
-from eqnp.cli import main
-from eqnp.explain import explain
-from eqnp.model import Model
+from eqnp.app.cli import main
+from eqnp.app.explain import explain
+from eqnp.files import load
+from eqnp.runs.model import Model
 from tests.runs import TRAIN, killed_after
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")

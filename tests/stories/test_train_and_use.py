@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 import pytest
 
-from eqnp.checkpoint import load
-from eqnp.cli import main
+from eqnp.app.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
-from eqnp.folder import claim, settled
-from eqnp.model import Model
-from eqnp.run import generators
+from eqnp.files import load
+from eqnp.runs.folder import claim, settled
+from eqnp.runs.model import Model
+from eqnp.runs.training import generators
 from eqnp.text.prepare import load_prepared, prepare
 from eqnp.text.store import read_split, read_store, write_store
 from tests.conftest import ROOT
@@ -164,7 +164,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     """If this fails, a batch that takes minutes cannot be left."""
     code = (
         "import os, signal, time\n"
-        "from eqnp.signals import StopRequest\n"
+        "from eqnp.runs.signals import StopRequest\n"
         "with StopRequest() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1); print(stop.received, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
@@ -187,7 +187,7 @@ def test_a_prediction_from_a_cold_start_takes_two_seconds(run):
 def test_prediction_of_few_texts_compiles_nothing(run):
     """If this fails, the test above passes only thanks to a warm cache."""
     code = (
-        "import sys; from eqnp.cli import main; main(sys.argv[1:]); "
+        "import sys; from eqnp.app.cli import main; main(sys.argv[1:]); "
         "assert not {'numba', 'datasets', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, "predict", str(run), "a film"], check=True, cwd=ROOT)

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from eqnp.dynamics import SettlingConfig
-from eqnp.gradients import RowGradient
 from eqnp.learning import LearningConfig, estimate
+from eqnp.machine.gradients import RowGradient
 from eqnp.oracles import finite_difference
 from tests.strategies import CONTRASTED, KINDS, SETTLED, kink_distance, problem, problems
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eqnp.errors import ConfigError
-from eqnp.gradients import RowGradient
+from eqnp.machine.gradients import RowGradient
 from eqnp.optim import SCHEDULES, Adam, OptimizerConfig
 from tests.strategies import problem
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqnp import acceleration
-from eqnp.benchmark import make_problem
+from eqnp.app.benchmark import make_problem
 from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.errors import SettlingError
 from eqnp.learning import LearningConfig, estimate, free_phase, nudged_phase
+from eqnp.machine.buffers import Workspace
+from eqnp.machine.threads import sharing
 from eqnp.network import Network
-from eqnp.parallel import sharing
 from eqnp.potentials import Nudge
-from eqnp.training import one_hot
-from eqnp.workspace import Workspace
+from eqnp.runs.loop import one_hot
 from tests.strategies import KINDS, problem, problems
 
 SMALLER = {  # the paper's kinds of network, small enough for hundreds of steps

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from eqnp import kernels
 from eqnp.dynamics import ORDERS, SettlingConfig
-from eqnp.gradients import RowGradient
 from eqnp.learning import LearningConfig, estimate
+from eqnp.machine.gradients import RowGradient
 from eqnp.synapses import Segment
 from tests.strategies import KINDS, problem
 

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from eqnp.checkpoint import replacing
+from eqnp.files import replacing
 
 INK, PALE, ACCENT, THIRD = "#14325a", "#9fb3c8", "#c2570c", "#6b7280"
 LINES = ({"color": INK, "ls": "-"}, {"color": ACCENT, "ls": "--"}, {"color": THIRD, "ls": ":"})

@@ -4,7 +4,7 @@ RUN/config.toml    the whole configuration, every key
 RUN/start.h5       tokenizer, classes and word vectors that training starts from (see `eqnp.text.prepare`)
 RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
 RUN/log.jsonl      ten lines an epoch, and one at its end
-RUN/model.h5       the best epoch by validation accuracy (see `eqnp.model`)
+RUN/model.h5       the best epoch by validation accuracy (see `eqnp.runs.model`)
 RUN/last.h5        while training is under way: the last state, to go on from
 RUN/metrics.json   when it is finished: figures and the environment they were measured in
 
@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from eqnp import checkpoint
+from eqnp import files
 from eqnp.config import Config, load_config
 from eqnp.errors import CheckpointError, ConfigError
-from eqnp.model import MODEL, PARAMETERS, Model
-from eqnp.parallel import available_cores
+from eqnp.machine.threads import available_cores
+from eqnp.runs.model import MODEL, PARAMETERS, Model
 from eqnp.text.corpora import EMBEDDED
 from eqnp.text.prepare import START
 from eqnp.text.store import STORE
@@ -50,7 +50,7 @@ def _is_beginning(path: Path) -> bool:
 
 def abandon(folder: Path) -> None:
     """Remove the files of a run that came to nothing, and the folder if nothing else is in it."""
-    checkpoint.remove_leftovers(folder)
+    files.remove_leftovers(folder)
     for name in (CONFIG, LOG, START, STORE, LAST, MODEL):
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
@@ -87,7 +87,7 @@ def claim(folder: Path, numbered: bool) -> Path:
         except FileExistsError:
             if not numbered:
                 check_free(folder)
-                checkpoint.remove_leftovers(folder)
+                files.remove_leftovers(folder)
                 return folder
             base = folder.name.removesuffix(f"-{number - 1}") if number > 2 else folder.name
             folder = folder.with_name(f"{base}-{number}")
@@ -154,7 +154,7 @@ def describe(run: Path) -> dict:
         if finished:
             about |= {name: value for name, value in read_json(run / METRICS, FIGURES).items() if name in FIGURES}
     if (run / MODEL).is_file():
-        arrays, _ = checkpoint.load(run / MODEL, "model")
+        arrays, _ = files.load(run / MODEL, "model")
         model = Model.load(run)
         shapes = {name.removeprefix(PARAMETERS): "×".join(map(str, array.shape)) for name, array in arrays.items()}
         about |= {"classes": list(model.classes), "weights": shapes}
@@ -162,7 +162,7 @@ def describe(run: Path) -> dict:
             "parameters": sum(array.size for array in arrays.values()),
             "words": len(model.tokenizer.get_vocab()) - 2,
         }
-        about["digest"] = checkpoint.digest(arrays[PARAMETERS + "output.weight"])[:16]
+        about["digest"] = files.digest(arrays[PARAMETERS + "output.weight"])[:16]
     return about
 
 

@@ -18,8 +18,8 @@ from functools import partial
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
-from eqnp.gradients import RowGradient, total
-from eqnp.workspace import Room
+from eqnp.machine.buffers import Room
+from eqnp.machine.gradients import RowGradient, total
 
 REDUCTIONS = ("fast", "fixed")
 ROWS = 1 << 15  # of a table, sent at a time

@@ -1,4 +1,4 @@
-"""The command line: options in, exit code out. What the commands do is in `eqnp.commands`.
+"""The command line: options in, exit code out. What the commands do is in `eqnp.app.commands`.
 
 Exit codes: 0 when all went well, 2 for what the user can mend (one line on stderr says how), 130 or 143 when a signal
 ended it, 1 for a fault of ours.
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eqnp import commands
+from eqnp.app import commands
 from eqnp.errors import EqnpError, Interrupted, nearest
 
 DEFAULT = "mini-sentiment"

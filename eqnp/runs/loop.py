@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from eqnp.config import Config
-from eqnp.distributed import ALONE, Ranks
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import SettlingError
 from eqnp.learning import Estimate, check_finite, estimate, free_phase
+from eqnp.machine.buffers import Workspace
+from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.network import Network
 from eqnp.optim import Adam
 from eqnp.synapses import Segment
 from eqnp.text.store import Split, bucketed, noisy_batch
-from eqnp.workspace import Workspace
 
 LINES = 10  # of the log, in an epoch
 TOGETHER = 256  # samples that a device predicts at a time, at least

@@ -16,14 +16,14 @@ FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the comp
 
 def run_train(options) -> dict:
     """``eqnp train``: returns the metrics of the run."""
-    from eqnp.distributed import join, together
+    from eqnp.machine.ranks import join, together
 
     ranks = join(options.distributed, options.reduction or "fast")
     return together(ranks, lambda: _train(options, ranks))
 
 
 def _train(options, ranks) -> dict:
-    from eqnp.run import resume_training, run_training
+    from eqnp.runs.training import resume_training, run_training
 
     if options.resume:
         others = ("source", "data", "val_data", "test_data", "vectors", "unlabelled", "set", "seed", "algorithm", "out")
@@ -41,7 +41,7 @@ def _train(options, ranks) -> dict:
 
 def run_prepare(options) -> dict:
     """``eqnp prepare``: returns the folder and what is in it."""
-    from eqnp.run import run_preparation
+    from eqnp.runs.training import run_preparation
 
     if _prepared_folder(options):
         raise ConfigError(f"{Path(options.source).parent} is prepared already; give it to eqnp train")
@@ -86,9 +86,9 @@ def _config(options):
 
 def run_evaluate(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
-    from eqnp.device import choose
-    from eqnp.model import Model
-    from eqnp.parallel import workers
+    from eqnp.machine.device import choose
+    from eqnp.machine.threads import workers
+    from eqnp.runs.model import Model
     from eqnp.text.store import STORE, read_split, split_names
 
     model = Model.load(options.run, choose(options.device))
@@ -136,8 +136,8 @@ def run_predict(options) -> dict:
     """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
     from dataclasses import asdict
 
-    from eqnp.device import choose
-    from eqnp.model import Model
+    from eqnp.machine.device import choose
+    from eqnp.runs.model import Model
 
     if options.html and not options.explain:
         raise ConfigError("--html is a page of explanations; add --explain")
@@ -153,7 +153,7 @@ def run_predict(options) -> dict:
     if few:
         predictions = model.predict(texts)
     else:
-        from eqnp.parallel import workers
+        from eqnp.machine.threads import workers
 
         with workers(options.threads) as executor:
             predictions = model.predict(texts, executor)
@@ -171,8 +171,8 @@ def _explain(model, texts, path: Path | None) -> dict:
     """Print every text with its heaviest words marked, and write the page if there is to be one."""
     from dataclasses import asdict
 
-    from eqnp.checkpoint import write_text
-    from eqnp.explain import as_terminal, explain, page
+    from eqnp.app.explain import as_terminal, explain, page
+    from eqnp.files import write_text
 
     explanations, colours = explain(model, texts), sys.stdout is not None and sys.stdout.isatty()
     for each in explanations:
@@ -190,11 +190,11 @@ def _explain(model, texts, path: Path | None) -> dict:
 
 def run_check(options) -> dict:
     """``eqnp check``: returns the report."""
-    from eqnp.check import check, draw, preset_problem, run_problem, table
-    from eqnp.checkpoint import write_text
+    from eqnp.app.check import check, draw, preset_problem, run_problem, table
+    from eqnp.app.report import needs_matplotlib
     from eqnp.config import presets
-    from eqnp.parallel import workers
-    from eqnp.report import needs_matplotlib
+    from eqnp.files import write_text
+    from eqnp.machine.threads import workers
 
     if options.out:
         needs_matplotlib()
@@ -217,11 +217,11 @@ def run_check(options) -> dict:
 
 def run_report(options) -> dict:
     """``eqnp report``: returns the path of the page."""
-    from eqnp.report import needs_matplotlib, write_report
+    from eqnp.app.report import needs_matplotlib, write_report
 
     needs_matplotlib()
-    from eqnp.model import Model
-    from eqnp.parallel import workers
+    from eqnp.machine.threads import workers
+    from eqnp.runs.model import Model
 
     texts = None
     if options.text:
@@ -254,7 +254,7 @@ def run_list(options) -> dict:
 
 def run_info(options) -> dict:
     """``eqnp info``: returns what is known of a run."""
-    from eqnp.folder import describe
+    from eqnp.runs.folder import describe
 
     about = describe(options.run)
     for key, value in about.items():
@@ -272,8 +272,8 @@ def _readable_value(value) -> str:
 
 def run_benchmark(options) -> dict:
     """``eqnp benchmark``: returns the figures of every task."""
-    from eqnp.benchmark import PRESETS, measure, table
-    from eqnp.device import choose
+    from eqnp.app.benchmark import PRESETS, measure, table
+    from eqnp.machine.device import choose
 
     if options.weights and not options.task:
         raise ConfigError("--weights needs the --task that the run was trained for")

@@ -10,13 +10,13 @@ import numpy as np
 
 from eqnp.errors import DataError, nearest
 from eqnp.learning import free_phase, nudged_phase
-from eqnp.model import Model, Prediction
 from eqnp.network import Network
 from eqnp.potentials import Nudge
+from eqnp.runs.loop import one_hot
+from eqnp.runs.model import Model, Prediction
 from eqnp.synapses import Clamped, State
 from eqnp.text import tokens
 from eqnp.text.tokens import UNKNOWN, Ragged
-from eqnp.training import one_hot
 
 MOVED = 0.05  # times the mean: a change of attention under the nudge that is shown
 AT_ONCE = 50  # texts settled together

@@ -13,8 +13,8 @@ from eqnp.kernels import cache, load
 from eqnp.learning import estimate
 from eqnp.network import Network
 from eqnp.optim import Adam
+from eqnp.runs.loop import one_hot
 from eqnp.synapses import Segment
-from eqnp.training import one_hot
 
 
 def warm_up(config: Config, classes: int, say: Callable[[str], None], device: str = "cpu") -> float:

@@ -14,23 +14,35 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp import checkpoint
-from eqnp.checkpoint import write_text
+from eqnp import files
 from eqnp.config import Config, load_config, to_toml
-from eqnp.console import accuracies, epoch_line, progress_bar, settling_warning
-from eqnp.device import choose, describe
-from eqnp.distributed import ALONE, Ranks
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
-from eqnp.folder import CONFIG, LAST, LOG, METRICS, abandon, check_free, claim, environment, in_use, read_json, settled
-from eqnp.model import KIND, MODEL, PARAMETERS, Model
+from eqnp.files import write_text
+from eqnp.machine.device import choose, describe
+from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.threads import peak_resident_gib, return_freed_memory, workers
 from eqnp.network import Network
 from eqnp.optim import Adam
-from eqnp.parallel import peak_resident_gib, return_freed_memory, workers
-from eqnp.signals import StopRequest
+from eqnp.runs.console import accuracies, epoch_line, progress_bar, settling_warning
+from eqnp.runs.folder import (
+    CONFIG,
+    LAST,
+    LOG,
+    METRICS,
+    abandon,
+    check_free,
+    claim,
+    environment,
+    in_use,
+    read_json,
+    settled,
+)
+from eqnp.runs.loop import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
+from eqnp.runs.model import KIND, MODEL, PARAMETERS, Model
+from eqnp.runs.signals import StopRequest
+from eqnp.runs.warmup import warm_up
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import STORE, Split, read_store
-from eqnp.training import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
-from eqnp.warmup import warm_up
 
 RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
 NAMES = {
@@ -138,7 +150,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
         config = load_config(str(folder / CONFIG))
         device = _chosen(device, config, ranks)
         if ranks.first:
-            checkpoint.remove_leftovers(folder)
+            files.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
         if (folder / LAST).exists():
             model, optimizer, progress = _load_last(folder / LAST, ranks, device)
@@ -245,7 +257,7 @@ class Run:
         host = self.model.network.kernels.host
         arrays = {f"{kind}/{name}": host(value) for kind, part in moments.items() for name, value in part.items()}
         about = {"progress": dataclasses.asdict(self.progress), "taken": self.optimizer.taken}
-        checkpoint.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, {**self.model.about(), **about})
+        files.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, {**self.model.about(), **about})
 
     def log(self, event: dict) -> None:
         """Append a line to the log, or nothing of it; raises OSError."""
@@ -260,7 +272,7 @@ class Run:
 
     def measure(self) -> dict:
         """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
-        from eqnp.baselines import baselines
+        from eqnp.runs.baselines import baselines
 
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
@@ -272,7 +284,7 @@ class Run:
             return {}
         algorithm = config.learning.algorithm
         print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
-        start = checkpoint.load(self.folder / START, "start")[0]["embedding.weight"]
+        start = files.load(self.folder / START, "start")[0]["embedding.weight"]
         rivals = baselines(splits, start, len(prepared.classes))
         for name, rival in rivals.items():
             print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
@@ -314,12 +326,12 @@ class BestOnDisk:
         self.ranks.wait()
         self.optimizer.mean.clear()
         self.optimizer.square.clear()
-        arrays, _ = checkpoint.load(self.folder / MODEL, KIND, mapped=True)
+        arrays, _ = files.load(self.folder / MODEL, KIND, mapped=True)
         network.assign({name: arrays[PARAMETERS + name] for name in network.parameters})
 
 
 def _load_last(path: Path, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam, Progress]:
-    arrays, about = checkpoint.load(path, "checkpoint")
+    arrays, about = files.load(path, "checkpoint")
     model = Model.from_file(path, arrays, about, device)
     optimizer = Adam(model.network, model.config.optimizer, ranks)
     try:
@@ -332,7 +344,7 @@ def _load_last(path: Path, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[M
         optimizer.taken = int(about["taken"])
         return model, optimizer, Progress.from_tree(about["progress"])
     except Exception as error:  # whatever the JSON inside may hold
-        raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND['checkpoint']}") from error
+        raise CheckpointError(f"{path}: damaged ({error!r}); {files.MEND['checkpoint']}") from error
 
 
 def _fresh(config: Config, prepared: Prepared, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam]:

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.checkpoint import replacing
 from eqnp.config import Config
 from eqnp.dynamics import SettlingConfig, Trace
-from eqnp.gradients import RowGradient
+from eqnp.files import replacing
 from eqnp.learning import Estimate, LearningConfig, estimate, free_phase, nudged_phase
-from eqnp.model import Model
+from eqnp.machine.gradients import RowGradient
 from eqnp.network import Network
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
 from eqnp.potentials import Nudge
-from eqnp.run import fresh_network
+from eqnp.runs.loop import one_hot
+from eqnp.runs.model import Model
+from eqnp.runs.training import fresh_network
 from eqnp.synapses import Segment
 from eqnp.text.store import STORE, Split, bucketed, read_split
-from eqnp.training import one_hot
 
 EXACT = SettlingConfig("even-odd", 1e-13, 2000, 2000)
 BETAS = {  # where each estimator is looked at; orders are fitted through the last three

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.config import Config, load_config, to_tree
-from eqnp.console import epoch_line, progress_bar
 from eqnp.errors import ConfigError, DataError
-from eqnp.model import Model
+from eqnp.machine.buffers import Workspace
+from eqnp.machine.threads import workers
 from eqnp.optim import Adam
-from eqnp.parallel import workers
+from eqnp.runs.console import epoch_line, progress_bar
+from eqnp.runs.loop import Hooks, Progress, epochs_of, fit, gradients, one_hot
+from eqnp.runs.model import Model
 from eqnp.text.corpora import Corpus, Texts
 from eqnp.text.prepare import prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
-from eqnp.training import Hooks, Progress, epochs_of, fit, gradients, one_hot
-from eqnp.workspace import Workspace
 
 
 class SequenceClassifier:
@@ -37,8 +37,8 @@ class SequenceClassifier:
     n_jobs : threads; None: one. −1: one per core. The result does not depend on it.
     verbose : whether to print a line per epoch.
 
-    After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.model.Model`), ``progress_``
-    (`eqnp.training.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
+    After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.runs.model.Model`), ``progress_``
+    (`eqnp.runs.loop.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
 
     Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). Errors that
     can be mended are an `eqnp.errors.EqnpError`: its text says how.

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp import explain
-from eqnp.checkpoint import write_text
+from eqnp.app import explain
 from eqnp.dynamics import Trace, settle
 from eqnp.errors import CheckpointError, ConfigError
-from eqnp.folder import CONFIG, METRICS, read_json, read_log
+from eqnp.files import write_text
 from eqnp.learning import free_phase
-from eqnp.model import Model
 from eqnp.potentials import Nudge
-from eqnp.run import RIVALS
+from eqnp.runs.folder import CONFIG, METRICS, read_json, read_log
+from eqnp.runs.loop import free_outputs, one_hot
+from eqnp.runs.model import Model
+from eqnp.runs.training import RIVALS
 from eqnp.text.store import STORE, Split, bucketed, read_store
-from eqnp.training import free_outputs, one_hot
 
 PAGE, PICTURES = "report.html", "report"
 FIGURES = ("parameters", "seconds", "peak_resident_gib", "samples", "unknown_tokens", "words", "words_with_vector")
@@ -90,7 +90,7 @@ class _Report:
         self.segments, self.labels = split.batch(rows)
 
     def accuracy(self) -> str:
-        from eqnp import figures
+        from eqnp.app import figures
 
         metrics, classes = self.metrics, self.model.classes
         names = {"this network": metrics["accuracy"][self.where]}
@@ -107,7 +107,7 @@ class _Report:
         return f"{_note(note)}<div class=pair>{pictures}</div>"
 
     def learning(self) -> str:
-        from eqnp import figures
+        from eqnp.app import figures
 
         if not self.epochs or not self.batches:
             return ""
@@ -118,7 +118,7 @@ class _Report:
         return self.picture("learning", "Loss and accuracy by epoch") + _note(note)
 
     def settling(self) -> str:
-        from eqnp import figures
+        from eqnp.app import figures
 
         traces = self.traces()
         figures.settling(traces, self.folder / "settling.png")
@@ -151,7 +151,7 @@ class _Report:
         return traces
 
     def words(self) -> str:
-        from eqnp import figures
+        from eqnp.app import figures
 
         size = len(self.model.network.parameters["embedding.weight"])
         mass, seen, leading = np.zeros(size), np.zeros(size), np.zeros(size)
@@ -204,7 +204,7 @@ class _Report:
         return _note(note) + "".join(explain.section(each) for each in explanations)
 
     def synapse(self) -> str:
-        from eqnp import figures
+        from eqnp.app import figures
 
         network, learning = self.model.network, self.model.config.learning
         clamped, target = network.clamp(self.segments), one_hot(self.labels, network)
@@ -227,7 +227,7 @@ class _Report:
         return _note(note) + self.picture("synapse", "States at both ends, and the update")
 
     def distributions(self) -> str:
-        from eqnp import figures
+        from eqnp.app import figures
 
         network = self.model.network
         state, _ = free_phase(network, network.clamp(self.segments), self.model.config.settling)

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from eqnp import checkpoint
+from eqnp import files
 from eqnp.config import Config, from_tree, to_tree
 from eqnp.errors import CheckpointError, DataError, EqnpError, SettlingError
+from eqnp.machine.buffers import Workspace
 from eqnp.network import Network
+from eqnp.runs.loop import Score, evaluate, free_outputs
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged
-from eqnp.training import Score, evaluate, free_outputs
-from eqnp.workspace import Workspace
 
 if TYPE_CHECKING:
     from eqnp.text.corpora import Corpus
@@ -78,7 +78,7 @@ class Model:
                 arrays[name] = arrays[name].astype(np.float16)
             if not np.isfinite(arrays[name]).all():
                 raise SettlingError('an embedding is too large for half precision; set training.precision = "single"')
-        checkpoint.save(folder / MODEL, KIND, arrays, self.about())
+        files.save(folder / MODEL, KIND, arrays, self.about())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters and the n-grams, by their names in a file."""
@@ -104,7 +104,7 @@ class Model:
             raise CheckpointError(
                 f"{folder}: no epoch of this run is finished yet; go on with eqnp train --resume {folder}"
             )
-        return cls.from_file(folder / MODEL, *checkpoint.load(folder / MODEL, KIND), device)
+        return cls.from_file(folder / MODEL, *files.load(folder / MODEL, KIND), device)
 
     @classmethod
     def from_file(cls, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping, device: str = "cpu") -> Model:
@@ -128,14 +128,14 @@ class Model:
             size, parts = ngrams.first_id + len(ngrams), ngrams.parts
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
             if not inside or size != len(parameters["embedding.weight"]) or len(prior) != len(classes):
-                raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {checkpoint.MEND[KIND]}")
+                raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {files.MEND[KIND]}")
             if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
-                raise CheckpointError(f"its weights are no floats; {checkpoint.MEND[KIND]}")
+                raise CheckpointError(f"its weights are no floats; {files.MEND[KIND]}")
             return cls(network, config, tokenizer, ngrams, classes, prior)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
-            raise CheckpointError(f"{path}: damaged ({error!r}); {checkpoint.MEND[KIND]}") from error
+            raise CheckpointError(f"{path}: damaged ({error!r}); {files.MEND[KIND]}") from error
 
     def __reduce__(self):
         """Pickled and copied as its file would be."""

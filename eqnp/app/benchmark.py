@@ -29,19 +29,19 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.config import Config, load_config
-from eqnp.device import describe
 from eqnp.errors import ConfigError
-from eqnp.gradients import RowGradient
 from eqnp.kernels import load
 from eqnp.learning import Estimate, estimate
-from eqnp.model import Model
+from eqnp.machine.buffers import Workspace
+from eqnp.machine.device import describe
+from eqnp.machine.gradients import RowGradient
+from eqnp.machine.threads import available_cores, peak_resident_gib, workers
 from eqnp.network import Network
 from eqnp.optim import Adam
-from eqnp.parallel import available_cores, peak_resident_gib, workers
+from eqnp.runs.loop import one_hot
+from eqnp.runs.model import Model
 from eqnp.synapses import Segment
 from eqnp.text.store import STORE, bucketed, read_split
-from eqnp.training import one_hot
-from eqnp.workspace import Workspace
 
 PRESETS = {"imdb": "imdb-paper", "snli": "snli-paper", "recommended": "imdb"}
 RESIDUAL = 1e-5  # to which the paper's networks are settled here, instead of running all of T and K

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from eqnp.training import Epoch, Tally
+from eqnp.runs.loop import Epoch, Tally
 
 UNSETTLED = 0.1  # the share of samples that a phase may leave unsettled before the user is told
 

@@ -1,0 +1,1 @@
+"""What people use: the command line, the classifier for Python, reports, explanations, checks, benchmarks."""

@@ -1,0 +1,1 @@
+"""Training runs: the loop, the model, the folder, going on, and the rivals."""
