@@ -14,77 +14,89 @@ the extrapolation raised F. So F falls from sweep to sweep as it does without ac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from eqnp.costs import Nudge
 from eqnp.network import Network
-from eqnp.potentials import Nudge
-from eqnp.synapses import Clamped, Layer, State
+from eqnp.states import Clamped, Layer, State, dot
+from eqnp.steps import EvenOdd
 
 ROUNDING = 16  # units in the last place of the even block's Λ that a comparison of energies may be off by
 
 
-class Anderson:
-    """Extrapolates the odd block of one phase of one batch after each sweep, and takes back what raised F.
+class Accelerated(EvenOdd):
+    """Even–odd steps on two blocks, the odd one extrapolated after each sweep, and taken back where that raised F.
 
-    `settle` calls `saw` after every half, `remember` between the halves, `extrapolate` at the end of a sweep, and
-    `take_back` after the first half of the next.
+    By name of an odd layer, (b, *shape): ``start`` are the states that the sweep began from, ``sweep_change`` and
+    ``last_change`` the residuals f and f', ``plain_drive`` and ``last_drive`` the drives u and u' without
+    extrapolation. Per sample, (b,): ``before`` is what the even block adds to −F at the start, ``bound`` what it must
+    reach.
     """
 
-    def __init__(self, network: Network, clamped: Clamped, state: State, nudge: Nudge | None):
-        self.network, self.clamped, self.nudge = network, clamped, nudge
-        self.even, self.odd = network.blocks
-        self.updated: set[str] = set()
-        self.begun = self.extrapolated = False
-        block = {layer.name: state.states[layer.name] for layer in self.odd}
-        self.start, self.residual, self.last_residual, self.last_drive, self.plain_drive = (
-            {name: np.empty_like(s) for name, s in block.items()} for _ in range(5)
-        )
-        self.before = self.bound = np.zeros(clamped.size)
+    PARTS = ("start", "sweep_change", "last_change", "last_drive", "plain_drive")
 
-    def take(self, index: np.ndarray, clamped: Clamped, nudge: Nudge | None) -> None:
-        """Go on with some of the samples only."""
-        self.clamped, self.nudge = clamped, nudge
-        for part in ("start", "residual", "last_residual", "last_drive", "plain_drive"):
+    def __init__(self, network: Network, x: Clamped, state: State, nudge: Nudge | None):
+        super().__init__(network, x, state, nudge)
+        self.even, self.odd = self.blocks
+        self.updated: set[str] = set()  # layers whose Λ is that of the present states
+        self.begun = self.extrapolated = False
+        for part in self.PARTS:
+            setattr(self, part, {layer.name: np.empty_like(state.states[layer.name]) for layer in self.odd})
+        self.before = self.bound = np.zeros(x.size)
+
+    def take(self, index: np.ndarray) -> None:
+        """Go on with some of the samples."""
+        super().take(index)
+        for part in self.PARTS:
             setattr(self, part, {name: array[index] for name, array in getattr(self, part).items()})
         self.before = self.before[index]
 
-    def saw(self, layers: list[Layer]) -> None:
-        """These layers were updated: Λ at their drive is that of the present states."""
-        self.updated.update(layer.name for layer in layers)
+    def update(self, block: Sequence[Layer]) -> list[Layer]:
+        """Update a block; after an extrapolation, update the even one again where that was a mistake."""
+        odd = block is self.odd
+        if odd:
+            self._remember()
+        active = super().update(block)
+        self.updated.update(layer.name for layer in active)
+        if not odd and self.take_back():
+            super().update(block)
+        return active
 
-    def remember(self, state: State) -> None:
+    def _remember(self) -> None:
         """Keep where the odd block starts from, and what the even block, at its minimum, adds to −F there."""
         for name, start in self.start.items():
-            start[...] = state.states[name]
-        self.before = self._even_value(state)
+            start[...] = self.state.states[name]
+        self.before = self._even_value()
 
-    def extrapolate(self, state: State, change: dict[str, np.ndarray]) -> None:
-        """Move the odd block on from g(x); ``change`` becomes that of the whole step, from x."""
-        now, across, last = np.zeros((3, self.clamped.size))
+    def end_sweep(self) -> None:
+        """Move the odd block on from g(x); its change becomes that of the whole step, from x."""
+        now, across, last = np.zeros((3, self.x.size))
         for name, start in self.start.items():
-            f, before = self.residual[name], self.last_residual[name]
-            np.subtract(state.states[name], start, out=f)
-            now += _dot(f, f)
+            f, before = self.sweep_change[name], self.last_change[name]
+            np.subtract(self.state.states[name], start, out=f)
+            now += dot(f, f)
             if self.begun:
-                across += _dot(f, before)
-                last += _dot(before, before)
+                across += dot(f, before)
+                last += dot(before, before)
         curvature = now - 2 * across + last
         ready = self.begun and all(layer.name in self.updated for layer in self.even)
         gamma = np.zeros_like(now)
         np.divide(now - across, curvature, out=gamma, where=(now < last) & (curvature > 0) & ready)
         self.extrapolated = bool(gamma.any())
         if self.extrapolated:
-            self.bound = self.before + self._odd_energy_at_start(state)
+            self.bound = self.before + self._odd_energy_at_start()
         for layer in self.odd:
-            self._step(layer, state, gamma, change)
+            self._extrapolate(layer, gamma)
         if self.extrapolated:
-            self.bound += self._odd_energy(state)
-        self.residual, self.last_residual = self.last_residual, self.residual
+            self.bound += self._odd_energy()
+        self.sweep_change, self.last_change = self.last_change, self.sweep_change
         self.begun = True
 
-    def _step(self, layer: Layer, state: State, gamma: np.ndarray, change) -> None:
-        """u ← (1 − γ) u + γ u', s ← ∇Λ(u), and keep the plain u."""
-        name, drive = layer.name, state.drives[layer.name]
+    def _extrapolate(self, layer: Layer, gamma: np.ndarray) -> None:
+        """u ← (1 − γ) u + γ u', s ← ∇Λ(u), and keep the plain u; gamma (b,)."""
+        name, drive = layer.name, self.state.drives[layer.name]
         plain, last = self.plain_drive[name], self.last_drive[name]
         plain[...] = drive
         if self.extrapolated:
@@ -92,75 +104,60 @@ class Anderson:
             drive *= 1 - weight
             last *= weight
             drive += last
-            self._move(layer, state, change)
+            self._move_again(layer)
         self.plain_drive[name], self.last_drive[name] = last, plain
 
-    def take_back(self, state: State, change: dict[str, np.ndarray]) -> bool:
+    def take_back(self) -> bool:
         """Whether F has risen in some samples, now that the even block has followed; they return to the plain step."""
         if not self.extrapolated:
             return False
         self.extrapolated = False
-        value = self._even_value(state)
+        value = self._even_value()
         slack = ROUNDING * np.finfo(self.network.dtype).eps * (1 + np.abs(value))
         risen = ~(self.bound - value <= slack)
         if not risen.any():
             return False
         for layer in self.odd:
-            state.drives[layer.name][risen] = self.last_drive[layer.name][risen]
-            self._move(layer, state, change)
-            change[layer.name][risen] = np.inf  # not settled, whatever the size of the step that was taken back
+            self.state.drives[layer.name][risen] = self.last_drive[layer.name][risen]
+            self._move_again(layer)
+            self.change[layer.name][risen] = np.inf  # not settled, whatever the size of the step that was taken back
         return True
 
-    def _move(self, layer: Layer, state: State, change) -> None:
+    def _move_again(self, layer: Layer) -> None:
         """s ← ∇Λ(u) for the present drive; the change is counted from the start of the sweep, and all get the news."""
-        name = layer.name
-        state.states[name][...] = self.start[name]
-        change[name][:] = 0
-        parts, rest = (state.drives[name], state.states[name]), (change[name], state.values[name])
-        if self.nudge is not None and layer is self.network.output:
-            self.clamped.potentials[name].move_nudged(*parts, self.nudge, *rest)
-        else:
-            self.clamped.potentials[name].move(*parts, *rest)
-        state.news[name].add(name)
+        name, news = layer.name, self.state.news
+        self.state.states[name][...] = self.start[name]
+        self._move(layer, self.change[name])
+        news[name].add(name)
         for neighbour in self.network.neighbours[name]:
-            state.news[neighbour].add(name)
+            news[neighbour].add(name)
 
     # F at states x of the odd block, minimised over the even, is Λ*(x) − ⟨b, x⟩ − Σ_even max_s(⟨a, s⟩ − Λ*(s)), where
     # the Λ of a nudged output is Λ_β. The odd half-sweep to g, with drive a, lowers it by the gap of Fenchel,
     # Λ*(x) − Λ*(g) − ⟨a, x − g⟩. So arrays of the odd block and Λ of the even one are all that is needed.
 
-    def _even_value(self, state: State) -> np.ndarray:
+    def _even_value(self) -> np.ndarray:
         """Σ_even max_s(⟨a, s⟩ − Λ*(s)) per sample."""
-        return sum((state.values[layer.name] for layer in self.even), start=np.zeros(self.clamped.size))
+        return sum((self.state.values[layer.name] for layer in self.even), start=np.zeros(self.x.size))
 
-    def _odd_energy(self, state: State) -> np.ndarray:
+    def _odd_energy(self) -> np.ndarray:
         """Λ*(s) − ⟨b, s⟩ of the odd block per sample."""
-        total = self._conjugate(state)
+        total = self._conjugate()
         for layer in self.odd:
-            total -= self._constant(layer, state.states[layer.name])
+            total -= self.network.constant_dot(layer, self.x, self.state.states[layer.name])
         return total
 
-    def _odd_energy_at_start(self, state: State) -> np.ndarray:
-        """⟨b, x⟩ − Λ*(g) + ⟨a, g − x⟩ per sample, for the plain g in ``state``."""
-        total = -self._conjugate(state)
+    def _odd_energy_at_start(self) -> np.ndarray:
+        """⟨b, x⟩ − Λ*(g) + ⟨a, g − x⟩ per sample, for the plain g in the state."""
+        total = -self._conjugate()
         for layer in self.odd:
-            total += self._constant(layer, self.start[layer.name])
-            total += _dot(state.drives[layer.name], self.residual[layer.name])
+            total += self.network.constant_dot(layer, self.x, self.start[layer.name])
+            total += dot(self.state.drives[layer.name], self.sweep_change[layer.name])
         return total
 
-    def _conjugate(self, state: State) -> np.ndarray:
+    def _conjugate(self) -> np.ndarray:
         """Λ*(s) = ⟨u, s⟩ − Λ(u) of the odd block per sample."""
-        total = np.zeros(self.clamped.size)
+        total, state = np.zeros(self.x.size), self.state
         for layer in self.odd:
-            total += _dot(state.drives[layer.name], state.states[layer.name]) - state.values[layer.name]
+            total += dot(state.drives[layer.name], state.states[layer.name]) - state.values[layer.name]
         return total
-
-    def _constant(self, layer: Layer, state: np.ndarray) -> np.ndarray:
-        """⟨b, s⟩ per sample, for the part b of the drive that does not depend on any state."""
-        if layer.name in self.clamped.static:
-            return _dot(self.clamped.static[layer.name], state)
-        return state @ self.network.parameters[f"{layer.name}.bias"]
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("bi,bi->b", a.reshape(len(a), -1), b.reshape(len(b), -1))

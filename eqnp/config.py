@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from eqnp.architecture import AttentionConfig, NetworkConfig, check_network, output
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import ConfigError, nearest
 from eqnp.learning import LearningConfig, phases
-from eqnp.network import AttentionConfig, NetworkConfig, check_network
 from eqnp.optim import OptimizerConfig
-from eqnp.potentials import elementwise, output
+from eqnp.potentials import elementwise
 
 PRECISIONS = ("single", "half")
 LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
@@ -125,9 +125,8 @@ class Config:
                 raise ConfigError(f"data.columns has a segment {name!r}; a name of letters, digits and _ is needed")
         if len(set(self.data.classes)) < len(self.data.classes):
             raise ConfigError("data.classes names a class twice; every name must differ")
-        hidden = elementwise(self.network.activation, None)
-        readout = output(self.network.output_activation or self.network.activation, None)
-        phases(self.learning, readout.betas)
+        hidden, (readout, cost) = elementwise(self.network.activation), output(self.network)
+        phases(self.learning, cost.betas(readout))
         if self.learning.estimator == "holomorphic" and not (hidden.analytic and readout.analytic):
             raise ConfigError(
                 "the holomorphic estimator needs analytic activations: network.activation logistic or tanh"
@@ -159,7 +158,7 @@ class Config:
             raise ConfigError(f"data.ngrams is {self.data.ngrams}; it must be 1 (words alone), 2 or 3")
         if self.data.ngrams > 2 and self.data.max_words > MOST_WORDS_IN_TRIPLES:
             raise ConfigError(f"data.max_words must be at most {MOST_WORDS_IN_TRIPLES:,} with data.ngrams = 3")
-        by_tokens = any(isinstance(attention.queries, str) for attention in self.network.attention)
+        by_tokens = any(attention.by_tokens for attention in self.network.attention)
         if (self.data.ngrams > 1 or self.data.distinct) and (by_tokens or self.network.padding != "masked"):
             key = "data.distinct" if self.data.distinct else "data.ngrams above 1"
             raise ConfigError(

@@ -1,20 +1,21 @@
-"""Adam in place, with a sparse variant for embedding rows, and learning-rate schedules."""
+"""Optimisers: what moves parameters along the gradients that they are handed, with learning-rate schedules.
+
+`Optimizer` is the protocol, and does what all have in common: the schedule, learning rates by parameter, weight decay,
+a bound on the gradients' norm, rows of embeddings, threads and ranks. One more is a subclass with ``slots`` and `move`.
+"""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import cos, pi
-from types import ModuleType
 
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
-from eqnp.machine.gradients import RowGradient
-from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.gradients import RowGradient, entries
 from eqnp.network import Network
+from eqnp.parameters import Parameter
 
 ENTRIES, ROWS = 1 << 20, 1 << 11  # what one thread updates at a time; every entry stands alone, so any cut will do
 SCHEDULES = {
@@ -25,14 +26,17 @@ SCHEDULES = {
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam (Kingma & Ba 2015): one learning rate, or some by synapse name ("projection0") or family ("projection").
+    """One learning rate, or some by synapse name ("projection0") or family ("projection"), of the optimiser ``name``.
 
-    ``schedule`` scales all of them from 1 at the first batch towards its end at the last: "constant" or "cosine".
+    "adam" (Kingma & Ba 2015) keeps running means of gradients and their squares, which forget by ``decay_mean`` and
+    ``decay_square``; "momentum" is stochastic gradient descent whose velocity forgets by ``decay_mean``.
+    ``schedule`` scales all rates from 1 at the first batch towards its end at the last: "constant" or "cosine".
     ``weight_decay`` λ takes λ × learning rate of every weight between layers away at each step, beside Adam (Loshchilov
     & Hutter 2019); biases, queries and embeddings have none. ``clip`` bounds the common norm of all gradients (0: no
     bound).
     """
 
+    name: str = "adam"
     learning_rate: float = 1e-3
     learning_rates: dict[str, float] = field(default_factory=dict)
     schedule: str = "cosine"
@@ -43,6 +47,8 @@ class OptimizerConfig:
     clip: float = 0.0
 
     def __post_init__(self):
+        if self.name not in OPTIMIZERS:
+            raise ConfigError(f"unknown optimizer.name {self.name!r}{nearest(self.name, OPTIMIZERS)}")
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"unknown optimizer.schedule {self.schedule!r}{nearest(self.schedule, SCHEDULES)}")
         for rate in (self.learning_rate, *self.learning_rates.values()):
@@ -59,91 +65,157 @@ class OptimizerConfig:
         if not self.clip >= 0:
             raise ConfigError(f"optimizer.clip is {self.clip}; it must be 0 (no bound) or greater")
 
-    def rate(self, parameter: str) -> float:
-        """The learning rate of a parameter like "projection0.weight"."""
-        synapse = parameter.rsplit(".", 1)[0]
-        family = synapse.rstrip("0123456789")
-        return self.learning_rates.get(synapse, self.learning_rates.get(family, self.learning_rate))
+    def rate(self, parameter: Parameter) -> float:
+        """The learning rate of a parameter."""
+        family = self.learning_rates.get(parameter.family, self.learning_rate)
+        return self.learning_rates.get(parameter.synapse, family)
 
-    def decay(self, parameter: str) -> float:
+    def decay(self, parameter: Parameter) -> float:
         """The weight decay of a parameter."""
-        kept = parameter.endswith(".bias") or parameter.startswith(("queries", "embedding"))
-        return 0.0 if kept else self.weight_decay
+        return self.weight_decay if parameter.decays else 0.0
 
 
-class Adam:
-    """The optimiser of one network: running means of every gradient and its square, in the network's dtype.
+class Optimizer:
+    """The optimiser of one network: for every parameter it keeps the arrays of its ``slots``, zero at first.
 
-    Rows of the embedding move only when their word occurs, and share the step count of all, as sparse Adam commonly
-    does: a rare word's first steps are somewhat longer. With ``ranks`` each of them moves its own rows, and keeps the
-    means of those alone until `gather`.
+    A subclass says what they are and moves flat parameters in `move`, in plain NumPy; `move_rows`, for the rows of a
+    table that a batch touched, has a default that is made of it. What a checkpoint keeps is `state`, whatever is in it.
+    With ranks each of them moves its own rows, and keeps the slots of those alone until `gather`.
+    Raises ConfigError for a learning rate of no synapse, and on a device without kernels.
     """
 
-    def __init__(self, network: Network, config: OptimizerConfig, ranks: Ranks = ALONE):
-        synapses = {name.rsplit(".", 1)[0] for name in network.parameters}
-        for name in config.learning_rates:
-            if name not in synapses | {s.rstrip("0123456789") for s in synapses}:
-                raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, synapses)}")
-        self.network, self.config, self.ranks, self.taken = network, config, ranks, 0
-        self.divided: set[str] = set()  # parameters whose means are with their ranks
-        self.mean, self.square = (
-            {name: network.kernels.zeros(p.shape, p.dtype) for name, p in network.parameters.items()} for _ in range(2)
-        )
+    slots: tuple[str, ...] = ()
+    compiled = False  # whether `move` and `move_rows` can reach the arrays of a GPU
 
-    def step(
-        self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float, executor: Executor | None = None
-    ) -> None:
+    def __init__(self, network: Network, config: OptimizerConfig):
+        known = {name for each in network.declared.values() for name in (each.synapse, each.family)}
+        for name in config.learning_rates:
+            if name not in known:
+                raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, known)}")
+        network.machine.needs_kernels("the optimiser", type(self).__name__, self.compiled)
+        self.config, self.kernels, self.taken = config, network.kernels, 0
+        self.divided: set[str] = set()  # parameters whose slots are with their ranks
+        self.held = {
+            slot: {name: self.kernels.zeros(p.shape, p.dtype) for name, p in network.parameters.items()}
+            for slot in self.slots
+        }
+
+    def move(self, parameter: np.ndarray, gradient: np.ndarray, held: list[np.ndarray], rate: float) -> None:
+        """Move a flat part (n,) of a parameter in place, and that of its slots; ``taken`` counts this step already."""
+        raise NotImplementedError(f"{type(self).__name__} has no move(parameter, gradient, held, rate)")
+
+    def move_rows(self, table: np.ndarray, rows, gradient: np.ndarray, held: list[np.ndarray], rate: float) -> None:
+        """`move` for distinct rows (n,) of a table (V, D) alone; gradient (n, D)."""
+        values, parts = table[rows], [slot[rows] for slot in held]
+        self.move(values.reshape(-1), gradient.reshape(-1), [part.reshape(-1) for part in parts], rate)
+        table[rows] = values
+        for slot, part in zip(held, parts, strict=True):
+            slot[rows] = part
+
+    def step(self, network: Network, gradients: Mapping[str, np.ndarray | RowGradient], progress: float = 0.0) -> None:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
-        entries, rows_at_once = ENTRIES, ROWS
-        if self.network.kernels.ASYNCHRONOUS:  # a device has no threads of ours
-            executor, entries, rows_at_once = None, sys.maxsize, sys.maxsize
-        if self.config.clip:
-            _clip(gradients, self.config.clip, self.network.kernels)
-        tasks = []
+        machine, config, kernels = network.machine, self.config, self.kernels
+        if config.clip:
+            _clip([entries(g) for g in gradients.values()], config.clip, kernels)
         self.taken += 1
-        scale, config, kernels = SCHEDULES[self.config.schedule](progress), self.config, self.network.kernels
+        scale, tasks = SCHEDULES[config.schedule](progress), []
         for name, gradient in gradients.items():
-            rest = (
-                config.rate(name) * scale,
-                config.decay_mean,
-                config.decay_square,
-                config.epsilon,
-                self.taken,
-            )
-            held = (self.network.parameters[name], self.mean[name], self.square[name])
+            parameter, declared = network.parameters[name], network.declared[name]
+            rate, held = config.rate(declared) * scale, [slot[name] for slot in self.held.values()]
             if isinstance(gradient, RowGradient):
-                table, mean, square = held
-                own = self.ranks.owned(gradient.rows)
+                own = machine.ranks.owned(gradient.rows)
                 every, changes = gradient.rows[own], gradient.values[own]
-                for start in range(0, len(every), rows_at_once):
-                    part = slice(start, start + rows_at_once)
-                    rows, values = every[part], changes[part]
-                    tasks.append((kernels.adam_rows, (table, rows, values, mean, square, *rest)))
-            else:
-                parameter, mean, square = (array.reshape(-1) for array in held)
-                if decay := config.decay(name) * rest[0]:
-                    kernels.scale(parameter, 1 - decay)
-                flat = gradient.reshape(-1)
-                for start in range(0, len(flat), entries):
-                    part = slice(start, start + entries)
-                    tasks.append((kernels.adam, (parameter[part], flat[part], mean[part], square[part], *rest)))
-        list((executor.map if executor else map)(lambda task: task[0](*task[1]), tasks))
+                for part in machine.pieces(len(every), ROWS):
+                    tasks.append((self.move_rows, (parameter, every[part], changes[part], held, rate)))
+                continue
+            if decay := config.decay(declared) * rate:
+                kernels.scale(parameter.reshape(-1), 1 - decay)
+            whole, change, *held = (array.reshape(-1) for array in (parameter, gradient, *held))
+            for part in machine.pieces(len(whole), ENTRIES):
+                tasks.append((self.move, (whole[part], change[part], [slot[part] for slot in held], rate)))
+        list(machine.map(lambda task: task[0](*task[1]), tasks))
         for name, gradient in gradients.items():
             if isinstance(gradient, RowGradient):
-                self.ranks.spread(self.network.parameters[name], gradient.rows)
+                machine.ranks.spread(network.parameters[name], gradient.rows)
                 self.divided.add(name)
 
-    def gather(self) -> None:
-        """Have all means on all ranks."""
+    def gather(self, network: Network) -> None:
+        """Have all slots on all ranks."""
         for name in self.divided:
-            for table in (self.mean[name], self.square[name]):
-                self.ranks.spread(table, np.arange(len(table)))
+            for slot in self.held.values():
+                network.machine.ranks.spread(slot[name], np.arange(len(slot[name])))
         self.divided.clear()
 
+    def state(self) -> tuple[dict[str, np.ndarray], dict]:
+        """All that it knows: arrays by name, in the host's memory, and the rest, as JSON can hold it."""
+        held = self.held.items()
+        arrays = {f"{slot}/{name}": self.kernels.host(a) for slot, part in held for name, a in part.items()}
+        return arrays, {"taken": self.taken}
 
-def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float, kernels: ModuleType) -> None:
+    def restore(self, arrays: Mapping[str, np.ndarray], about: Mapping) -> None:
+        """Take up a `state`, of which there may be more than its own; raises KeyError or ValueError for another's."""
+        for slot, part in self.held.items():
+            for name, own in part.items():
+                saved = arrays[f"{slot}/{name}"]
+                if (saved.shape, saved.dtype) != (own.shape, own.dtype):
+                    raise ValueError(f"the {slot} of {name} has another shape or type")
+                part[name] = self.kernels.device(saved)
+        self.taken = int(about["taken"])
+
+    def clear(self) -> None:
+        """Give its memory back: there is nothing left to do."""
+        for part in self.held.values():
+            part.clear()
+
+
+class Adam(Optimizer):
+    """Running means of every gradient and its square, in the network's dtype (Kingma & Ba 2015, algorithm 1).
+
+    Rows of the embedding move only when their word occurs, and share the step count of all, as sparse Adam commonly
+    does: a rare word's first steps are somewhat longer.
+    """
+
+    slots = ("mean", "square")
+    compiled = True
+
+    def move(self, parameter, gradient, held, rate) -> None:
+        """As `Optimizer.move`."""
+        self.kernels.adam(parameter, gradient, *held, *self._settings(rate))
+
+    def move_rows(self, table, rows, gradient, held, rate) -> None:
+        """As `Optimizer.move_rows`."""
+        self.kernels.adam_rows(table, rows, gradient, *held, *self._settings(rate))
+
+    def _settings(self, rate: float) -> tuple:
+        config = self.config
+        return rate, config.decay_mean, config.decay_square, config.epsilon, self.taken
+
+
+class Momentum(Optimizer):
+    """Stochastic gradient descent with momentum (Polyak 1964): v ← μ v + g, θ ← θ − rate · v; rows as in `Adam`."""
+
+    slots = ("velocity",)
+    compiled = True
+
+    def move(self, parameter, gradient, held, rate) -> None:
+        """As `Optimizer.move`."""
+        self.kernels.momentum(parameter, gradient, *held, rate, self.config.decay_mean)
+
+    def move_rows(self, table, rows, gradient, held, rate) -> None:
+        """As `Optimizer.move_rows`."""
+        self.kernels.momentum_rows(table, rows, gradient, *held, rate, self.config.decay_mean)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "momentum": Momentum}
+
+
+def make_optimizer(network: Network, config: OptimizerConfig) -> Optimizer:
+    """The optimiser that a configuration names; raises ConfigError as `Optimizer` does."""
+    return OPTIMIZERS[config.name](network, config)
+
+
+def _clip(arrays: list[np.ndarray], bound: float, kernels) -> None:
     """Scale all gradients, in place, to a common norm of at most ``bound``."""
-    arrays = [g.values if isinstance(g, RowGradient) else g for g in gradients.values()]
     norm = np.sqrt(sum(map(kernels.squared_norm, arrays)))
     if norm > bound:
         for array in arrays:

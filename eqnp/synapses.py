@@ -1,140 +1,140 @@
-"""Layers and the synapses between them: what they hold, what they add to a drive, and what is at their two ends.
+"""Synapses: the terms of Φ, what each adds to the drive of the layers that it joins, and what is at its two ends.
 
-A synapse is a bilinear term of Φ, ⟨s_post, W s_pre + b⟩. Its derivative by s_post is its forward part of the drive, its
-derivative by s_pre the feedback, and its derivative by W the product of its ends, which is all that learning needs.
+A term φ is linear in the state of each layer that it joins. Its derivative by s_post is its forward part of that drive,
+its derivative by s_pre the feedback, and its derivative by a parameter a product of two ends, a `Bundle`, which is all
+that learning needs. `Synapse` is the protocol: from outside, ``drive`` and ``ends`` in plain NumPy are a synapse;
+everything else has a default that is made of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from eqnp.machine.buffers import Room
-from eqnp.machine.threads import Run
-from eqnp.potentials import Elementwise, Hopfield, Softmax
+from eqnp.parameters import Draw, Parameter, constant, normal, uniform
+from eqnp.states import Clamped, Layer, State, dot, flat
+
+States = Mapping[str, np.ndarray]  # (B, *shape) by layer
 
 
-class Segment(NamedTuple):
-    """One text of every sample: token ids (B, N), 0 beyond each sample's ``lengths`` (B,)."""
+class Bundle(NamedTuple):
+    """The two ends of the synapses in some columns of a parameter, seen as a matrix (H, K): ∂φ/∂θ = Σ_rows post ⊗ pre.
 
-    ids: np.ndarray
-    lengths: np.ndarray
-
-    def take(self, samples: slice) -> Segment:
-        """Some of the samples."""
-        return Segment(self.ids[samples], self.lengths[samples])
-
-
-@dataclass
-class State:
-    """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together.
-
-    ``values`` is Λ at the drive, per sample. ``incoming`` keeps the part of each dense layer's drive that comes from
-    below (``scratch`` is room for making it), and ``news`` names, for each layer, the neighbours that have moved since
-    it last looked: a layer without news is where it would move to, and a product with a state that did not move need
-    not be computed again. ``kernels`` are those that can reach the arrays, and ``run`` calls a function for several
-    layers, like `map`, perhaps at the same time.
+    post (P, rows, H) and pre (P, rows, K), over samples or positions that share the weight; pre is (1, rows, K) where
+    it is the same in all phases, which must then cancel to the last bit.
     """
 
-    states: dict[str, np.ndarray]
-    drives: dict[str, np.ndarray]
-    values: dict[str, np.ndarray]
-    incoming: dict[str, np.ndarray]
-    scratch: dict[str, np.ndarray]
-    news: dict[str, set[str]]
-    kernels: ModuleType
-    run: Run = map
-
-    def phase(self, p: int) -> State:
-        """A view of one of several phases."""
-        parts = (self.states, self.drives, self.values, self.incoming, self.scratch)
-        views = ({name: array[p] for name, array in part.items()} for part in parts)
-        return State(*views, self._same_news(), self.kernels, self.run)
-
-    def assign(self, other: State) -> None:
-        """Copy another state of the same shapes into this one."""
-        list(self.run(self.kernels.copy, other._per_sample(), self._per_sample()))
-        self.news = other._same_news()
-
-    def take(self, index: np.ndarray) -> State:
-        """A copy of some of the samples."""
-        copies = iter(list(self.run(lambda array: array[index], self._per_sample())))
-        states, drives, values, incoming = (dict(zip(part, copies, strict=False)) for part in self._parts())
-        scratch = {name: _first(array, (*array.shape[:-1], len(index))) for name, array in self.scratch.items()}
-        return State(states, drives, values, incoming, scratch, self._same_news(), self.kernels, self.run)
-
-    def put(self, index: np.ndarray, other: State) -> None:
-        """Copy samples taken before into their places."""
-
-        def write(source: np.ndarray, out: np.ndarray) -> None:
-            out[index] = source
-
-        list(self.run(write, other._per_sample(), self._per_sample()))
-
-    def _parts(self) -> tuple[dict[str, np.ndarray], ...]:
-        return self.states, self.drives, self.values, self.incoming
-
-    def _per_sample(self) -> list[np.ndarray]:
-        """The arrays with a row for every sample, in a fixed order."""
-        return [array for part in self._parts() for array in part.values()]
-
-    def _same_news(self) -> dict[str, set[str]]:
-        return {layer: set(moved) for layer, moved in self.news.items()}
+    parameter: str
+    columns: slice
+    post: np.ndarray
+    pre: np.ndarray
 
 
-@dataclass
-class Clamped:
-    """What a batch holds fixed while the states settle.
+class Synapse:
+    """A term φ of Φ that drives ``post`` and joins the layers ``pres`` and the clamped tokens of ``segments``.
 
-    ``tokens`` are the embedded segments (B, M, D); ``potentials`` one per layer, with the memory of the attention
-    layers in it; ``static`` the part of a layer's drive that comes from tokens or queries, (B, R, D) for attention and
-    (B, R, H) for compare layers; ``shares`` (B, R) what each row of a compare layer counts for in the mean over its
-    sample's tokens; ``shapes`` the shape of every layer's state per sample.
+    With no ``pres`` its part of the drive is the same throughout a phase, and computed once. ``parameters`` says what
+    they are, by name. From outside, `drive` and `ends` are enough, in plain NumPy. A synapse must promise that φ is
+    linear in each layer and in the tokens, that no sample sees another, and that `ends` are ∂φ/∂θ at any state, settled
+    or not; `eqnp.testing.check_synapse` holds it to that.
     """
 
-    tokens: dict[str, np.ndarray]
-    potentials: dict[str, Elementwise | Softmax | Hopfield]
-    static: dict[str, np.ndarray]
-    shares: dict[str, np.ndarray]
-    shapes: dict[str, tuple[int, ...]]
-    size: int
+    wide = (
+        False  # whether it has so many weights that their contrast is one product over the whole batch, not one a shard
+    )
+    compiled = False  # whether it has kernels for a GPU
+    crossed = True  # whether φ may have products of pre layers, and not only of the post layer with each of them
 
-    def take(self, index: np.ndarray, run: Run = map) -> Clamped:
-        """What some of the samples need to settle on; the tokens stay with the whole."""
-        potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
-        static = dict(zip(self.static, run(lambda array: array[index], self.static.values()), strict=True))
-        shares = {name: array[index] for name, array in self.shares.items()}
-        return Clamped({}, potentials, static, shares, self.shapes, len(index))
+    def __init__(self, name: str, post: Layer, pres: tuple[Layer, ...] = (), segments: tuple[str, ...] = ()):
+        self.name, self.post, self.pres, self.segments = name, post, pres, segments
+        self.parameters: dict[str, Parameter] = {}
+
+    def declare(self, part: str, shape: tuple[int, ...], draw: Draw, family: str = "", decays: bool = True) -> None:
+        """Have a parameter ``<name>.<part>``."""
+        self.parameters[f"{self.name}.{part}"] = Parameter(shape, draw, self.name, family or self.name, decays)
+
+    # --- the protocol ------------------------------------------------------------------------------------------------
+
+    def drive(self, at: str, parameters: Mapping[str, np.ndarray], x: Clamped, states: States) -> np.ndarray:
+        """∂φ/∂s of the layer named ``at``, (B, *shape), or ∂φ/∂x of the tokens of that segment, (B, M, D)."""
+        raise NotImplementedError(f"{type(self).__name__} has no drive(at, parameters, x, states)")
+
+    def ends(self, x: Clamped, states: States) -> Iterator[Bundle]:
+        """The two ends of all parameters, at the states (P, B, *shape) of several phases by layer."""
+        raise NotImplementedError(f"{type(self).__name__} has no ends(x, states)")
+
+    # --- while states settle -----------------------------------------------------------------------------------------
+
+    def prepare(self, x: Clamped) -> None:
+        """Have what it needs of a batch before its states settle."""
+
+    def scratch(self, size: int) -> dict[str, tuple[int, ...]]:
+        """Shapes (…, B) of room for intermediate results, by the name of a layer; `State.scratch` has the arrays."""
+        return {}
+
+    def static(self, parameters, x: Clamped, buffers: Callable) -> np.ndarray:
+        """The drive of the post layer by tokens alone, (B, *shape); ``buffers(key, shape, dtype)`` gives memory."""
+        return self.drive(self.post.name, parameters, x, {})
+
+    def forward(self, parameters, x: Clamped, state: State, out: np.ndarray) -> None:
+        """out (B, *shape) ← its part of the drive of the post layer."""
+        out[...] = self.drive(self.post.name, parameters, x, state.states)
+
+    def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
+        """out (B, *shape) ← its part of the drive of one pre layer."""
+        out[...] = self.drive(pre, parameters, x, states)
+
+    def constant(self, parameters, x: Clamped) -> np.ndarray | None:
+        """The part of the post layer's drive that depends on no state, (*shape,) or (B, *shape); None for nothing."""
+        silent = {layer.name: np.zeros((x.size, *x.shapes[layer.name]), x.dtype) for layer in self.pres}
+        return self.drive(self.post.name, parameters, x, silent)
+
+    def phi(self, parameters, x: Clamped, states: States) -> np.ndarray:
+        """φ per sample, (B,): ⟨s_post, ∂φ/∂s_post⟩."""
+        return dot(states[self.post.name], self.drive(self.post.name, parameters, x, states))
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def token_update(self, parameters, x: Clamped, states: States, coefficients: np.ndarray, out: States) -> None:
+        """out[segment] (B, M, D) += Σ_p c_p ∂φ/∂x(s_p): the contrast of −∂E/∂x at the end of the tokens."""
+        for segment in self.segments:
+            for p, c in enumerate(coefficients):
+                phase = {layer.name: states[layer.name][p] for layer in (self.post, *self.pres)}
+                out[segment] += c * self.drive(segment, parameters, x, phase)
+
+    # --- derivatives along a change of the states, for oracles: exact, since φ is linear in each layer ----------------
+
+    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
+        """How the drive at a layer (or at a segment's tokens) changes as the states of the layer ``by`` change by v."""
+        ahead, behind = ({**states, by: states[by] + v}, {**states, by: states[by] - v})
+        return (self.drive(at, parameters, x, ahead) - self.drive(at, parameters, x, behind)) / 2
+
+    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
+        """How ∂φ/∂θ changes as the states change by ``by``: (parameter, columns, (H, K)), to be added up."""
+        for layer in (self.post, *self.pres):
+            ahead, behind = states[layer.name] + by[layer.name], states[layer.name] - by[layer.name]
+            both = {**{name: np.stack([s, s]) for name, s in states.items()}, layer.name: np.stack([ahead, behind])}
+            for name, columns, post, pre in self.ends(x, both):
+                yield name, columns, (post[0].T @ pre[0] - post[1].T @ pre[-1]) / 2
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer's name, its level in the graph (0 for attention) and the shape of its state per sample.
+class Dense(Synapse):
+    """Synapses ⟨s_post, Σ_i W_i s_pre_i + b⟩ from all units of several layers to a dense layer; W is (H, Σ K_i)."""
 
-    Where the rows of the state are the tokens of a segment, ``segment`` names it; `Network.shapes` gives their number.
-    """
+    wide = True
+    compiled = True
+    crossed = False
 
-    name: str
-    level: int
-    shape: tuple[int, ...]
-    segment: str = ""
-
-
-class Dense:
-    """Synapses ⟨s_post, Σ_i W_i s_pre_i + b⟩ from all layers of one level to a dense layer; W is (H, Σ K_i)."""
-
-    wide = True  # so many that their contrast is one product over the whole batch, and not one a shard
-
-    def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer, kernels: ModuleType):
-        self.name, self.pres, self.post, self.kernels = name, pres, post, kernels
+    def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer, family: str = "", initial_bias: float = 0.0):
+        super().__init__(name, post, pres)
         edges = np.cumsum([0, *(self.units(layer) for layer in pres)])
         self.columns = {layer.name: slice(a, b) for layer, a, b in zip(pres, edges, edges[1:], strict=False)}
-        self.shapes = {f"{name}.weight": (post.shape[0], int(edges[-1])), f"{name}.bias": post.shape}
+        self.weight, self.bias = f"{name}.weight", f"{name}.bias"
+        self.declare("weight", (post.shape[0], int(edges[-1])), uniform, family)
+        self.declare("bias", post.shape, constant(initial_bias), family, decays=False)
         self._cut: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @staticmethod
@@ -142,45 +142,66 @@ class Dense:
         """How many units of a pre layer each unit of the post layer sees."""
         return prod(pre.shape)
 
-    def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
-        """out (B, H) ← Σ_i W_i s_pre_i + b, its part of the drive of the post layer."""
-        self.kernels.copy(parameters[f"{self.name}.bias"], out)
+    def seen(self, pre: str, state: np.ndarray, x: Clamped) -> np.ndarray:
+        """What a post unit sees of a pre layer, (B, K): all of its units."""
+        return flat(state)
+
+    def drive(self, at: str, parameters, x: Clamped, states: States) -> np.ndarray:
+        """As `Synapse.drive`."""
+        if at == self.post.name:
+            weights = {pre: self._weight(parameters, pre) for pre in self.columns}
+            return parameters[self.bias] + sum(self.seen(pre, states[pre], x) @ w.T for pre, w in weights.items())
+        out = np.empty((x.size, *x.shapes[at]), x.dtype)
+        self.feedback(parameters, x, states, at, out)
+        return out
+
+    def scratch(self, size: int) -> dict[str, tuple[int, ...]]:
+        """Of each pre layer its product, turned: (H, B)."""
+        return {pre.name: (*self.post.shape, size) for pre in self.pres}
+
+    def forward(self, parameters, x: Clamped, state: State, out: np.ndarray) -> None:
+        """out (B, H) ← Σ_i W_i s_pre_i + b."""
+        x.kernels.copy(parameters[self.bias], out)
         weights = [self._weight(parameters, pre) for pre in self.columns]
-        seen = [self.seen(pre, state.states[pre], clamped) for pre in self.columns]
-        self.kernels.add_products(weights, seen, [state.scratch[pre] for pre in self.columns], out, state.run)
+        seen = [self.seen(pre, state.states[pre], x) for pre in self.columns]
+        x.kernels.add_products(weights, seen, [state.scratch[self.name, pre] for pre in self.columns], out, state.map)
 
     def _weight(self, parameters, pre: str) -> np.ndarray:
         """The columns of the weight that see one pre layer; they are cut once, which takes long on a device."""
-        weight = parameters[f"{self.name}.weight"]
+        weight = parameters[self.weight]
         if pre not in self._cut or self._cut[pre][0] is not weight:
             self._cut[pre] = weight, weight[:, self.columns[pre]]
         return self._cut[pre][1]
 
-    def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
-        """What a post unit sees of a pre layer, (B, K): all of its units."""
-        return flat(state)
+    def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
+        """out ← s_post W_i, its part of the drive of one pre layer."""
+        x.kernels.product(states[self.post.name], self._weight(parameters, pre), flat(out))
 
-    def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
-        """out (B, K) ← s_post W, its part of the drive of one pre layer, flattened; s_post (B, H)."""
-        self.kernels.product(post, self._weight(parameters, pre), out)
+    def constant(self, parameters, x: Clamped) -> np.ndarray:
+        """The bias."""
+        return parameters[self.bias]
 
-    def ends(
-        self, states: Mapping[str, np.ndarray], clamped: Clamped | None = None
-    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
-        """(parameter, columns, post, pre) of each bundle; post (P, rows, H), pre (P, rows, K).
-
-        states: the end states of all phases by layer, (P, B, *shape). What is the same in all phases at the pre end is
-        there once, (1, rows, K).
-        """
+    def ends(self, x: Clamped | None, states: States) -> Iterator[Bundle]:
+        """All units of post and pre layers, and the bias."""
         post = states[self.post.name]
         for pre, columns in self.columns.items():
             s_pre = states[pre]
-            yield f"{self.name}.weight", columns, post, s_pre.reshape(*s_pre.shape[:2], -1)
-        yield f"{self.name}.bias", slice(None), post, _ones(post, self.kernels)
+            yield Bundle(self.weight, columns, post, s_pre.reshape(*s_pre.shape[:2], -1))
+        yield Bundle(self.bias, slice(None), post, _ones(post, x))
+
+    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
+        """As `Synapse.drive_change`; φ is bilinear, so other states do not matter."""
+        if at == self.post.name:
+            return self.seen(by, v, x) @ self._weight(parameters, by).T
+        return self.drive(at, parameters, x, {self.post.name: v})
+
+    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
+        """As `Synapse.gradient_change`: λ_post ⊗ s_pre + s_post ⊗ λ_pre, and λ_post for the bias."""
+        return _bilinear_change(self, x, states, by)
 
 
 class Mean(Dense):
-    """Synapses ⟨s_post, Σ_i W_i mean_n(s_pre_i[n]) + b⟩ from the rows of compare layers, one for each token n."""
+    """Synapses ⟨s_post, Σ_i W_i mean_n(s_pre_i[n]) + b⟩ from layers with a row for each token n; W is (H, Σ K_i)."""
 
     wide = False
 
@@ -189,129 +210,171 @@ class Mean(Dense):
         """The units of a row."""
         return pre.shape[-1]
 
-    def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
+    def prepare(self, x: Clamped) -> None:
+        """The share of each row in the mean."""
+        for pre in self.pres:
+            x.share_rows(pre)
+
+    def seen(self, pre: str, state: np.ndarray, x: Clamped) -> np.ndarray:
         """The mean over the tokens of each sample, (B, K)."""
-        mean = self.kernels.scratch(("mean", pre), (len(state), state.shape[2]), state.dtype)
-        self.kernels.mean_rows(clamped.shares[pre], state, mean)
+        mean = x.kernels.scratch(("mean", pre), (len(state), state.shape[2]), state.dtype)
+        x.kernels.mean_rows(x.shares[pre], state, mean)
         return mean
 
-    def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
-        """out (B, R·K): every row gets s_post W by its share in the mean."""
-        shares, weight = clamped.shares[pre], self._weight(parameters, pre)
-        back = self.kernels.scratch("back", (len(post), weight.shape[1]), post.dtype)
-        self.kernels.product(post, weight, back)
-        self.kernels.spread_rows(shares, back, out.reshape(*shares.shape, weight.shape[1]))
+    def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
+        """out (B, R, K): every row gets s_post W_i by its share in the mean."""
+        shares, weight, post = x.shares[pre], self._weight(parameters, pre), states[self.post.name]
+        back = x.kernels.scratch("back", (len(post), weight.shape[1]), post.dtype)
+        x.kernels.product(post, weight, back)
+        x.kernels.spread_rows(shares, back, out.reshape(*shares.shape, weight.shape[1]))
 
-    def ends(
-        self, states: Mapping[str, np.ndarray], clamped: Clamped
-    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
+    def ends(self, x: Clamped, states: States) -> Iterator[Bundle]:
         """As `Dense.ends`, with the mean at the pre end."""
         means = {}
         for name in self.columns:
             phases, size, _, units = states[name].shape
-            means[name] = self.kernels.empty((phases, size, units), states[name].dtype)
+            means[name] = x.kernels.empty((phases, size, units), states[name].dtype)
             for p in range(phases):
-                self.kernels.mean_rows(clamped.shares[name], states[name][p], means[name][p])
-        return super().ends({**means, self.post.name: states[self.post.name]}, clamped)
+                x.kernels.mean_rows(x.shares[name], states[name][p], means[name][p])
+        return super().ends(x, {**means, self.post.name: states[self.post.name]})
 
 
-class Compare:
-    """Synapses ⟨s_post[n], W s_pre[n]⟩ from each row of an attention layer to that of a compare layer; W is (H, D)."""
+class Compare(Synapse):
+    """Synapses ⟨s_post[n], W s_pre[n]⟩ from each row of a layer to the same row of another; W is (H, D)."""
 
-    wide = False
+    compiled = True
 
-    def __init__(self, name: str, pre: Layer, post: Layer, kernels: ModuleType):
-        self.name, self.pres, self.post, self.kernels = name, (pre,), post, kernels
-        self.columns = {pre.name: slice(None)}
-        self.shapes = {f"{name}.weight": (post.shape[1], pre.shape[1])}
+    def __init__(self, name: str, pre: Layer, post: Layer, family: str = ""):
+        super().__init__(name, post, (pre,))
+        self.weight = f"{name}.weight"
+        self.declare("weight", (post.shape[1], pre.shape[1]), uniform, family)
 
-    def forward(self, parameters, clamped: Clamped, state: State, out: np.ndarray) -> None:
-        """out (B, R, H) ← W s_pre, with what the tokens drive added."""
-        pre, weight = _rows(state.states[self.pres[0].name]), parameters[f"{self.name}.weight"]
-        self.kernels.product(pre, weight, _rows(out), turned=True)
-        self.kernels.add(clamped.static[self.post.name], out)
+    def drive(self, at: str, parameters, x: Clamped, states: States) -> np.ndarray:
+        """As `Synapse.drive`: s_pre Wᵀ, or s_post W, row by row."""
+        if at == self.post.name:
+            return states[self.pres[0].name] @ parameters[self.weight].T
+        out = np.empty((x.size, *x.shapes[at]), x.dtype)
+        self.feedback(parameters, x, states, at, out)
+        return out
 
-    def seen(self, pre: str, state: np.ndarray, clamped: Clamped) -> np.ndarray:
-        """What each row of post units sees of the pre layer, (B, R, D): its own row."""
-        return state
+    def forward(self, parameters, x: Clamped, state: State, out: np.ndarray) -> None:
+        """out (B, R, H) ← W s_pre."""
+        x.kernels.product(_rows(state.states[self.pres[0].name]), parameters[self.weight], _rows(out), turned=True)
 
-    def feedback(self, parameters, clamped: Clamped, post: np.ndarray, pre: str, out: np.ndarray) -> None:
-        """out (B, R·D) ← s_post[n] W for every row; s_post (B, R, H)."""
-        weight = parameters[f"{self.name}.weight"]
-        self.kernels.product(_rows(post), weight, out.reshape(-1, weight.shape[1]))
+    def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
+        """out (B, R, D) ← s_post[n] W for every row."""
+        x.kernels.product(_rows(states[self.post.name]), parameters[self.weight], _rows(out))
 
-    def ends(
-        self, states: Mapping[str, np.ndarray], clamped: Clamped
-    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
-        """As `Dense.ends`; every row of every sample shares the weight."""
+    def constant(self, parameters, x: Clamped) -> None:
+        """Nothing."""
+
+    def ends(self, x: Clamped, states: States) -> Iterator[Bundle]:
+        """Every row of every sample shares the weight."""
         post, pre = states[self.post.name], states[self.pres[0].name]
-        yield f"{self.name}.weight", slice(None), _phase_rows(post), _phase_rows(pre)
+        yield Bundle(self.weight, slice(None), _phase_rows(post), _phase_rows(pre))
+
+    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
+        """As `Synapse.drive_change`."""
+        return self.drive(at, parameters, x, {by: v})
+
+    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
+        """As `Synapse.gradient_change`."""
+        return _bilinear_change(self, x, states, by)
 
 
-class Projection:
+class Projection(Synapse):
     """Synapses ⟨s_post[n], P x[n] (+ b)⟩ from the clamped tokens of a segment to the rows of a layer; P is (H, D)."""
 
-    wide, pres = False, ()
+    compiled = True
 
-    def __init__(self, name: str, segment: str, width: int, post: Layer, kernels: ModuleType, bias: bool = False):
-        self.name, self.segment, self.post, self.kernels, self.bias = name, segment, post, kernels, bias
-        self.shapes = {f"{name}.weight": (post.shape[1], width)}
-        if bias:
-            self.shapes[f"{name}.bias"] = (post.shape[1],)
+    def __init__(
+        self, name: str, segment: str, width: int, post: Layer, family: str = "", draw: Draw | None = None,
+        initial_bias: float | None = None,
+    ):  # fmt: skip
+        super().__init__(name, post, (), (segment,))
+        self.segment, self.weight, self.bias = segment, f"{name}.weight", None
+        self.declare("weight", (post.shape[1], width), draw or uniform, family)
+        if initial_bias is not None:
+            self.bias = f"{name}.bias"
+            self.declare("bias", (post.shape[1],), constant(initial_bias), family, decays=False)
 
-    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], lengths, shape, room: Room) -> np.ndarray:
-        """X Pᵀ + b, zero beyond the tokens of a sample; (B, R, H), where ``shape`` is (R, H)."""
-        x, weight, bias = tokens[self.segment], parameters[f"{self.name}.weight"], parameters.get(f"{self.name}.bias")
-        drive = room((self.name, "static"), (len(x), *shape), x.dtype)
-        self.kernels.project(x, lengths[self.segment], weight, bias, drive)
+    def drive(self, at: str, parameters, x: Clamped, states: States) -> np.ndarray:
+        """As `Synapse.drive`; at the tokens, s_post P of those rows that are tokens."""
+        if at == self.post.name:
+            return self.static(parameters, x, lambda key, shape, dtype: x.kernels.empty(shape, dtype))
+        out = x.kernels.zeros(x.tokens[at].shape, x.dtype)
+        one_phase = {self.post.name: states[self.post.name][None]}
+        self.token_update(parameters, x, one_phase, np.ones(1), {at: out})
+        return out
+
+    def static(self, parameters, x: Clamped, buffers: Callable) -> np.ndarray:
+        """X Pᵀ + b, zero beyond the tokens of a sample; (B, R, H)."""
+        tokens, bias = x.tokens[self.segment], parameters[self.bias] if self.bias else None
+        drive = buffers((self.name, "static"), (len(tokens), *x.shapes[self.post.name]), x.dtype)
+        x.kernels.project(tokens, x.lengths[self.segment], parameters[self.weight], bias, drive)
         return drive
 
-    def ends(
-        self, states: Mapping[str, np.ndarray], clamped: Clamped
-    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
-        """As `Dense.ends`; every row of every sample shares the weight, and the tokens are the same in all phases."""
-        x, post = clamped.tokens[self.segment], states[self.post.name]
-        if x.shape[1] < post.shape[2]:  # rows beyond the longest text have no token
-            post = post[:, :, : x.shape[1]]
-        yield f"{self.name}.weight", slice(None), _phase_rows(post), x.reshape(1, -1, x.shape[2])
+    def ends(self, x: Clamped, states: States) -> Iterator[Bundle]:
+        """Every row of every sample shares the weight, and the tokens are the same in all phases."""
+        tokens, post = x.tokens[self.segment], states[self.post.name]
+        if tokens.shape[1] < post.shape[2]:  # rows beyond the longest text have no token
+            post = post[:, :, : tokens.shape[1]]
+        yield Bundle(self.weight, slice(None), _phase_rows(post), tokens.reshape(1, -1, tokens.shape[2]))
         if self.bias:  # the states of rows without a token are the same in all phases, and cancel
-            yield f"{self.name}.bias", slice(None), _phase_rows(post), _ones(_phase_rows(post), self.kernels)
+            yield Bundle(self.bias, slice(None), _phase_rows(post), _ones(_phase_rows(post), x))
 
-    def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
-        """tokens[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
-        post, weight = states[self.post.name], parameters[f"{self.name}.weight"]
-        self.kernels.add_contrast(post, weight, coefficients, tokens[self.segment])
+    def token_update(self, parameters, x: Clamped, states: States, coefficients: np.ndarray, out: States) -> None:
+        """out[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
+        x.kernels.add_contrast(states[self.post.name], parameters[self.weight], coefficients, out[self.segment])
+
+    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
+        """As `Synapse.drive_change`."""
+        return self.drive(at, parameters, x, {by: v})
+
+    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
+        """As `Synapse.gradient_change`."""
+        return _bilinear_change(self, x, states, by)
 
 
-class Queries:
+class Queries(Synapse):
     """Synapses ⟨s_post, Q⟩ from a unit that is always 1 to the attention rows: R learned queries, Q (R, D)."""
 
-    wide, pres = False, ()
+    compiled = True
 
-    def __init__(self, name: str, post: Layer, kernels: ModuleType):
-        self.name, self.post, self.kernels = name, post, kernels
-        self.shapes = {f"{name}.weight": post.shape}
+    def __init__(self, name: str, post: Layer, family: str = ""):
+        super().__init__(name, post)
+        self.weight = f"{name}.weight"
+        self.declare("weight", post.shape, normal, family, decays=False)
 
-    def static_drive(self, parameters, tokens: Mapping[str, np.ndarray], lengths, shape, room: Room) -> np.ndarray:
+    def drive(self, at: str, parameters, x: Clamped, states: States) -> np.ndarray:
         """Q for every sample; (B, R, D)."""
-        size = len(next(iter(tokens.values())))
-        return self.kernels.repeated(parameters[f"{self.name}.weight"], size)
+        return x.kernels.repeated(parameters[self.weight], x.size)
 
-    def ends(
-        self, states: Mapping[str, np.ndarray], clamped: Clamped
-    ) -> Iterator[tuple[str, slice, np.ndarray, np.ndarray]]:
-        """As `Dense.ends`, with the state flattened to (P, B, R·D) and 1 at the other end."""
+    def ends(self, x: Clamped, states: States) -> Iterator[Bundle]:
+        """The state flattened to (P, B, R·D), and 1 at the other end."""
         post = states[self.post.name]
         post = post.reshape(*post.shape[:2], -1)
-        yield f"{self.name}.weight", slice(None), post, _ones(post, self.kernels)
+        yield Bundle(self.weight, slice(None), post, _ones(post, x))
 
-    def add_token_update(self, parameters, states, coefficients, tokens: Mapping[str, np.ndarray]) -> None:
-        """Nothing: no token is at an end of these synapses."""
+    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
+        """As `Synapse.gradient_change`."""
+        return _bilinear_change(self, x, states, by)
 
 
-def flat(state: np.ndarray) -> np.ndarray:
-    """The states of each sample in one row, (B, units)."""
-    return state.reshape(len(state), -1)
+def _bilinear_change(synapse: Synapse, x: Clamped, states: States, by: States):
+    """λ_post ⊗ pre + post ⊗ λ_pre of every bundle, the latter where the pre end moves: it is there once a phase."""
+    for name, columns, post, pre in synapse.ends(x, _one_phase({**states, synapse.post.name: by[synapse.post.name]})):
+        yield name, columns, post[0].T @ pre[0]
+    if synapse.pres:
+        moved = {name: np.stack([by[name]] * 2) for name in (layer.name for layer in synapse.pres)}
+        moved[synapse.post.name] = np.stack([states[synapse.post.name]] * 2)
+        for name, columns, post, pre in synapse.ends(x, moved):
+            if len(pre) > 1:
+                yield name, columns, post[0].T @ pre[0]
+
+
+def _one_phase(states: States) -> dict[str, np.ndarray]:
+    return {name: s[None] for name, s in states.items()}
 
 
 def _rows(state: np.ndarray) -> np.ndarray:
@@ -324,14 +387,9 @@ def _phase_rows(states: np.ndarray) -> np.ndarray:
     return states.reshape(len(states), -1, states.shape[3])
 
 
-def _ones(post: np.ndarray, kernels: ModuleType) -> np.ndarray:
+def _ones(post: np.ndarray, x: Clamped) -> np.ndarray:
     """The pre end of a bias, (1, rows, 1): the same in all phases, so that these are contrasted before rows are added
     up, and what they have in common cancels to the last bit."""
-    ones = kernels.empty((1, post.shape[1], 1), post.dtype)
-    kernels.fill(ones, 1)
+    ones = x.kernels.empty((1, post.shape[1], 1), post.dtype)
+    x.kernels.fill(ones, 1)
     return ones
-
-
-def _first(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The beginning of an array's memory in a smaller shape."""
-    return array.reshape(-1)[: prod(shape)].reshape(shape)

@@ -6,8 +6,7 @@ python scripts/baselines.py RUN [RUN …]
 import sys
 from pathlib import Path
 
-from eqnp.config import load_config
-from eqnp.errors import EqnpError
+from eqnp import EqnpError, load_config
 from eqnp.runs.baselines import baselines
 from eqnp.text.prepare import load_prepared
 

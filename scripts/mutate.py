@@ -25,8 +25,11 @@ TESTS = (  # the quickest first
     "tests/theory/test_gradients.py",
     "tests/theory/test_energy.py",
     "tests/theory/test_optim.py",
+    "tests/theory/test_graph.py",
+    "tests/theory/test_checkers.py",
     "tests/contract/test_ngrams.py",
     "tests/contract/test_resume.py",
+    "tests/stories/test_extend.py",
     "tests/stories/test_train_and_use.py",
 )
 

@@ -12,48 +12,45 @@ import json
 
 import numpy as np
 
-from eqnp.dynamics import SettlingConfig
-from eqnp.learning import LearningConfig, estimate
-from eqnp.network import AttentionConfig, Network, NetworkConfig
-from eqnp.synapses import Segment
+from eqnp import AttentionConfig, LearningConfig, NetworkConfig, Segment, SettlingConfig, build_network, estimate
 
 WIRING = {1: ((0, 0),), 2: ((0, 1), (1, 0), (0, 0), (1, 1))}  # segments: (queries, memory) of each attention layer
 
 
 def build(trace, device: str):
-    """The network and segments of a trace; every token of the input gets an embedding row of its own."""
+    """The network, batch and synapses of a trace; every token of the input gets an embedding row of its own."""
     x, lengths = trace["x"], trace["lengths"]
     texts = lengths.shape[1]
     names, positions = [f"text{i}" for i in range(texts)], x.shape[1] // texts
     ids = np.arange(1, x.shape[0] * x.shape[1] + 1, dtype=np.int32).reshape(x.shape[:2])
     table = np.concatenate([np.zeros((1, x.shape[2])), x.reshape(-1, x.shape[2])])
-    segments = {}
+    batch = {}
     for i, name in enumerate(names):
         part = ids[:, i * positions : (i + 1) * positions]
-        segments[name] = Segment(np.where(np.arange(positions) < lengths[:, i : i + 1], part, 0), lengths[:, i])
+        batch[name] = Segment(np.where(np.arange(positions) < lengths[:, i : i + 1], part, 0), lengths[:, i])
     attention = tuple(AttentionConfig(names[memory], names[queries]) for queries, memory in WIRING[texts])
     sizes = [trace[f"W{i}"].shape[0] for i in range(len(attention), sum(key.startswith("W") for key in trace))]
     config = NetworkConfig(attention, hidden=tuple(sizes[:-1]), scale=float(trace["scale"]), padding="zeros")
-    network = Network(config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0))
-    synapses = [synapse.name for synapse in (*network.inputs, *network.synapses)]
+    network = build_network(config, table, sizes[-1], dict.fromkeys(names, positions), np.random.default_rng(0))
+    synapses = [synapse.name for synapse in network.synapses]
     for i, name in enumerate(synapses):
         network.parameters[f"{name}.weight"][...] = trace[f"W{i}"]
         if f"b{i}" in trace:
             network.parameters[f"{name}.bias"][...] = trace[f"b{i}"]
-    return network.to(device), segments, synapses
+    return network.to(device), batch, synapses
 
 
 def replay(path: str, device: str = "cpu") -> dict[str, float]:
     """The largest absolute deviation of any state at any step, and of both gradient estimates."""
     with np.load(path, allow_pickle=False) as file:
         trace = {key: file[key] for key in file.files}
-    network, segments, synapses = build(trace, device)
+    network, batch, synapses = build(trace, device)
     target = np.eye(network.output.shape[0])[trace["y"]]
     settling = SettlingConfig("synchronous", 0.0, int(trace["T"]), int(trace["K"]))
     deviation = {"states": 0.0}
     for estimator, short in (("symmetric", "sym"), ("one-sided", "one")):
         learning = LearningConfig(estimator, float(trace["beta"]), train_embeddings=False)
-        result = estimate(network, segments, target, learning, settling, trace=True)
+        result = estimate(network, batch, target, learning, settling, trace=True)
         gaps = [
             np.abs(network.kernels.host(result.gradients[f"{name}.{kind}"]) - trace[f"grad_{short}_{letter}{i}"]).max()
             for i, name in enumerate(synapses)

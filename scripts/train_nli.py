@@ -9,12 +9,19 @@ import argparse
 
 import numpy as np
 
-from eqnp.dynamics import SettlingConfig
-from eqnp.learning import LearningConfig, estimate
-from eqnp.machine.threads import workers
-from eqnp.network import AttentionConfig, Network, NetworkConfig
-from eqnp.optim import Adam, OptimizerConfig
-from eqnp.runs.loop import evaluate, one_hot
+from eqnp import (
+    Adam,
+    AttentionConfig,
+    LearningConfig,
+    Machine,
+    NetworkConfig,
+    OptimizerConfig,
+    SettlingConfig,
+    build_network,
+    estimate,
+    evaluate,
+    one_hot,
+)
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import encode_corpus
@@ -44,35 +51,27 @@ def main() -> None:
 
     # Every token of one text retrieves what is like it in the other; a compare layer sees both, token by token, and its
     # mean over the tokens goes to a dense layer and a softmax over the classes.
-    network = Network(
-        NetworkConfig(
-            (AttentionConfig("premise", "hypothesis"), AttentionConfig("hypothesis", "premise")),
-            compare=128,
-            hidden=(128,),
-            output_activation="softmax",
-            scale=0.075,
-            initial_projection=8.0,
-        ),
-        rescale(vectors, 4.0),
-        classes=3,
-        positions=dict.fromkeys(SEGMENTS, TOKENS),
-        rng=rng,
+    attention = (AttentionConfig("premise", "hypothesis"), AttentionConfig("hypothesis", "premise"))
+    config = NetworkConfig(
+        attention, compare=128, hidden=(128,), output_activation="softmax", scale=0.075, initial_projection=8.0
     )
+    machine, positions = Machine(shard=SHARD), dict.fromkeys(SEGMENTS, TOKENS)
+    network = build_network(config, rescale(vectors, 4.0), classes=3, positions=positions, rng=rng, machine=machine)
     learning = LearningConfig("symmetric", beta=0.1, train_embeddings=True)
     settling = SettlingConfig("even-odd", tolerance=1e-3, free_sweeps=60, nudged_sweeps=30)
     optimizer = Adam(network, OptimizerConfig(learning_rate=4e-3, schedule="cosine"))
     steps = options.epochs * -(-len(splits["train"]) // BATCH)
 
-    with workers() as executor:
+    with network.machine.at_work() as working:
+        network = network.on(working)
         for epoch in range(1, options.epochs + 1):
             for rows in bucketed(splits["train"], BATCH, rng):
-                segments, labels = splits["train"].batch(rows)
-                target = one_hot(labels, network)
-                result = estimate(network, segments, target, learning, settling, executor=executor, shard=SHARD)
-                optimizer.step(result.gradients, optimizer.taken / steps, executor)
-            score = evaluate(network, splits["validation"], settling, executor, SHARD)
+                batch, labels = splits["train"].batch(rows)
+                result = estimate(network, batch, one_hot(labels, network), learning, settling)
+                optimizer.step(network, result.gradients, optimizer.taken / steps)
+            score = evaluate(network, splits["validation"], settling)
             print(f"epoch {epoch}: last batch {result.loss:.4f}, validation {score.loss:.4f}, {score.accuracy:.1%}")
-        print(f"test {evaluate(network, splits['test'], settling, executor, SHARD).accuracy:.1%}")
+        print(f"test {evaluate(network, splits['test'], settling).accuracy:.1%}")
 
 
 if __name__ == "__main__":

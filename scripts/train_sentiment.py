@@ -9,12 +9,19 @@ import argparse
 
 import numpy as np
 
-from eqnp.dynamics import SettlingConfig
-from eqnp.learning import LearningConfig, estimate
-from eqnp.machine.threads import workers
-from eqnp.network import AttentionConfig, Network, NetworkConfig
-from eqnp.optim import Adam, OptimizerConfig
-from eqnp.runs.loop import evaluate, one_hot
+from eqnp import (
+    Adam,
+    AttentionConfig,
+    LearningConfig,
+    Machine,
+    NetworkConfig,
+    OptimizerConfig,
+    SettlingConfig,
+    build_network,
+    estimate,
+    evaluate,
+    one_hot,
+)
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import encode_corpus
@@ -45,30 +52,26 @@ def main() -> None:
     vectors = corpus_vectors([texts], len(words(tokenizer)), DIMENSION, rng=rng)
 
     # 8 learned queries read the words as the memory of a modern Hopfield network; 64 hidden units; 2 classes.
-    network = Network(
-        NetworkConfig((AttentionConfig("text", 8),), hidden=(64,), activation="clipped", scale=0.5, initial_bias=1.0),
-        rescale(vectors, 3.0),
-        classes=2,
-        positions={"text": WORDS},
-        rng=rng,
-    )
+    attention, machine, positions = (AttentionConfig("text", 8),), Machine(shard=SHARD), {"text": WORDS}
+    config = NetworkConfig(attention, hidden=(64,), activation="clipped", scale=0.5, initial_bias=1.0)
+    network = build_network(config, rescale(vectors, 3.0), classes=2, positions=positions, rng=rng, machine=machine)
     learning = LearningConfig("symmetric", beta=0.5, train_embeddings=True)
     settling = SettlingConfig("even-odd", tolerance=1e-3, free_sweeps=60, nudged_sweeps=30)
     optimizer = Adam(network, OptimizerConfig(learning_rate=5e-3, schedule="cosine"))
     steps = options.epochs * -(-len(texts) // BATCH)
 
-    with workers() as executor:
+    # Shards of a batch settle on all threads; memory of one batch serves the next.
+    with network.machine.at_work() as working:
+        network = network.on(working)
         for epoch in range(1, options.epochs + 1):
             for rows in bucketed(splits["train"], BATCH, rng):
-                segments, labels = splits["train"].batch(rows)
+                batch, labels = splits["train"].batch(rows)
                 # Settle free, settle nudged towards and away from the label, contrast at every synapse.
-                result = estimate(
-                    network, segments, one_hot(labels, network), learning, settling, executor=executor, shard=SHARD
-                )
-                optimizer.step(result.gradients, optimizer.taken / steps, executor)
-            score = evaluate(network, splits["validation"], settling, executor, SHARD)
+                result = estimate(network, batch, one_hot(labels, network), learning, settling)
+                optimizer.step(network, result.gradients, optimizer.taken / steps)
+            score = evaluate(network, splits["validation"], settling)
             print(f"epoch {epoch}: last batch {result.loss:.4f}, validation {score.loss:.4f}, {score.accuracy:.1%}")
-        print(f"test {evaluate(network, splits['test'], settling, executor, SHARD).accuracy:.1%}")
+        print(f"test {evaluate(network, splits['test'], settling).accuracy:.1%}")
 
 
 if __name__ == "__main__":

@@ -22,25 +22,26 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from eqnp.architecture import build_network
 from eqnp.config import Config, load_config
 from eqnp.errors import ConfigError
-from eqnp.kernels import load
 from eqnp.learning import Estimate, estimate
-from eqnp.machine.buffers import Workspace
-from eqnp.machine.device import describe
-from eqnp.machine.gradients import RowGradient
-from eqnp.machine.threads import available_cores, peak_resident_gib, workers
+from eqnp.machine import Machine
+from eqnp.machine.ceilings import ceilings
+from eqnp.machine.device import name_of
+from eqnp.machine.gradients import entries
+from eqnp.machine.threads import available_cores, peak_resident_gib
 from eqnp.network import Network
-from eqnp.optim import Adam
+from eqnp.optim import Optimizer, make_optimizer
 from eqnp.runs.loop import one_hot
 from eqnp.runs.model import Model
-from eqnp.synapses import Segment
+from eqnp.states import Segment
 from eqnp.text.store import STORE, bucketed, read_split
 
 PRESETS = {"imdb": "imdb-paper", "snli": "snli-paper", "recommended": "imdb"}
@@ -54,29 +55,30 @@ class Problem:
 
     config: Config
     network: Network
-    optimizer: Adam
-    segments: dict[str, Segment]
+    optimizer: Optimizer
+    batch: dict[str, Segment]
     labels: np.ndarray
 
     def __post_init__(self):
         # A run's first step meets the means of Adam for the first time, and waits for the system; all others do not.
-        for means in (*self.optimizer.mean.values(), *self.optimizer.square.values()):
-            self.network.kernels.fill(means, 0)
+        for held in self.optimizer.held.values():
+            for array in held.values():
+                self.network.kernels.fill(array, 0)
 
-    def step(self, executor, workspace: Workspace | None = None) -> Estimate:
+    def step(self) -> Estimate:
         """One training batch."""
         target = one_hot(self.labels, self.network)
-        run = self.config.training
-        result = estimate(
-            self.network, self.segments, target, self.config.learning, self.config.settling,
-            executor=executor, shard=run.shard, workspace=workspace,
-        )  # fmt: skip
-        self.optimizer.step(result.gradients, 0.0, executor)
+        result = estimate(self.network, self.batch, target, self.config.learning, self.config.settling)
+        self.optimizer.step(self.network, result.gradients)
         return result
 
 
 def make_problem(
-    task: str, batch: int | None = None, seed: int = 0, settings: Sequence[str] = (), device: str = "cpu"
+    task: str,
+    batch: int | None = None,
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    machine: Machine | None = None,
 ) -> Problem:
     """The network of a task at full size, and a batch whose texts use a quarter to all of their positions."""
     config = _to_tolerance(load_config(PRESETS[task], settings), task)
@@ -85,18 +87,22 @@ def make_problem(
     table[0] = 0
     positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
     classes = 3 if task == "snli" else 2
-    network = Network(config.network, table, classes, positions, rng, device)
+    machine = (machine or Machine()).of_shards(config.training.shard)
+    network = build_network(config.network, table, classes, positions, rng, machine=machine)
     size, segments = batch or config.training.batch, {}
     for name, n in positions.items():
         lengths = rng.integers(max(1, n // 4), n + 1, size)
         ids = rng.integers(1, WORDS, (size, n)).astype(np.int32)
         segments[name] = Segment(np.where(np.arange(n) < lengths[:, None], ids, 0), lengths)
-    return Problem(config, network, Adam(network, config.optimizer), segments, rng.integers(0, classes, size))
+    optimizer = make_optimizer(network, config.optimizer)
+    return Problem(config, network, optimizer, segments, rng.integers(0, classes, size))
 
 
-def load_problem(task: str, run: Path, batch: int | None = None, batch_number: int = 0, device: str = "cpu") -> Problem:
+def load_problem(
+    task: str, run: Path, batch: int | None = None, batch_number: int = 0, machine: Machine | None = None
+) -> Problem:
     """The trained network of a run and its training batch number ``batch_number``; ConfigError for another task's."""
-    model = Model.load(run, device)
+    model = Model.load(run, machine)
     config, network = _to_tolerance(model.config, task), model.network
     wanted = load_config(PRESETS[task])
     if (config.network, config.data.max_tokens) != (wanted.network, wanted.data.max_tokens):
@@ -104,7 +110,7 @@ def load_problem(task: str, run: Path, batch: int | None = None, batch_number: i
     split = read_split(run / STORE, "train")
     batches = bucketed(split, batch or config.training.batch, np.random.default_rng(0))
     rows = next(itertools.islice(batches, batch_number, None))
-    return Problem(config, network, Adam(network, config.optimizer), *split.batch(rows))
+    return Problem(config, network, make_optimizer(network, config.optimizer), *split.batch(rows))
 
 
 def _to_tolerance(config: Config, task: str) -> Config:
@@ -123,20 +129,24 @@ def useful_flops(problem: Problem, result: Estimate) -> float:
     # The first feedback of a free phase comes from silence, and the first half-sweeps of a nudged one have no news.
     halves = 2 * result.sweeps - np.array([1] + [2] * phases)[:, None]
     retrievals = (np.ceil(result.sweeps) - np.array([0] + [1] * phases)[:, None]).sum(axis=0)
-    for synapse in network.synapses:
-        units = int(np.prod(synapse.shapes[f"{synapse.name}.weight"]))
+    for units in _weights_between_layers(network):
         total += 2 * units * halves.sum()  # forward or feedback
         total += 2 * units * phases * size  # contrast
-    for layer, attention in zip(network.attention, network.config.attention, strict=True):
+    for layer in network.attention:
         rows, width = layer.shape
-        slots = problem.segments[attention.memory].lengths
+        slots = problem.batch[layer.potential.memory].lengths
         total += 4 * rows * width * (slots * retrievals).sum()  # logits and retrieval
-        if isinstance(attention.queries, str):
-            tokens = problem.segments[attention.queries].lengths.sum()
+        if layer.segment:
+            tokens = problem.batch[layer.segment].lengths.sum()
             total += 2 * width * width * tokens * 2  # static drive, contrast of the projection
         if problem.config.learning.train_embeddings:
             total += 4 * rows * width * slots.sum() * phases
     return float(total)
+
+
+def _weights_between_layers(network: Network) -> list[int]:
+    """The numbers of weights of each synapse between layers, without biases."""
+    return [prod(p.shape) for s in network.synapses if s.pres for p in s.parameters.values() if p.decays]
 
 
 def useful_bytes(problem: Problem, result: Estimate) -> float:
@@ -145,40 +155,13 @@ def useful_bytes(problem: Problem, result: Estimate) -> float:
     network, item = problem.network, problem.network.dtype.itemsize
     phases, halves = result.sweeps.shape[0] - 1, 2 * result.sweeps.max(axis=1).sum()
     total = 0.0
-    for synapse in network.synapses:
-        total += int(np.prod(synapse.shapes[f"{synapse.name}.weight"])) * (halves + 1)  # each half-sweep; the contrast
-    for layer, attention in zip(network.attention, network.config.attention, strict=True):
-        slots = problem.segments[attention.memory].lengths
+    for units in _weights_between_layers(network):
+        total += units * (halves + 1)  # each half-sweep; the contrast
+    for layer in network.attention:
+        slots = problem.batch[layer.potential.memory].lengths
         total += layer.shape[1] * slots.sum() * (result.sweeps.max(axis=1).sum() + 2 * phases)
-    learned = sum(g.values.size if isinstance(g, RowGradient) else g.size for g in result.gradients.values())
+    learned = sum(entries(gradient).size for gradient in result.gradients.values())
     return float((total + 7 * learned) * item)
-
-
-def device_ceilings(kernels, size: int = 8192, repeat: int = 7) -> tuple[float, float, float]:
-    """Measured rates of a device: float32 products of this size, GFLOP/s, median and best; and copies, GB/s (read and
-    written), best."""
-    a = kernels.device(np.random.default_rng(0).standard_normal((size, size), np.float32))  # zeros would run faster
-    out = kernels.empty((size, size), np.float32)
-    kernels.product(a, a, out)  # compiles
-    kernels.copy(a, out)
-    products = [kernels.timed(lambda: kernels.product(a, a, out)) for _ in range(repeat)]
-    copy = min(kernels.timed(lambda: kernels.copy(a, out)) for _ in range(repeat))
-    work = 2 * size**3 / 1e9
-    return work / statistics.median(products), work / min(products), 2 * 4 * size**2 / copy / 1e9
-
-
-def sgemm_rates(executor, threads: int, size: int = 2048, repeat: int = 7) -> tuple[float, float]:
-    """Measured float32 GEMM rate of all threads together, GFLOP/s, one product per thread: median and best of a few."""
-    rng = np.random.default_rng(0)
-    pairs = [rng.random((2, size, size), np.float32) for _ in range(threads)]
-    out = np.empty((threads, size, size), np.float32)
-
-    def multiply(i: int) -> None:
-        np.matmul(pairs[i][0], pairs[i][1], out=out[i])
-
-    seconds = [_timed(lambda: list(executor.map(multiply, range(threads)))) for _ in range(1 + repeat)][1:]
-    work = 2 * threads * size**3 / 1e9
-    return work / statistics.median(seconds), work / min(seconds)
 
 
 @dataclasses.dataclass
@@ -224,20 +207,20 @@ def measure(
     On a ``device`` seconds are its own (by its events), and the rate of its memory is told beside, as is what each kind
     of work takes.
     """
-    threads, kernels = threads or available_cores(), load(device)
-    workspace, rows = Workspace(kernels.empty), []
-    if kernels.ASYNCHRONOUS:
-        say(f"{describe(device)}; ceilings are measured with the same products")
-    with workers(threads) as executor:
+    threads, rows, on_gpu = threads or available_cores(), [], device == "cuda"
+    if on_gpu:
+        say(f"{name_of(device)}; ceilings are measured with the same products")
+    with Machine(device).at_work(threads) as machine:
+        kernels = machine.kernels
         for number in range(repeat + 1):
             # The same batch at the same weights would get easier by training on it: start afresh each time.
             problem = result = None
             if weights:
-                problem = load_problem(task, weights, batch, number, device)
+                problem = load_problem(task, weights, batch, number, machine)
             else:
-                problem = make_problem(task, batch, settings=settings, device=device)
+                problem = make_problem(task, batch, settings=settings, machine=machine)
             results: list[Estimate] = []
-            seconds = kernels.timed(lambda: results.append(problem.step(executor, workspace)))  # noqa: B023
+            seconds = kernels.timed(lambda: results.append(problem.step()))  # noqa: B023
             result = results[0]
             if number == 0:
                 say(f"first batch {seconds:.2f} s, kernels compiled or loaded: not counted")
@@ -246,10 +229,7 @@ def measure(
             if peer:
                 theirs = peer.seconds(task, size, threads, device)
             work, moved = useful_flops(problem, result) / 1e9, useful_bytes(problem, result) / 1e9
-            if kernels.ASYNCHRONOUS:
-                sgemm, best, bandwidth = device_ceilings(kernels)
-            else:
-                sgemm, best, bandwidth = *sgemm_rates(executor, threads), 0.0
+            sgemm, best, bandwidth = ceilings(machine, threads)
             sweeps = result.sweeps.mean(axis=1)
             rows.append((seconds, work, work / seconds, sgemm, best, moved, bandwidth, *sweeps, theirs))
             say(f"ours {seconds:.3f} s, {work / seconds / sgemm:.0%} of {sgemm:.0f} GFLOP/s"
@@ -270,12 +250,12 @@ def measure(
         "share_of_best_sgemm": round(statistics.median(r / s for r, s in zip(rates, bests, strict=True)), 3),
         "peak_resident_gib": peak_resident_gib(),
     }
-    if kernels.ASYNCHRONOUS:
-        figures["device"] = describe(device)
+    if on_gpu:
+        figures["device"] = name_of(device)
         figures["gigabytes"] = round(statistics.median(moved), 2)
         figures["gigabytes_per_second"] = round(statistics.median(m / o for m, o in zip(moved, ours, strict=True)), 1)
         figures["copy_peak"] = round(statistics.median(bandwidths), 1)
-        batches = [kernels.breakdown(lambda: problem.step(None, workspace)) for _ in range(3)]
+        batches = [kernels.breakdown(problem.step) for _ in range(3)]
         parts = min(batches, key=lambda parts: sum(parts.values()))  # the host may be held up
         figures["milliseconds"] = {name: round(1000 * part, 2) for name, part in parts.items()}
     if peer:
@@ -321,9 +301,3 @@ def table(figures: list[dict]) -> str:
             rate = f"{f['gigabytes_per_second']:.0f} of {f['copy_peak']:.0f} GB/s"
             lines += ["", f"{f['task']} on {f['device']}: {longest}; {rate}"]
     return "\n".join(lines)
-
-
-def _timed(call: Callable) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started

@@ -14,20 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.config import Config
-from eqnp.dynamics import SettlingConfig, Trace
+from eqnp.dynamics import SettlingConfig
 from eqnp.files import replacing
-from eqnp.learning import Estimate, LearningConfig, estimate, free_phase, nudged_phase
-from eqnp.machine.gradients import RowGradient
+from eqnp.learning import Estimate, LearningConfig, estimate
+from eqnp.machine.gradients import RowGradient, entries
 from eqnp.network import Network
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
-from eqnp.potentials import Nudge
 from eqnp.runs.loop import one_hot
 from eqnp.runs.model import Model
 from eqnp.runs.training import fresh_network
-from eqnp.synapses import Segment
+from eqnp.states import Batch
+from eqnp.testing import EXACT, errors_of
 from eqnp.text.store import STORE, Split, bucketed, read_split
 
-EXACT = SettlingConfig("even-odd", 1e-13, 2000, 2000)
 BETAS = {  # where each estimator is looked at; orders are fitted through the last three
     "one-sided": (0.01, 0.02, 0.05),
     "symmetric": (0.01, 0.02, 0.05, 0.1),
@@ -73,45 +72,45 @@ def preset_problem(config: Config, samples: int) -> tuple:
 
 
 def _problem(network: Network, split: Split, config: Config, samples: int) -> tuple:
-    segments, labels = split.batch(next(bucketed(split, samples, np.random.default_rng(0))))
+    batch, labels = split.batch(next(bucketed(split, samples, np.random.default_rng(0))))
     network = network.astype(np.float64)
-    return network, segments, one_hot(labels, network), config
+    return network, batch, one_hot(labels, network), config
 
 
-def check(network: Network, segments: Mapping[str, Segment], target: np.ndarray, config: Config) -> dict:
+def check(network: Network, batch: Batch, target: np.ndarray, config: Config) -> dict:
     """Compare all routes on one batch; ``network`` in float64, target (B, C). Returns a JSON-serialisable report.
 
     ``config`` gives the settings it is trained with, whose own bias is a row of the table.
     """
-    exact = implicit.estimate(network, segments, target, EXACT)
-    rows = [_row("as trained", config.learning.beta, exact, _ep(network, segments, target, config))]
+    exact = implicit.estimate(network, batch, target, EXACT)
+    rows = [_row("as trained", config.learning.beta, exact, _ep(network, batch, target, config))]
     orders: dict[str, float] = {}
     refused: dict[str, str] = {}
-    smooth = network.activation.analytic and network.output_activation.analytic
+    smooth = all(layer.potential.analytic for layer in network.layers)
     for name, betas in BETAS.items():
         if name == "holomorphic" and not smooth:
             refused[name] = "needs analytic activations (logistic, tanh), and this network's has kinks"
             continue
         new = []
         for beta in betas:
-            result = estimate(network, segments, target, LearningConfig(name, beta), EXACT)
+            result = estimate(network, batch, target, LearningConfig(name, beta), EXACT)
             new.append(_row(name, beta, exact, result))
         errors = [max(row.errors.values()) for row in new]
         orders[name] = float(np.polyfit(np.log(betas[-3:]), np.log(errors[-3:]), 1)[0])
         rows += new
     for steps in (config.settling.nudged_sweeps, LONG):
-        result = bptt.estimate(network, segments, target, EXACT, steps=steps)
+        result = bptt.estimate(network, batch, target, EXACT, steps=steps)
         rows.append(_row(f"BPTT, {steps} steps", None, exact, result))
     return {
         "samples": len(target),
         "exact_residual": float(exact.residual.max()),
-        "finite_differences": _against_differences(network, segments, target, exact),
+        "finite_differences": _against_differences(network, batch, target, exact),
         "rows": [vars(row) for row in rows],
         "orders": orders,
         "refused": refused,
-        "gdu": _gdu(network, segments, target),
-        "phases": _phases(network, segments, target, config.learning.beta),
-        "memory": _memory(network, segments, target),
+        "gdu": _gdu(network, batch, target),
+        "phases": _phases(network, batch, target, config.learning),
+        "memory": _memory(network, batch, target),
     }
 
 
@@ -135,43 +134,33 @@ def table(report: Mapping) -> str:
     return "\n".join(lines)
 
 
-def _ep(network, segments, target, config: Config) -> Estimate:
+def _ep(network, batch, target, config: Config) -> Estimate:
     learning = replace(config.learning, train_embeddings=True)
-    return estimate(network, segments, target, learning, config.settling)
-
-
-def _values(gradient) -> np.ndarray:
-    return gradient.values if isinstance(gradient, RowGradient) else gradient
+    return estimate(network, batch, target, learning, config.settling)
 
 
 def _row(name: str, beta: float | None, exact: Estimate, result: Estimate) -> Row:
-    errors, cosines = {}, {}
-    for parameter, gradient in exact.gradients.items():
-        truth, value = _values(gradient).ravel(), _values(result.gradients[parameter]).ravel()
-        norms = np.linalg.norm(truth), np.linalg.norm(value)
-        errors[parameter] = float(np.linalg.norm(value - truth) / norms[0]) if norms[0] else float(norms[1])
-        cosines[parameter] = float(truth @ value / (norms[0] * norms[1])) if norms[0] * norms[1] else 1.0
-    return Row(name, beta, errors, cosines, float(result.residual.max()))
+    return Row(name, beta, *errors_of(result, exact), float(result.residual.max()))
 
 
-def _against_differences(network, segments, target, exact: Estimate) -> dict[str, float]:
+def _against_differences(network, batch, target, exact: Estimate) -> dict[str, float]:
     """Relative error of the exact gradient along a random direction of each parameter."""
     rng, errors = np.random.default_rng(0), {}
     for name, gradient in exact.gradients.items():
         table = network.parameters[name]
         rows = gradient.rows if isinstance(gradient, RowGradient) else slice(None)
         direction = np.zeros_like(table)
-        direction[rows] = _values(gradient) / np.linalg.norm(_values(gradient))
+        direction[rows] = entries(gradient) / np.linalg.norm(entries(gradient))
         direction[rows] += rng.standard_normal(direction[rows].shape) / np.sqrt(direction[rows].size)
-        args = (network, segments, target, EXACT, name, direction, DIRECTION_STEP)
+        args = (network, batch, target, EXACT, name, direction, DIRECTION_STEP)
         slope = finite_difference.directional(*args)
-        errors[name] = abs(float((_values(gradient) * direction[rows]).sum()) - slope) / abs(slope)
+        errors[name] = abs(float((entries(gradient) * direction[rows]).sum()) - slope) / abs(slope)
     return errors
 
 
-def _gdu(network, segments, target) -> dict:
+def _gdu(network, batch, target) -> dict:
     """Norms per step of BPTT's increments and of EP's deviation from them, relative to the largest step."""
-    weights, _ = gdu.increments(network, segments, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
+    weights, _ = gdu.increments(network, batch, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
     curves, error = {}, {}
     for name, backward in weights.bptt.items():
         size, ep, away = (
@@ -183,25 +172,21 @@ def _gdu(network, segments, target) -> dict:
     return {"curves": curves, "error": error}
 
 
-def _phases(network, segments, target, beta: float) -> dict:
-    """Energy and residual by sweep of the free and both nudged phases, in every kind of update."""
-    result, clamped = {}, network.clamp(segments)
+def _phases(network, batch, target, learning: LearningConfig) -> dict:
+    """Energy and residual by sweep of the free and the nudged phases that training has, in every kind of update."""
+    result = {}
     for kind, (order, accelerate) in UPDATES.items():
-        settling = SettlingConfig(order, 1e-9, 60, 60, accelerate)
-        phases, free = [], None
-        for nudge in (None, Nudge(beta, target), Nudge(-beta, target)):
-            trace = Trace()
-            if nudge is None:
-                free, _ = free_phase(network, clamped, settling, trace)
-            else:
-                nudged = network.zero_state(clamped)
-                nudged.assign(free)
-                nudged_phase(network, clamped, nudged, nudge, settling, trace)
+        settling = SettlingConfig(order, 1e-9 / min(1, learning.beta), 60, 60, accelerate)
+        estimated = estimate(network, batch, target, learning.on_the_line(), settling, trace=True)
+        phases = []
+        for beta, trace in zip((0.0, *(beta for beta, _ in estimated.phases)), estimated.traces, strict=True):
+            if not trace.energy:  # the free phase, contrasted
+                continue
             energy = np.array(trace.energy)
             rise = np.diff(energy, axis=0) / (1 + np.abs(energy[:-1]))
             phases.append(
                 {
-                    "beta": 0.0 if nudge is None else nudge.beta,
+                    "beta": beta,
                     "energy": energy.mean(axis=1).tolist(),
                     "residual": [float(r.max()) for r in trace.residual],
                     "rise": float(rise.max(initial=0)),
@@ -211,15 +196,15 @@ def _phases(network, segments, target, beta: float) -> dict:
     return result
 
 
-def _memory(network, segments, target) -> list[dict]:
+def _memory(network, batch, target) -> list[dict]:
     """Peak of what a batch allocates, MiB, by the number of steps: EP keeps no step, BPTT keeps all."""
     rows = []
     for steps in STEPS:
         settling = SettlingConfig("synchronous", 0.0, steps, steps, accelerate=False)
         peaks = []
         for route in (
-            lambda settling=settling: estimate(network, segments, target, LearningConfig(beta=0.1), settling),
-            lambda settling=settling, steps=steps: bptt.estimate(network, segments, target, settling, steps=steps),
+            lambda settling=settling: estimate(network, batch, target, LearningConfig(beta=0.1), settling),
+            lambda settling=settling, steps=steps: bptt.estimate(network, batch, target, settling, steps=steps),
         ):
             tracemalloc.start()
             route()
@@ -243,7 +228,7 @@ def draw(report: Mapping, path: Path) -> None:
             errors.loglog(*zip(*points, strict=True), marker=next(marks), label=label)
     errors.set(xlabel="β", ylabel="relative error of the worst parameter", title="Error against the exact gradient")
     for i, (name, curve) in enumerate(report["gdu"]["curves"].items()):
-        if name.endswith("weight"):
+        if name.endswith(".weight"):  # biases would hide them
             backward, largest = np.array(curve["bptt"]), max(curve["bptt"])
             at = np.flatnonzero(backward > FLOOR * largest)
             steps.semilogy(at, backward[at], color=f"C{i}", label=name.removesuffix(".weight"))
@@ -251,7 +236,8 @@ def draw(report: Mapping, path: Path) -> None:
     steps.set(xlabel="step of the nudged phase", ylabel="norm of the update", title="BPTT (lines) and EP (circles)")
     styles = {"accelerated": "-", "even-odd": "-.", "synchronous": ":"}
     for kind, phases in report["phases"].items():
-        for i, (phase, what) in enumerate(zip(phases, ("free", "+β", "−β"), strict=True)):
+        for i, phase in enumerate(phases):
+            what = f"β = {phase['beta']:g}" if phase["beta"] else "free"
             label = f"{what}, {kind}"
             above = np.array(phase["energy"]) - min(phase["energy"])
             energy.semilogy(range(1, len(above) + 1), above + 1e-16, styles[kind], color=f"C{i}", label=label)

@@ -10,9 +10,8 @@ import numpy as np
 
 from eqnp.config import Config, load_config, to_tree
 from eqnp.errors import ConfigError, DataError
-from eqnp.machine.buffers import Workspace
-from eqnp.machine.threads import workers
-from eqnp.optim import Adam
+from eqnp.machine import Machine
+from eqnp.optim import make_optimizer
 from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, Progress, epochs_of, fit, gradients, one_hot
 from eqnp.runs.model import Model
@@ -114,16 +113,17 @@ class SequenceClassifier:
         order = rng.permutation(len(corpus))
         parts = {"train": corpus.take(np.sort(order[held:])), "validation": corpus.take(np.sort(order[:held]))}
         prepared = prepare_corpora(config, parts, rng)
-        model, splits = Model.fresh(config, prepared, rng), prepared.splits
+        model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
             print(epoch_line(epoch, epochs_of(config, len(splits["train"])), progress.best == epoch.epoch))
 
         hooks = Hooks(progress_bar, after_epoch=after_epoch) if self.verbose else Hooks()
-        optimizer, given = Adam(model.network, config.optimizer), (splits["train"], splits["validation"])
-        with workers(self._threads()) as executor:
-            self.progress_ = fit(model.network, optimizer, config, *given, rng, executor, hooks=hooks)
+        optimizer = make_optimizer(model.network, config.optimizer)
+        with Machine().at_work(self._threads()) as machine:
+            given = (model.on(machine).network, optimizer, config, splits["train"], splits["validation"], rng)
+            self.progress_ = fit(*given, hooks=hooks)
         self.model_, self.classes_, self._optimizer, self._rng = model, classes, optimizer, rng
         return self
 
@@ -137,17 +137,18 @@ class SequenceClassifier:
             rng = _generator(self.random_state)
             corpus, known = self._corpus(config, X, y, classes)
             prepared = prepare_corpora(config, {"train": corpus}, rng)
-            model, split = Model.fresh(config, prepared, rng), prepared.splits["train"]
+            model, split = Model.fresh(config, prepared, rng, Machine()), prepared.splits["train"]
             self.model_, self.classes_, self._rng = model, known, rng
-            self._optimizer, self.progress_ = Adam(model.network, config.optimizer), Progress()
+            self._optimizer, self.progress_ = make_optimizer(model.network, config.optimizer), Progress()
         else:
             split = self._further(config, X, y, classes)
-        rng, network, workspace = self._rng, self.model_.network, Workspace()
-        with workers(self._threads()) as executor:
+        rng = self._rng
+        with Machine().at_work(self._threads()) as machine:
+            network = self.model_.on(machine).network
             for rows in bucketed(split, config.training.batch, rng):
-                segments, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
-                result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng)
-                self._optimizer.step(result.gradients, 0.0, executor)
+                batch, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
+                result = gradients(network, batch, one_hot(labels, network), config, rng)
+                self._optimizer.step(network, result.gradients)
         return self
 
     def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
@@ -174,8 +175,8 @@ class SequenceClassifier:
         if not hasattr(self, "model_"):
             raise _not_fitted(self)
         texts = _by_segment(X, list(self.model_.config.data.columns))
-        with workers(self._threads()) as executor:
-            return self.model_.scores(texts, executor)[0]
+        with Machine().at_work(self._threads()) as machine:
+            return self.model_.on(machine).scores(texts)[0]
 
     def score(self, X: Sequence, y: Sequence) -> float:
         """The share of texts whose predicted class is theirs."""
@@ -204,22 +205,22 @@ class SequenceClassifier:
         sections = {n: s for n, s in to_tree(model.config).items() if isinstance(s, dict)}
         self = cls(settings={f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()})
         self.model_, self.classes_, self._rng = model, np.array(model.classes), _generator(None)
-        self._optimizer, self.progress_ = Adam(model.network, model.config.optimizer), Progress()
+        self._optimizer, self.progress_ = make_optimizer(model.network, model.config.optimizer), Progress()
         return self
 
     def __getstate__(self) -> dict:
         """For pickling and copying: the optimiser as its arrays."""
         state = dict(self.__dict__)
         if optimizer := state.pop("_optimizer", None):
-            state["_moments"] = optimizer.mean, optimizer.square, optimizer.taken
+            state["_optimizer_state"] = optimizer.state()
         return state
 
     def __setstate__(self, state: dict) -> None:
-        moments = state.pop("_moments", None)
+        kept = state.pop("_optimizer_state", None)
         self.__dict__.update(state)
-        if moments:
-            self._optimizer = Adam(self.model_.network, self.model_.config.optimizer)
-            self._optimizer.mean, self._optimizer.square, self._optimizer.taken = moments
+        if kept:
+            self._optimizer = make_optimizer(self.model_.network, self.model_.config.optimizer)
+            self._optimizer.restore(*kept)
 
     @property
     def n_features_in_(self) -> int:

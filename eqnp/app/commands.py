@@ -86,12 +86,13 @@ def _config(options):
 
 def run_evaluate(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
+    from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.machine.threads import workers
     from eqnp.runs.model import Model
     from eqnp.text.store import STORE, read_split, split_names
 
-    model = Model.load(options.run, choose(options.device))
+    machine = Machine(choose(options.device))
+    model = Model.load(options.run, machine)
     if options.data:
         from eqnp.text.corpora import load_corpus, splits_of
         from eqnp.text.prepare import is_numbered
@@ -113,8 +114,8 @@ def run_evaluate(options) -> dict:
         names = split_names(options.run / STORE)
         where = options.split or ("test" if "test" in names else "validation")
         split, left_out = read_split(options.run / STORE, where), 0
-    with workers(options.threads) as executor:
-        score = model.evaluate(split, executor)
+    with machine.at_work(options.threads) as working:
+        score = model.on(working).evaluate(split)
     print(
         f"{where}: accuracy {score.accuracy:.2%}, loss {score.loss:.4f}, {len(split):,} samples, "
         f"{split.coverage.tokens:,} tokens, {split.coverage}"
@@ -136,6 +137,7 @@ def run_predict(options) -> dict:
     """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
     from dataclasses import asdict
 
+    from eqnp.machine import Machine
     from eqnp.machine.device import choose
     from eqnp.runs.model import Model
 
@@ -146,17 +148,16 @@ def run_predict(options) -> dict:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
     device = choose(options.device)
     few = len(given) <= FEW_TEXTS and device == "cpu"
-    model = Model.load(options.run, "naive" if few else "cpu" if options.explain else device)
-    texts = _by_segment(given, list(model.config.data.columns), from_lines=not options.text)
+    machine = Machine("naive" if few else "cpu" if options.explain else device)
+    model = Model.load(options.run, machine)
+    texts = _columns_of(given, list(model.config.data.columns), from_lines=not options.text)
     if options.explain:
         return _explain(model, texts, options.html)
     if few:
         predictions = model.predict(texts)
     else:
-        from eqnp.machine.threads import workers
-
-        with workers(options.threads) as executor:
-            predictions = model.predict(texts, executor)
+        with machine.at_work(options.threads) as working:
+            predictions = model.on(working).predict(texts)
     for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
         print(_prediction_line(prediction, " | ".join(parts)))
     return {"predictions": [asdict(prediction) for prediction in predictions]}
@@ -220,15 +221,13 @@ def run_report(options) -> dict:
     from eqnp.app.report import needs_matplotlib, write_report
 
     needs_matplotlib()
-    from eqnp.machine.threads import workers
     from eqnp.runs.model import Model
 
     texts = None
     if options.text:
         columns = list(Model.load(options.run).config.data.columns)
-        texts = _by_segment([readable(text) for text in options.text], columns, from_lines=False)
-    with workers(options.threads) as executor:
-        page = write_report(options.run, options.out or options.run, executor, texts)
+        texts = _columns_of([readable(text) for text in options.text], columns, from_lines=False)
+    page = write_report(options.run, options.out or options.run, texts, options.threads)
     print(f"{page} ({page.stat().st_size / 2**20:.1f} MiB), pictures in {page.parent / 'report'}")
     return {"report": str(page)}
 
@@ -254,9 +253,9 @@ def run_list(options) -> dict:
 
 def run_info(options) -> dict:
     """``eqnp info``: returns what is known of a run."""
-    from eqnp.runs.folder import describe
+    from eqnp.runs.folder import summary
 
-    about = describe(options.run)
+    about = summary(options.run)
     for key, value in about.items():
         print(f"{key.replace('_', ' '):14}{_readable_value(value)}")
     return about
@@ -316,7 +315,7 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _by_segment(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:
+def _columns_of(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:
     """Texts by segment: one argument each, or the tab-separated parts of a line, for networks of several segments."""
     parts = len(segments)
     if parts == 1:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqnp.costs import Nudge
+from eqnp.dynamics import settle
 from eqnp.errors import DataError, nearest
-from eqnp.learning import free_phase, nudged_phase
 from eqnp.network import Network
-from eqnp.potentials import Nudge
 from eqnp.runs.loop import one_hot
 from eqnp.runs.model import Model, Prediction
-from eqnp.synapses import Clamped, State
+from eqnp.states import Clamped, State
 from eqnp.text import tokens
 from eqnp.text.tokens import UNKNOWN, Ragged
 
@@ -69,7 +69,9 @@ def _explain(texts: Mapping[str, Sequence[str]], model: Model, towards: str | No
         pieces = {}
         for name, column in texts.items():
             words, slots = columns[name][b], split.segments[name][b]
-            shares = [by_word(model, words, slots, phase[name][b]) if name in phase else None for phase in phases]
+            shares = [
+                shares_by_word(model, words, slots, phase[name][b]) if name in phase else None for phase in phases
+            ]
             pieces[name] = _pieces(model, column[b], *shares)
         result.append(Explanation(prediction, classes[b], pieces))
     return result
@@ -78,26 +80,28 @@ def _explain(texts: Mapping[str, Sequence[str]], model: Model, towards: str | No
 def attention_by_phase(model: Model, segments, target: np.ndarray) -> tuple[dict, dict]:
     """`attention` of the free phase and of the phase nudged by +β towards ``target`` (B, C)."""
     network, settling = model.network, model.config.settling.for_nudge(model.config.learning.beta)
-    clamped = network.clamp(segments)
-    state, _ = free_phase(network, clamped, settling)
-    free = attention(network, clamped, state)
-    nudged_phase(network, clamped, state, Nudge(model.config.learning.beta, target), settling)
-    return free, attention(network, clamped, state)
+    x = network.clamp(segments)
+    state = network.zero_state(x)
+    settle(network, x, state, settling)
+    free = attention(network, x, state)
+    settle(network, x, state, settling, Nudge(model.config.learning.beta, target))
+    return free, attention(network, x, state)
 
 
-def attention(network: Network, clamped: Clamped, state: State) -> dict[str, np.ndarray]:
+def attention(network: Network, x: Clamped, state: State) -> dict[str, np.ndarray]:
     """The share of attention that each memory slot of each segment gets, (B, M): rows sum to 1, or 0 without words.
 
     It is the mean over all queries of all attention layers that have the segment as memory.
     """
     totals: dict[str, np.ndarray] = {}
-    for layer, config in zip(network.attention, network.config.attention, strict=True):
-        weights = clamped.potentials[layer.name].attention(state.drives[layer.name]).sum(axis=1, dtype=np.float64)
-        totals[config.memory] = totals.get(config.memory, 0) + weights
+    for layer in network.attention:
+        weights = x.potentials[layer.name].weights(state.drives[layer.name]).sum(axis=1, dtype=np.float64)
+        memory = layer.potential.memory
+        totals[memory] = totals.get(memory, 0) + weights
     return {name: total / np.maximum(total.sum(axis=1, keepdims=True), 1e-30) for name, total in totals.items()}
 
 
-def by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def shares_by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Attention to every word of one text, in multiples of their mean.
 
     That to a slot is shared by all places where its word or n-gram stands, and that to an n-gram by its words.

@@ -164,12 +164,15 @@ def words(rows: Sequence[tuple[str, float, float]], leading: str, path: Path) ->
 
 
 @_styled
-def synapse(post: np.ndarray, pre: np.ndarray, beta: float, classes: Sequence[str], name: str, path: Path) -> None:
-    """EP at one bundle of synapses and one sample: both ends in both nudged phases, and the update.
+def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequence[str], name: str, path: Path) -> None:
+    """EP at one bundle of synapses and one sample: both ends in two phases, and the update.
 
-    post (2, H) and pre (2, K) are the states under +β and −β.
+    post (2, H) and pre (2, K) are the states in the phases (β, c).
     """
-    update = (np.outer(post[0], pre[0]) - np.outer(post[1], pre[1])) / (2 * beta)
+    (beta, c), (other, c_other) = phases
+    update = c * np.outer(post[0], pre[0]) + c_other * np.outer(post[1], pre[1])
+    towards = ("towards" if beta > 0 else "away from") + f" the label (β = {beta:g})"
+    away = f"nudged away (β = {other:g})" if other else "free"
     classes = [plain(name) for name in classes]
     order = np.argsort(-np.abs(pre[0] - pre[1]))[:40]
     pre, update = pre[:, order], update[:, order]
@@ -181,8 +184,8 @@ def synapse(post: np.ndarray, pre: np.ndarray, beta: float, classes: Sequence[st
     ):
         at = np.arange(states.shape[1])
         panel.vlines(at, states[1], states[0], color=PALE, lw=3, zorder=1)
-        panel.plot(at, states[0], "^", color=INK, ms=6, label="nudged towards the label (+β)")
-        panel.plot(at, states[1], "v", mfc="white", color=ACCENT, ms=6, label="nudged away (−β)")
+        panel.plot(at, states[0], "^", color=INK, ms=6, label=f"nudged {towards}")
+        panel.plot(at, states[1], "v", mfc="white", color=ACCENT, ms=6, label=away)
         panel.set_title(what)
         panel.set_xticks(at if labels is not None else [], labels)
         panel.margins(x=0.02, y=0.2)
@@ -192,7 +195,7 @@ def synapse(post: np.ndarray, pre: np.ndarray, beta: float, classes: Sequence[st
     panels[2].grid(False)
     panels[2].set_yticks(range(len(classes)), classes)
     panels[2].set_xticks([])
-    panels[2].set_title(f"The update of {name}: (s⁺ₚₒₛₜ ⊗ s⁺ₚᵣₑ − s⁻ₚₒₛₜ ⊗ s⁻ₚᵣₑ) / 2β")
+    panels[2].set_title(f"The update of {name}: the products sₚₒₛₜ ⊗ sₚᵣₑ, times {c:.3g} and {c_other:.3g}")
     figure.colorbar(image, ax=panels[2], pad=0.01)
     save(figure, path)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.app import explain
-from eqnp.dynamics import Trace, settle
+from eqnp.dynamics import settle
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.files import write_text
-from eqnp.learning import free_phase
-from eqnp.potentials import Nudge
+from eqnp.learning import estimate
+from eqnp.machine import Machine
+from eqnp.network import EMBEDDING
 from eqnp.runs.folder import CONFIG, METRICS, read_json, read_log
 from eqnp.runs.loop import free_outputs, one_hot
 from eqnp.runs.model import Model
@@ -31,7 +32,9 @@ NEEDED = (*FIGURES, "preset", "algorithm", "accuracy", "baselines", "best_epoch"
 SAMPLES, TEXTS, WORDS, SEEN = 64, 6, 24, 20  # of a settled batch; texts shown; words listed, seen in so many texts
 
 
-def write_report(run: Path, out: Path, executor, texts: Mapping[str, list[str]] | None = None) -> Path:
+def write_report(
+    run: Path, out: Path, texts: Mapping[str, list[str]] | None = None, threads: int | None = None
+) -> Path:
     """Write ``report.html`` and ``report/*.png`` into ``out``; returns the page's path.
 
     ``texts`` (a list per segment) are shown with their attention; without any, some of the run's own are. Raises
@@ -42,7 +45,13 @@ def write_report(run: Path, out: Path, executor, texts: Mapping[str, list[str]] 
     where = "test" if "test" in splits else "validation"
     pictures = out / PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
-    report = _Report(model, splits[where], where, metrics, events, executor, pictures)
+    with Machine().at_work(threads) as machine:
+        return _write(
+            _Report(model.on(machine), splits[where], where, metrics, events, pictures), run, out, config, texts
+        )
+
+
+def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[str, list[str]] | None) -> Path:
     shown = texts or report.some_texts()
     check = run / "check.json"
     sections = [
@@ -54,10 +63,10 @@ def write_report(run: Path, out: Path, executor, texts: Mapping[str, list[str]] 
         ("Equilibrium propagation at one synapse", report.synapse()),
         ("Is the gradient right?", _check(check, run / "check.png") if check.exists() else ""),
         ("Weights and states", report.distributions()),
-        ("Configuration and environment", _tables(config, metrics)),
+        ("Configuration and environment", _tables(config, report.metrics)),
     ]
     page = out / PAGE
-    write_text(page, _page(run.resolve().name, metrics, [(title, body) for title, body in sections if body]))
+    write_text(page, _page(run.resolve().name, report.metrics, [(title, body) for title, body in sections if body]))
     return page
 
 
@@ -79,12 +88,12 @@ def _record(run: Path) -> tuple[dict, str, list[dict]]:
 class _Report:
     """The sections that need the model or the log."""
 
-    def __init__(self, model: Model, split: Split, where: str, metrics: dict, events: list, executor, folder: Path):
+    def __init__(self, model: Model, split: Split, where: str, metrics: dict, events: list, folder: Path):
         self.model, self.split, self.where, self.metrics, self.folder = model, split, where, metrics, folder
         self.epochs = [event for event in events if event["event"] == "epoch"]
         self.batches = [event for event in events if event["event"] == "batches"]
         config = model.config
-        self.outputs = free_outputs(model.network, split, config.settling, executor, config.training.shard)
+        self.outputs = free_outputs(model.network, split, config.settling)
         self.predicted = self.outputs.argmax(axis=1)
         rows = next(bucketed(split, min(SAMPLES, len(split)), np.random.default_rng(0)))
         self.segments, self.labels = split.batch(rows)
@@ -134,34 +143,36 @@ class _Report:
         return _note(note) + self.picture("settling", "Residual and energy by sweep") + training
 
     def traces(self) -> list[dict]:
-        """Residual and energy by sweep of the free and both nudged phases of one batch."""
-        model, network = self.model, self.model.network.astype(np.float64)
-        settings, beta = model.config.settling, model.config.learning.beta
-        options = {"order": settings.order, "accelerate": settings.accelerate, "tolerance": settings.tolerance * beta}
-        clamped, target, traces = network.clamp(self.segments), one_hot(self.labels, network), []
-        free = network.zero_state(clamped)
-        for name, nudge in (("free", None), ("+β", Nudge(beta, target)), ("−β", Nudge(-beta, target))):
-            state = free if nudge is None else network.zero_state(clamped)
-            if nudge is not None:
-                state.assign(free)
-            trace, sweeps = Trace(), settings.free_sweeps if nudge is None else settings.nudged_sweeps
-            settle(network, clamped, state, sweeps, nudge=nudge, trace=trace, **options)
-            energy = [float(e.mean(dtype=np.float64)) for e in trace.energy]
-            traces.append({"phase": name, "residual": [float(r.max()) for r in trace.residual], "energy": energy})
-        return traces
+        """Residual and energy by sweep of the free and the nudged phases of one batch, as its estimator nudges."""
+        network = self.model.network.astype(np.float64)
+        target, settling = one_hot(self.labels, network), self.model.config.settling
+        result = estimate(
+            network, self.segments, target, self.model.config.learning.on_the_line(), settling, trace=True
+        )
+        names = ["free", *(f"β = {beta:g}" for beta, _ in result.phases)]
+        return [
+            {
+                "phase": name,
+                "residual": [float(r.max()) for r in trace.residual],
+                "energy": [float(e.mean(dtype=np.float64)) for e in trace.energy],
+            }
+            for name, trace in zip(names, result.traces, strict=True)
+            if trace.residual
+        ]
 
     def words(self) -> str:
         from eqnp.app import figures
 
-        size = len(self.model.network.parameters["embedding.weight"])
+        size = len(self.model.network.parameters[EMBEDDING])
         mass, seen, leading = np.zeros(size), np.zeros(size), np.zeros(size)
         lead = int(np.bincount(self.predicted).argmax() if len(self.model.classes) > 2 else len(self.model.classes) - 1)
         settling = self.model.config.settling
         for rows in bucketed(self.split, 50):
             segments, _ = self.split.batch(rows)
-            clamped = self.model.network.clamp(segments)
-            state, _ = free_phase(self.model.network, clamped, settling)
-            for name, shares in explain.attention(self.model.network, clamped, state).items():
+            x = self.model.network.clamp(segments)
+            state = self.model.network.zero_state(x)
+            settle(self.model.network, x, state, settling)
+            for name, shares in explain.attention(self.model.network, x, state).items():
                 ids, lengths = segments[name]
                 lift = shares * lengths[:, None]
                 np.add.at(mass, ids, lift)
@@ -206,23 +217,18 @@ class _Report:
     def synapse(self) -> str:
         from eqnp.app import figures
 
-        network, learning = self.model.network, self.model.config.learning
-        clamped, target = network.clamp(self.segments), one_hot(self.labels, network)
-        settling, ends = self.model.config.settling.for_nudge(learning.beta), []
-        below = network.layers[-2].name
-        for beta in (learning.beta, -learning.beta):
-            state, _ = free_phase(network, clamped, settling)
-            options = {"order": settling.order, "tolerance": settling.tolerance, "accelerate": settling.accelerate}
-            settle(network, clamped, state, settling.nudged_sweeps, nudge=Nudge(beta, target), **options)
-            ends.append((state.states["output"].copy(), state.states[below].reshape(len(target), -1).copy()))
-        post, pre = (np.stack([phase[i] for phase in ends]) for i in (0, 1))
+        network, target = self.model.network, one_hot(self.labels, self.model.network)
+        result = estimate(
+            network, self.segments, target, self.model.config.learning.on_the_line(), self.model.config.settling
+        )
+        into = next(synapse for synapse in network.synapses if synapse.post is network.output)
+        name, _, post, pre = next(into.ends(network.clamp(self.segments), result.states))
         sample = int(np.abs(post[0] - post[1]).max(axis=1).argmax())
-        arguments = learning.beta, self.model.classes, "output.weight"
-        figures.synapse(post[:, sample], pre[:, sample], *arguments, self.folder / "synapse.png")
+        ends = post[:2, sample], pre[:2, sample]
+        figures.synapse(*ends, result.phases[:2], self.model.classes, name, self.folder / "synapse.png")
         note = (
             "One text: of the batch above, the one that the nudge moves most. A synapse sees the states of its own two "
-            "ends in both nudged phases; their products, subtracted and divided by 2β, are its update, and it knows "
-            "nothing else."
+            "ends in both phases; their products, weighed and added up, are its update, and it knows nothing else."
         )
         return _note(note) + self.picture("synapse", "States at both ends, and the update")
 
@@ -230,10 +236,12 @@ class _Report:
         from eqnp.app import figures
 
         network = self.model.network
-        state, _ = free_phase(network, network.clamp(self.segments), self.model.config.settling)
+        x = network.clamp(self.segments)
+        state = network.zero_state(x)
+        settle(network, x, state, self.model.config.settling)
         rng, groups = np.random.default_rng(0), {}
         for name, value in network.parameters.items():
-            flat = value[2:].ravel() if name == "embedding.weight" else value.ravel()
+            flat = value[2:].ravel() if name == EMBEDDING else value.ravel()
             groups[name] = flat if flat.size < 100_000 else rng.choice(flat, 100_000)
         groups |= {f"state of {layer.name}": state.states[layer.name] for layer in network.layers}
         figures.histograms(groups, self.folder / "distributions.png")

@@ -107,7 +107,8 @@ def logistic_nudged(drive, state, beta, target, residual, value):
         value[b] = 0
         for c in range(state.shape[1]):
             a, y = drive[b, c], target[b, c]
-            low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), float(a)
+            reach = abs(beta) * (1 + max(1.0, abs(y)))
+            low, high, u = a - reach, a + reach, float(a)
             for _ in range(naive.NEWTON_STEPS):
                 s = _sigmoid(u)
                 low, high, u, done = _newton(u, u + beta * (s - y) - a, 1 + beta * s * (1 - s), low, high)
@@ -124,7 +125,8 @@ def tanh_nudged(drive, state, beta, target, residual, value):
         value[b] = 0
         for c in range(state.shape[1]):
             a, y = drive[b, c], target[b, c]
-            low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), float(a)
+            reach = abs(beta) * (1 + max(1.0, abs(y)))
+            low, high, u = a - reach, a + reach, float(a)
             for _ in range(naive.NEWTON_STEPS):
                 s = math.tanh(u)
                 low, high, u, done = _newton(u, u + beta * (s - y) - a, 1 + beta * (1 - s * s), low, high)
@@ -375,6 +377,22 @@ def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_squar
     for i in range(len(rows)):
         row = rows[i]
         adam(table[row], gradient[i], mean[row], square[row], rate, decay_mean, decay_square, epsilon, step)
+
+
+@exact
+def momentum(parameter, gradient, velocity, rate, decay):
+    kind = parameter.dtype.type
+    keep, rate = kind(decay), kind(rate)
+    for i in range(parameter.size):
+        velocity[i] = keep * velocity[i] + gradient[i]
+        parameter[i] -= rate * velocity[i]
+
+
+@exact
+def momentum_rows(table, rows, gradient, velocity, rate, decay):
+    for i in range(len(rows)):
+        row = rows[i]
+        momentum(table[row], gradient[i], velocity[row], rate, decay)
 
 
 @exact

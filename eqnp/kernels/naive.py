@@ -27,13 +27,13 @@ NEWTON_STEPS = 60  # a bracketed Newton step at least halves the bracket, so 60 
 def clipped(drive, state, residual, value):
     """s = clip(u/2, 0, 1), the paper's "hard sigmoid"; drive, state (B, H), residual, value (B,)."""
     value[:] = values.clipped(drive).sum(axis=1)
-    _move(state, np.clip(drive / 2, 0, 1), residual)
+    _move(state, values.clipped_state(drive), residual)
 
 
 def logistic(drive, state, residual, value):
     """s = 1/(1 + exp(−u)); drive, state (B, H), residual, value (B,)."""
     value[:] = values.logistic(drive).sum(axis=1)
-    _move(state, _sigmoid(drive), residual)
+    _move(state, values.logistic_state(drive), residual)
 
 
 def tanh(drive, state, residual, value):
@@ -61,7 +61,7 @@ def clipped_nudged(drive, state, beta, target, residual, value):
 
 def logistic_nudged(drive, state, beta, target, residual, value):
     """Bracketed Newton on u + β(σ(u) − y) = a, for β > −4; drive, state, target (B, C)."""
-    _solve_nudged(drive, state, beta, target, residual, _sigmoid, lambda s: s * (1 - s))
+    _solve_nudged(drive, state, beta, target, residual, values.logistic_state, lambda s: s * (1 - s))
     value[:] = _nudged_value(values.logistic, drive, state, beta, target)
 
 
@@ -81,9 +81,10 @@ def softmax_nudged(drive, state, beta, target, residual, value):
 
 
 def _solve_nudged(drive, state, beta, target, residual, function, slope):
-    # |σ(u) − y| ≤ 2 for states in [−1, 1] and targets in [0, 1], so the root lies within 2|β| of the drive.
-    low, high = drive - 2 * abs(beta), drive + 2 * abs(beta)
-    u = drive.copy()
+    # |σ(u) − y| ≤ 1 + |y| for states in [−1, 1], so the root lies within |β| (1 + max(1, |y|)) of the drive, however
+    # large the target is; within 2|β| for targets in [−1, 1].
+    reach = abs(beta) * (1 + np.maximum(1, np.abs(target)))
+    low, high, u = drive - reach, drive + reach, drive.copy()
     for _ in range(NEWTON_STEPS):
         s = function(u)
         excess = u + beta * (s - target) - drive
@@ -157,7 +158,7 @@ def local_update(post, pre, coefficients, out):
 def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out):
     """`local_update` of the memory slots: slot j has the attention it received and the drive at its two ends.
 
-    out[b] = Σ_p c_p A_pᵀ u_p, with drive (P, B, R, D), memory (B, M, D), out (B, M, D); see design fact −∂E/∂X.
+    out[b] = Σ_p c_p A_pᵀ u_p, with drive (P, B, R, D), memory (B, M, D), out (B, M, D); docs/theory.md, fact 12.
     """
     attention = np.zeros((*drive.shape[:3], memory.shape[1]), drive.dtype)
     for p in range(len(coefficients)):
@@ -197,12 +198,20 @@ def adam_rows(table, rows, gradient, mean, square, rate, decay_mean, decay_squar
         adam(table[row], g, mean[row], square[row], rate, decay_mean, decay_square, epsilon, step)
 
 
+def momentum(parameter, gradient, velocity, rate, decay):
+    """One step with momentum in place on flat arrays of one length, v ← μ v + g and θ ← θ − rate · v (Polyak 1964)."""
+    velocity *= decay
+    velocity += gradient
+    parameter -= rate * velocity
+
+
+def momentum_rows(table, rows, gradient, velocity, rate, decay):
+    """`momentum` on the given distinct rows of a table alone; table, velocity (V, D), gradient (len(rows), D)."""
+    for row, g in zip(rows, gradient, strict=True):
+        momentum(table[row], g, velocity[row], rate, decay)
+
+
 def _move(state, new, residual):
     change = np.abs(new - state).reshape(len(state), -1)
     np.maximum(residual, change.max(axis=1, initial=0), out=residual)
     state[...] = new
-
-
-def _sigmoid(u):
-    small = np.exp(-np.abs(u))  # never overflows
-    return np.where(u >= 0, 1, small) / (1 + small)

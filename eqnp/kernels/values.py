@@ -10,6 +10,11 @@ def clipped(u):
     return np.where(u < 0, 0, np.where(u > 2, u - 1, u * u / 4))
 
 
+def clipped_state(u):
+    """σ(u) = clip(u/2, 0, 1) per unit."""
+    return np.clip(u / 2, 0, 1)
+
+
 def clipped_conjugate(s):
     """λ*(s) = s² per unit, for s in [0, 1]."""
     return s * s
@@ -23,6 +28,12 @@ def clipped_slope(u):
 def logistic(u):
     """λ(u) = log(1 + exp u) per unit."""
     return np.logaddexp(0, u)
+
+
+def logistic_state(u):
+    """σ(u) = 1/(1 + exp(−u)) per unit."""
+    small = np.exp(-np.abs(u))  # never overflows
+    return np.where(u >= 0, 1, small) / (1 + small)
 
 
 def logistic_conjugate(s):

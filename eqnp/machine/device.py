@@ -41,7 +41,7 @@ def why_no_gpu() -> str:
     return f"no GPU can be used ({reason.strip().rstrip('.')})"
 
 
-def describe(device: str) -> str:
+def name_of(device: str) -> str:
     """The device in a few words, for the log of a run."""
     if device != "cuda":
         return device

@@ -37,3 +37,18 @@ def total(parts: list, kernels, empty: Callable = np.empty):
     for part in parts:
         kernels.scatter_add(part.values[None], np.searchsorted(rows, part.rows)[None], values)
     return RowGradient(rows, values)
+
+
+def entries(gradient) -> np.ndarray:
+    """The numbers of a gradient: all of them, or those of its rows."""
+    return gradient.values if isinstance(gradient, RowGradient) else gradient
+
+
+def with_entries(gradient, values: np.ndarray):
+    """The same kind of gradient with other numbers."""
+    return RowGradient(gradient.rows, values) if isinstance(gradient, RowGradient) else values
+
+
+def real(gradient):
+    """A gradient without the imaginary part that cancels over a circle of nudges."""
+    return with_entries(gradient, entries(gradient).real) if entries(gradient).dtype.kind == "c" else gradient

@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
-from eqnp.machine.buffers import Room
+from eqnp.machine.buffers import Buffers
 from eqnp.machine.gradients import RowGradient, total
 
 REDUCTIONS = ("fast", "fixed")
@@ -94,14 +94,16 @@ class Ranks:
         parts = self.communicator.allgather(own) if self.communicator else [own]
         return np.concatenate([array for part in parts for array in part])
 
-    def sum(self, parts: Mapping[str, list], kernels, room: Room | None = None) -> dict[str, np.ndarray | RowGradient]:
+    def sum(
+        self, parts: Mapping[str, list], kernels, buffers: Buffers | None = None
+    ) -> dict[str, np.ndarray | RowGradient]:
         """The sum of each parameter's gradients by shard over all ranks, the same on each of them.
 
-        The rows of one rank are added up in memory of ``room``, if given.
+        The rows of one rank are added up in memory of ``buffers``, if given.
         """
         if self.size == 1:
-            room = room or Room()
-            return {name: total(each, kernels, partial(room, ("sum", name))) for name, each in parts.items()}
+            buffers = buffers or Buffers()
+            return {name: total(each, kernels, partial(buffers, ("sum", name))) for name, each in parts.items()}
         own = {name: each if self.fixed or not each else [total(each, kernels)] for name, each in parts.items()}
         kinds = self.communicator.allgather({name: _kind(each) for name, each in own.items()})
         result = {}
@@ -133,7 +135,7 @@ class Ranks:
         from mpi4py import MPI
 
         for part in own:
-            result[...] = part
+            result += part
         self.communicator.Allreduce(MPI.IN_PLACE, result)
         return result
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-Run = Callable[..., Iterable]  # like `map`
+MapOver = Callable[..., Iterable]  # calls a function for several things, like `map`
+_own = threading.local()
 
 
 def available_cores() -> int:
@@ -27,25 +28,33 @@ def workers(threads: int | None = None) -> Iterator[Executor]:
 
     with (
         threadpoolctl.threadpool_limits(limits=1),
-        ThreadPoolExecutor(threads or available_cores()) as executor,
+        ThreadPoolExecutor(threads or available_cores(), initializer=_mark) as executor,
     ):
         yield executor
 
 
-def sharing(executor: Executor | None) -> Run:
+def _mark() -> None:
+    _own.works = True
+
+
+def on_a_worker() -> bool:
+    """Whether the calling thread is one of an executor of `workers`."""
+    return getattr(_own, "works", False)
+
+
+def over(executor: Executor | None) -> MapOver:
     """What calls a function for several things, like `map`: on the threads of an executor, if there is one.
 
-    One thing alone is left to the calling thread, whose work on it may be shared in turn. On other threads, which are
-    those of the executor, nothing is shared: they would wait for each other.
+    One thing alone is left to the calling thread, whose work on it may be shared in turn. Threads of the executor share
+    nothing: they would wait for each other.
     """
-    home = threading.get_ident()
 
-    def run(call: Callable, *things: Iterable) -> Iterable:
+    def map_over(call: Callable, *things: Iterable) -> Iterable:
         every = list(zip(*things, strict=True))
-        shared = executor is not None and len(every) > 1 and threading.get_ident() == home
+        shared = executor is not None and len(every) > 1 and not on_a_worker()
         return (executor.map if shared else map)(lambda some: call(*some), every)
 
-    return run
+    return map_over
 
 
 def return_freed_memory() -> None:

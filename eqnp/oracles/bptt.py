@@ -6,20 +6,23 @@ the gradient at the fixed point; with the paper's K it is what truncated backpro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
+from eqnp.contrasts import by_word
 from eqnp.dynamics import SettlingConfig, settle
-from eqnp.learning import Estimate, by_word, free_phase
-from eqnp.network import Network
+from eqnp.learning import Estimate
+from eqnp.network import EMBEDDING, Network
 from eqnp.oracles.linearised import Layers, Linearised
-from eqnp.synapses import Clamped, Segment, State
+from eqnp.states import Batch, Clamped, State
+
+ONE_STEP = SettlingConfig("synchronous", 0.0, 1, 1, accelerate=False)
 
 
 def estimate(
     network: Network,
-    segments: Mapping[str, Segment],
+    batch: Batch,
     target: np.ndarray,
     settling: SettlingConfig,
     *,
@@ -29,20 +32,21 @@ def estimate(
 
     Every step is stored with its attention weights: memory grows with ``steps``, which that of EP does not.
     """
-    clamped = network.clamp(segments)
-    state, settled = free_phase(network, clamped, settling)
-    history = unroll(network, clamped, state, steps or settling.nudged_sweeps)
+    x = network.clamp(batch)
+    state = network.zero_state(x)
+    settled = settle(network, x, state, settling)
+    history = unroll(network, x, state, steps or settling.nudged_sweeps)
     total, tokens = None, None
     for gradients, part, _ in backward(history, target):
         total = _add(total, gradients)
         tokens = _add(tokens, part)
-    total["embedding.weight"] = by_word(network, segments, tokens)
+    total[EMBEDDING] = by_word(network, batch, tokens)
     output = state.states[network.output.name]
     loss = float(network.cost(output, target).mean())
     return Estimate(total, loss, output, settled.sweeps[None], settled.residual[None], [])
 
 
-def unroll(network: Network, clamped: Clamped, state: State, steps: int) -> list[tuple[Layers, Linearised]]:
+def unroll(network: Network, x: Clamped, state: State, steps: int) -> list[tuple[Layers, Linearised]]:
     """Run synchronous steps from ``state``; for each, the states before it, and the dynamics around it.
 
     The last entry is that of the states after the last step, and has no dynamics.
@@ -50,10 +54,10 @@ def unroll(network: Network, clamped: Clamped, state: State, steps: int) -> list
     history = []
     for _ in range(steps):
         before = {name: s.copy() for name, s in state.states.items()}
-        state.news = {name: set(near) for name, near in network.neighbours.items()}
-        settle(network, clamped, state, 1, order="synchronous")
+        state.news = network.all_news()
+        settle(network, x, state, ONE_STEP)
         drives = {name: drive.copy() for name, drive in state.drives.items()}
-        history.append((before, Linearised(network, clamped, drives)))
+        history.append((before, Linearised(network, x, before, drives)))
     history.append(({name: s.copy() for name, s in state.states.items()}, None))
     return history
 

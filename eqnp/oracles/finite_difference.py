@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from eqnp.dynamics import SettlingConfig
-from eqnp.learning import free_phase
-from eqnp.network import Network
-from eqnp.synapses import Segment
+from eqnp.dynamics import SettlingConfig, settle
+from eqnp.network import EMBEDDING, Network
+from eqnp.states import Batch
 
 
-def loss(network: Network, segments: Mapping[str, Segment], target: np.ndarray, settling: SettlingConfig) -> float:
+def loss(network: Network, batch: Batch, target: np.ndarray, settling: SettlingConfig) -> float:
     """Mean cost C over the batch after a free phase; target (B, C)."""
-    state, _ = free_phase(network, network.clamp(segments), settling)
+    x = network.clamp(batch)
+    state = network.zero_state(x)
+    settle(network, x, state, settling)
     return float(network.cost(state.states[network.output.name], target).mean())
 
 
 def gradient(
     network: Network,
-    segments: Mapping[str, Segment],
+    batch: Batch,
     target: np.ndarray,
     settling: SettlingConfig,
     name: str,
@@ -33,13 +32,13 @@ def gradient(
     parameter = network.parameters[name]
     result = np.zeros_like(parameter)
     for index in np.ndindex(parameter.shape):
-        if name == "embedding.weight" and index[0] == 0:
+        if name == EMBEDDING and index[0] == 0:
             continue
         kept = parameter[index]
         parameter[index] = kept + step
-        above = loss(network, segments, target, settling)
+        above = loss(network, batch, target, settling)
         parameter[index] = kept - step
-        below = loss(network, segments, target, settling)
+        below = loss(network, batch, target, settling)
         parameter[index] = kept
         result[index] = (above - below) / (2 * step)
     return result
@@ -47,7 +46,7 @@ def gradient(
 
 def directional(
     network: Network,
-    segments: Mapping[str, Segment],
+    batch: Batch,
     target: np.ndarray,
     settling: SettlingConfig,
     name: str,
@@ -58,8 +57,8 @@ def directional(
     parameter = network.parameters[name]
     kept = parameter.copy()
     parameter[...] = kept + step * direction
-    above = loss(network, segments, target, settling)
+    above = loss(network, batch, target, settling)
     parameter[...] = kept - step * direction
-    below = loss(network, segments, target, settling)
+    below = loss(network, batch, target, settling)
     parameter[...] = kept
     return (above - below) / (2 * step)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqnp.costs import Nudge
 from eqnp.dynamics import SettlingConfig, settle
-from eqnp.learning import free_phase
 from eqnp.network import Network
-from eqnp.oracles.bptt import backward, unroll
-from eqnp.potentials import Nudge
-from eqnp.synapses import Clamped, Segment, State
+from eqnp.oracles.bptt import ONE_STEP, backward, unroll
+from eqnp.states import Batch, Clamped, State
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Increments:
 
 def increments(
     network: Network,
-    segments: Mapping[str, Segment],
+    batch: Batch,
     target: np.ndarray,
     settling: SettlingConfig,
     *,
@@ -41,10 +40,11 @@ def increments(
 
     EP's are those of the symmetric estimate with nudge ``beta``; the neurons' are compared with BPTT's λ.
     """
-    clamped = network.clamp(segments)
-    state, _ = free_phase(network, clamped, settling)
-    weights, neurons = _ep(network, clamped, state, target, beta, steps)
-    history = unroll(network, clamped, state, steps)
+    x = network.clamp(batch)
+    state = network.zero_state(x)
+    settle(network, x, state, settling)
+    weights, neurons = _ep(network, x, state, target, beta, steps)
+    history = unroll(network, x, state, steps)
     backwards = list(backward(history, target))
     around = history[0][1]  # the same at every step: the state is a fixed point
     lam = [around.hessian(v) for _, _, v in backwards]
@@ -54,34 +54,33 @@ def increments(
     )
 
 
-def _ep(network: Network, clamped: Clamped, free: State, target, beta: float, steps: int):
+def _ep(network: Network, x: Clamped, free: State, target, beta: float, steps: int):
     phases = []
     for strength in (beta, -beta):
-        state = network.zero_state(clamped)
+        state = network.zero_state(x)
         state.assign(free)
-        state.news = {name: set(near) for name, near in network.neighbours.items()}
+        state.news = network.all_news()
         path = [{name: s.copy() for name, s in state.states.items()}]
         for _ in range(steps):
-            settle(network, clamped, state, 1, nudge=Nudge(strength, target), order="synchronous")
+            settle(network, x, state, ONE_STEP, Nudge(strength, target))
             path.append({name: s.copy() for name, s in state.states.items()})
-            state.news = {name: set(near) for name, near in network.neighbours.items()}
+            state.news = network.all_news()
         phases.append(path)
     scale = -1 / (2 * beta * len(target))
     neurons = {name: scale * _steps([p[name] - m[name] for p, m in zip(*phases, strict=True)]) for name in free.states}
-    plus, minus = ([_phi_gradient(network, clamped, states) for states in path] for path in phases)
+    plus, minus = ([phi_gradient(network, x, states) for states in path] for path in phases)
     weights = {name: scale * _steps([p[name] - m[name] for p, m in zip(plus, minus, strict=True)]) for name in plus[0]}
     return weights, neurons
 
 
-def _phi_gradient(network: Network, clamped: Clamped, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """∂Φ/∂θ summed over the batch: the product of the two ends of every synapse."""
+def phi_gradient(network: Network, x: Clamped, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """∂Φ/∂θ summed over the batch, by parameter: the product of the two ends of every synapse."""
     one_phase = {name: s[None] for name, s in states.items()}
-    bundles = [b for synapse in (*network.inputs, *network.synapses) for b in synapse.ends(one_phase, clamped)]
     result: dict[str, np.ndarray] = {}
-    for name, columns, post, pre in bundles:
-        shape = network.parameters[name].shape
-        result.setdefault(name, np.empty(shape, network.dtype))
-        result[name].reshape(post.shape[-1], -1)[:, columns] = post[0].T @ pre[0]
+    for synapse in network.synapses:
+        for name, columns, post, pre in synapse.ends(x, one_phase):
+            result.setdefault(name, np.zeros(network.parameters[name].shape, network.dtype))
+            result[name].reshape(post.shape[-1], -1)[:, columns] += post[0].T @ pre[0]
     return result
 
 

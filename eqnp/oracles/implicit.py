@@ -10,17 +10,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eqnp.dynamics import SettlingConfig
+from eqnp.contrasts import by_word
+from eqnp.dynamics import SettlingConfig, settle
 from eqnp.errors import SettlingError
-from eqnp.learning import Estimate, by_word, free_phase
-from eqnp.network import Network
+from eqnp.learning import Estimate
+from eqnp.network import EMBEDDING, Network
 from eqnp.oracles.linearised import Layers, Linearised
-from eqnp.synapses import Segment
+from eqnp.states import Batch
 
 
 def estimate(
     network: Network,
-    segments: Mapping[str, Segment],
+    batch: Batch,
     target: np.ndarray,
     settling: SettlingConfig,
     *,
@@ -31,13 +32,15 @@ def estimate(
     Its accuracy is that of the states and of ``tolerance``, the relative residual of the linear solve (by default a
     thousand times the rounding error). Raises SettlingError when the solve does not converge.
     """
-    clamped = network.clamp(segments)
-    state, settled = free_phase(network, clamped, settling)
-    around = Linearised(network, clamped, state.drives)
-    tolerance = tolerance or 1000 * float(np.finfo(network.dtype).eps)
+    x = network.clamp(batch)
+    state = network.zero_state(x)
+    settled = settle(network, x, state, settling)
+    around = Linearised(network, x, state.states, state.drives)
+    inexact = max(layer.potential.hessian_error for layer in network.layers)
+    tolerance = tolerance or max(inexact, 1000 * float(np.finfo(network.dtype).eps))
     mu = _solve(around, around.output_adjoint(state.states, target), tolerance)
     gradients, tokens = around.gradients(mu, state.states)
-    gradients["embedding.weight"] = by_word(network, segments, tokens)
+    gradients[EMBEDDING] = by_word(network, batch, tokens)
     output = state.states[network.output.name]
     loss = float(network.cost(output, target).mean())
     return Estimate(gradients, loss, output, settled.sweeps[None], settled.residual[None], [])

@@ -93,7 +93,7 @@ def claim(folder: Path, numbered: bool) -> Path:
             folder = folder.with_name(f"{base}-{number}")
 
 
-def settled(config: Config) -> Config:
+def pinned(config: Config) -> Config:
     """The same configuration with files named in full and every seed a number: it repeats the run from any folder."""
 
     def full(source: str) -> str:
@@ -137,7 +137,7 @@ def read_log(run: Path) -> list[dict]:
         raise CheckpointError(f"{path}: damaged ({error!r}); eqnp train --resume writes it anew") from error
 
 
-def describe(run: Path) -> dict:
+def summary(run: Path) -> dict:
     """State, configuration in short, figures, parameters and their digest; raises CheckpointError."""
     if not (run / CONFIG).is_file() and not (run / MODEL).is_file():
         raise CheckpointError(f"{run} holds no run; eqnp train makes one")

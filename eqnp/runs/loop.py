@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from eqnp.config import Config
-from eqnp.dynamics import SettlingConfig
+from eqnp.contrasts import check_finite
+from eqnp.dynamics import SettlingConfig, settle
 from eqnp.errors import SettlingError
-from eqnp.learning import Estimate, check_finite, estimate, free_phase
-from eqnp.machine.buffers import Workspace
-from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.learning import Estimate, estimate
 from eqnp.network import Network
-from eqnp.optim import Adam
-from eqnp.synapses import Segment
+from eqnp.optim import Optimizer
+from eqnp.states import Batch
 from eqnp.text.store import Split, bucketed, noisy_batch
 
 LINES = 10  # of the log, in an epoch
-TOGETHER = 256  # samples that a device predicts at a time, at least
 SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set, and all of T and K are run
 
 
@@ -166,29 +163,26 @@ class Hooks:
 
 def fit(
     network: Network,
-    optimizer: Adam,
+    optimizer: Optimizer,
     config: Config,
     train: Split,
     validation: Split,
     rng: np.random.Generator,
-    executor: Executor,
     *,
     progress: Progress | None = None,
     hooks: Hooks | None = None,
-    ranks: Ranks = ALONE,
 ) -> Progress:
     """Train ``network`` in place, from wherever ``progress`` is; it ends with the parameters of the best epoch.
 
-    With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped. With
-    ``ranks`` this process does its part of every batch, and ends with the weights that all the others have.
+    With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped. Of
+    several ranks this process does its part of every batch, and ends with the weights that all the others have.
     Raises SettlingError, naming epoch and batch, when a state, loss or update is not finite, before that touches a
     weight.
     """
-    progress, hooks, run = progress or Progress(), hooks or Hooks(), config.training
-    workspace = Workspace(network.kernels.empty)
+    progress, hooks, training = progress or Progress(), hooks or Hooks(), config.training
     if progress.rng:
         rng.bit_generator.state = progress.rng
-    per_epoch = -(-len(train) // run.batch)
+    per_epoch = -(-len(train) // training.batch)
     epochs = epochs_of(config, len(train))
     tolerance = config.settling.for_nudge(config.learning.beta).tolerance or SETTLED
 
@@ -198,19 +192,19 @@ def fit(
 
     def step(rows: np.ndarray) -> None:
         started = time.perf_counter()
-        own, _ = ranks.own(len(rows), run.shard)
-        segments, labels, tokens = noisy_batch(train, rows, run.word_dropout, rng, own)
-        result = gradients(network, segments, one_hot(labels, network), config, executor, workspace, rng, ranks)
-        optimizer.step(result.gradients, optimizer.taken / (per_epoch * epochs), executor)
+        own, _ = network.machine.shards(len(rows))
+        batch, labels, tokens = noisy_batch(train, rows, training.word_dropout, rng, own)
+        result = gradients(network, batch, one_hot(labels, network), config, rng)
+        optimizer.step(network, result.gradients, optimizer.taken / (per_epoch * epochs))
         seconds = time.perf_counter() - started
         for tally in (progress.this_epoch, progress.lately):
             tally.add(result, labels, tokens, tolerance, seconds)
         progress.batch, progress.rng = progress.batch + 1, rng.bit_generator.state
 
-    while not progress.finished(epochs, run.patience):
+    while not progress.finished(epochs, training.patience):
         number = len(progress.epochs) + 1
         with hooks.bar(per_epoch, f"epoch {number}/{epochs}", progress.batch) as advance:
-            for rows in _batches_left(progress, train, run.batch, rng):
+            for rows in _batches_left(progress, train, training.batch, rng):
                 with _blamed(f"epoch {number}, batch {progress.batch + 1} of {per_epoch}"):
                     step(rows)
                 if progress.batch % max(1, per_epoch // LINES) == 0:
@@ -224,7 +218,7 @@ def fit(
             check_weights(network)
         started, tally = time.perf_counter(), progress.this_epoch
         with _blamed(f"validation after epoch {number}"):
-            score = evaluate(network, validation, config.settling, executor, run.shard, workspace, ranks)
+            score = evaluate(network, validation, config.settling)
         seconds = round(tally.seconds + time.perf_counter() - started, 3)
         epoch = Epoch(epoch=number, validation=score, seconds=seconds, **tally.means())
         progress.epochs.append(epoch)
@@ -265,74 +259,50 @@ def _batches_left(progress: Progress, train: Split, size: int, rng: np.random.Ge
 
 def gradients(
     network: Network,
-    segments: Mapping[str, Segment],
+    batch: Batch,
     target: np.ndarray,
     config: Config,
-    executor: Executor | None,
-    workspace: Workspace,
     rng: np.random.Generator,
-    ranks: Ranks = ALONE,
 ) -> Estimate:
     """The gradients of one batch by the algorithm of the configuration, as in `estimate`.
 
-    ``ranks`` share the work of "ep" alone.
+    Ranks share the work of "ep" alone; ``rng`` draws what the estimator draws for a batch.
     """
-    learning, options = config.learning, {"executor": executor, "shard": config.training.shard}
+    learning = config.learning
     if learning.algorithm == "ep":
-        sign = int(rng.choice((-1, 1))) if learning.estimator == "random-sign" else 1
-        options |= {"workspace": workspace, "sign": sign, "ranks": ranks}
-        return estimate(network, segments, target, learning, config.settling, **options)
+        return estimate(network, batch, target, learning.drawn(rng), config.settling)
     from eqnp.oracles import training as oracles
 
-    options["train_embeddings"] = learning.train_embeddings
     settling = config.settling.for_nudge(learning.beta)  # as tightly as EP settles
-    result = oracles.estimate(learning.algorithm, network, segments, target, settling, **options)
-    check_finite(result, network)
+    given, train_embeddings = (network, batch, target, settling), learning.train_embeddings
+    result = oracles.estimate(learning.algorithm, *given, train_embeddings=train_embeddings)
+    check_finite(result.gradients, result.loss, network)
     return result
 
 
-def free_outputs(
-    network: Network,
-    split: Split,
-    settling: SettlingConfig,
-    executor: Executor | None,
-    shard: int,
-    workspace: Workspace | None = None,
-    ranks: Ranks = ALONE,
-) -> np.ndarray:
+def free_outputs(network: Network, split: Split, settling: SettlingConfig) -> np.ndarray:
     """The free state of the output layer for every sample of a split, (n, C); each rank settles its part of them."""
-    workspace = workspace or Workspace(network.kernels.empty)
-    if network.kernels.ASYNCHRONOUS:
-        executor, shard = None, max(shard, TOGETHER)
+    machine = network.machine
 
     def settle_shard(rows: np.ndarray) -> np.ndarray:
-        segments, _ = split.batch(rows)
-        room = workspace.shard
-        state, _ = free_phase(network, network.clamp(segments, room), settling, room=room)
+        buffers = machine.buffers
+        x = network.clamp(split.batch(rows)[0], buffers)
+        state = network.zero_state(x, buffers=buffers)
+        settle(network, x, state, settling)
         return network.kernels.host(state.states[network.output.name]).copy()
 
-    shards = list(bucketed(split, shard))
-    if network.kernels.ASYNCHRONOUS:  # the longest texts first: the memory that they take serves all others
-        shards.reverse()
-    own = shards[ranks.part(len(shards))]
-    outputs = list((executor.map if executor else map)(settle_shard, own))
+    shards = machine.prediction_shards(lambda size: bucketed(split, size), machine.shard or len(split))
+    own = shards[machine.ranks.part(len(shards))]
+    outputs = list(machine.map(settle_shard, own))
     empty = np.empty((0, network.output.shape[0]), network.dtype)
     output = np.empty((len(split), network.output.shape[0]), network.dtype)
-    output[np.concatenate(shards)] = ranks.concatenate([empty, *outputs])
+    output[np.concatenate(shards)] = machine.ranks.concatenate([empty, *outputs])
     return output
 
 
-def evaluate(
-    network: Network,
-    split: Split,
-    settling: SettlingConfig,
-    executor: Executor | None,
-    shard: int,
-    workspace: Workspace | None = None,
-    ranks: Ranks = ALONE,
-) -> Score:
-    """Loss and accuracy of the free phase on a split."""
-    return score(free_outputs(network, split, settling, executor, shard, workspace, ranks), split.labels, network)
+def evaluate(network: Network, split: Split, settling: SettlingConfig) -> Score:
+    """Loss and accuracy of the free phase on a split; raises SettlingError for a state that is not finite."""
+    return score(free_outputs(network, split, settling), split.labels, network)
 
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
@@ -342,7 +312,7 @@ def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
 
 
 def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
-    """Targets (n, C) in the network's dtype."""
+    """Targets (n, C) in the network's dtype; raises IndexError for a label beyond the classes."""
     return np.eye(network.output.shape[0], dtype=network.dtype)[labels]
 
 

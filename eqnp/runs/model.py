@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +11,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eqnp import files
+from eqnp.architecture import build_network
 from eqnp.config import Config, from_tree, to_tree
 from eqnp.errors import CheckpointError, DataError, EqnpError, SettlingError
-from eqnp.machine.buffers import Workspace
-from eqnp.network import Network
+from eqnp.machine import Machine
+from eqnp.network import EMBEDDING, Network
 from eqnp.runs.loop import Score, evaluate, free_outputs
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
@@ -59,11 +59,18 @@ class Model:
         self.classes, self.prior = tuple(classes), np.asarray(prior)
 
     @classmethod
-    def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, device: str = "cpu") -> Model:
+    def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, machine: Machine) -> Model:
         """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError."""
         labels, classes = prepared.splits["train"].labels, prepared.classes
         positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
-        network = Network(config.network, prepared.embedding, len(classes), positions, rng, device)
+        network = build_network(
+            config.network,
+            prepared.embedding,
+            len(classes),
+            positions,
+            rng,
+            machine=machine.of_shards(config.training.shard),
+        )
         prior = np.bincount(labels, minlength=len(classes)) / len(labels)
         return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior)
 
@@ -72,7 +79,7 @@ class Model:
 
         The embeddings are written in the precision that the configuration says.
         """
-        arrays, name = self.arrays(), PARAMETERS + "embedding.weight"
+        arrays, name = self.arrays(), PARAMETERS + EMBEDDING
         if self.config.training.precision == "half":
             with np.errstate(over="ignore"):
                 arrays[name] = arrays[name].astype(np.float16)
@@ -95,8 +102,8 @@ class Model:
         }
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Model:
-        """Read the model of a run folder; raises CheckpointError if it is missing or damaged."""
+    def load(cls, folder: str | Path, machine: Machine | None = None) -> Model:
+        """Read the model of a run folder, to run on a machine; raises CheckpointError if it is missing or damaged."""
         folder = Path(folder)
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: no such run folder; `eqnp train` makes one and prints its name")
@@ -104,30 +111,32 @@ class Model:
             raise CheckpointError(
                 f"{folder}: no epoch of this run is finished yet; go on with eqnp train --resume {folder}"
             )
-        return cls.from_file(folder / MODEL, *files.load(folder / MODEL, KIND), device)
+        return cls.from_file(folder / MODEL, *files.load(folder / MODEL, KIND), machine)
 
     @classmethod
-    def from_file(cls, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping, device: str = "cpu") -> Model:
+    def from_file(
+        cls, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping, machine: Machine | None = None
+    ) -> Model:
         """The model of what a file held; raises CheckpointError that names ``path``."""
         parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
-        if parameters.get("embedding.weight", np.empty(0)).dtype == np.float16:
-            parameters["embedding.weight"] = parameters["embedding.weight"].astype(np.float32)
+        if parameters.get(EMBEDDING, np.empty(0)).dtype == np.float16:
+            parameters[EMBEDDING] = parameters[EMBEDDING].astype(np.float32)
         try:
             config = from_tree(about["config"])
             tokenizer = Tokenizer.from_str(about["tokenizer"])
             classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
-            network = Network(
+            network = build_network(
                 config.network,
-                parameters["embedding.weight"],
+                parameters[EMBEDDING],
                 len(classes),
                 dict.fromkeys(config.data.columns, config.data.max_tokens),
-                device=device,
                 parameters=parameters,
+                machine=(machine or Machine()).of_shards(config.training.shard),
             )
             ngrams = NGrams(arrays[NGRAMS], tokenizer.get_vocab_size())
             size, parts = ngrams.first_id + len(ngrams), ngrams.parts
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
-            if not inside or size != len(parameters["embedding.weight"]) or len(prior) != len(classes):
+            if not inside or size != len(parameters[EMBEDDING]) or len(prior) != len(classes):
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {files.MEND[KIND]}")
             if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
                 raise CheckpointError(f"its weights are no floats; {files.MEND[KIND]}")
@@ -141,9 +150,14 @@ class Model:
         """Pickled and copied as its file would be."""
         return Model.from_file, (Path("a copy"), self.arrays(), self.about())
 
-    def predict(self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None) -> list[Prediction]:
+    def on(self, machine: Machine) -> Model:
+        """The same model, run by another machine with the same kernels: by one at work, say."""
+        network = self.network.on(machine.of_shards(self.config.training.shard))
+        return Model(network, self.config, self.tokenizer, self.ngrams, self.classes, self.prior)
+
+    def predict(self, texts: Mapping[str, Sequence[str]]) -> list[Prediction]:
         """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
-        scores, lengths = self.scores(texts, executor)
+        scores, lengths = self.scores(texts)
         return [
             Prediction(
                 self.classes[int(row.argmax())], dict(zip(self.classes, map(float, row), strict=True)), int(length)
@@ -151,22 +165,17 @@ class Model:
             for row, length in zip(scores, lengths, strict=True)
         ]
 
-    def scores(
-        self, texts: Mapping[str, Sequence[str]], executor: Executor | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Scores (n, C) that sum to 1, and the number of known words (n,), of the samples; raises DataError."""
         self.check(texts)
-        workspace, size = Workspace(self.network.kernels.empty), len(next(iter(texts.values())))
+        size = len(next(iter(texts.values())))
 
         def read_and_settle(start: int) -> tuple[np.ndarray, np.ndarray]:
             split = self._encoded({name: column[start : start + BLOCK] for name, column in texts.items()})
-            given = self.config.settling, None, self.config.training.shard, workspace
             known = sum(_words(ids, self.ngrams.first_id) for ids in split.segments.values())
-            return free_outputs(self.network, split, *given), known
+            return free_outputs(self.network, split, self.config.settling), known
 
-        if self.network.kernels.ASYNCHRONOUS:  # a device has no threads of ours
-            executor = None
-        blocks = list((executor.map if executor else map)(read_and_settle, range(0, max(1, size), BLOCK)))
+        blocks = list(self.network.machine.map(read_and_settle, range(0, max(1, size), BLOCK)))
         output, known = (np.concatenate(part) for part in zip(*blocks, strict=True))
         scores = self.normalised(output)
         scores[known == 0] = self.prior
@@ -210,9 +219,9 @@ class Model:
         words = tokens.words(self.tokenizer)
         return words + self.ngrams.names(words)
 
-    def evaluate(self, split: Split, executor: Executor | None = None) -> Score:
+    def evaluate(self, split: Split) -> Score:
         """Loss and accuracy on encoded samples; raises CheckpointError if they belong to another model."""
-        words, classes = len(self.network.parameters["embedding.weight"]), len(self.classes)
+        words, classes = len(self.network.parameters[EMBEDDING]), len(self.classes)
         largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
         if (
             set(split.segments) != set(self.network.positions)
@@ -222,7 +231,7 @@ class Model:
             raise CheckpointError(
                 "the samples are not of this model (other segments, words or classes); use its own run"
             )
-        return evaluate(self.network, split, self.config.settling, executor, self.config.training.shard)
+        return evaluate(self.network, split, self.config.settling)
 
     def normalised(self, output: np.ndarray) -> np.ndarray:
         """Scores that sum to 1 from outputs (n, C): under either cost the output estimates class frequencies."""

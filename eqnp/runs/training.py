@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import time
-from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,12 @@ from eqnp import files
 from eqnp.config import Config, load_config, to_toml
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
 from eqnp.files import write_text
-from eqnp.machine.device import choose, describe
+from eqnp.machine import Machine
+from eqnp.machine.device import choose, name_of
 from eqnp.machine.ranks import ALONE, Ranks
-from eqnp.machine.threads import peak_resident_gib, return_freed_memory, workers
-from eqnp.network import Network
-from eqnp.optim import Adam
+from eqnp.machine.threads import peak_resident_gib, return_freed_memory
+from eqnp.network import EMBEDDING, Network
+from eqnp.optim import Optimizer, make_optimizer
 from eqnp.runs.console import accuracies, epoch_line, progress_bar, settling_warning
 from eqnp.runs.folder import (
     CONFIG,
@@ -34,8 +34,8 @@ from eqnp.runs.folder import (
     claim,
     environment,
     in_use,
+    pinned,
     read_json,
-    settled,
 )
 from eqnp.runs.loop import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
 from eqnp.runs.model import KIND, MODEL, PARAMETERS, Model
@@ -66,7 +66,7 @@ def prepare_anew(config: Config) -> Prepared:
 def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
     prepared = prepare_anew(config)
-    return _fresh(config, prepared)[0].network, prepared.splits["train"]
+    return _fresh(config, prepared, Machine())[0].network, prepared.splits["train"]
 
 
 def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
@@ -76,7 +76,7 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     """
     if not numbered:
         check_free(folder)
-    config = settled(config)
+    config = pinned(config)
     prepared = prepare_anew(config)
     folder = _claim_and_fill(folder, numbered, config, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
@@ -114,11 +114,11 @@ def run_training(
     device = _chosen(device, config, ranks)
     if ranks.first and not numbered:
         check_free(folder)
-    started, config = time.perf_counter(), settled(config)
-    with workers(threads) as executor:
+    started, config = time.perf_counter(), pinned(config)
+    with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
         if ranks.first:
             made = load_prepared(prepared, config) if prepared else prepare_anew(config)
-            model, optimizer = _fresh(config, made, ranks, device)
+            model, optimizer = _fresh(config, made, machine)
             folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
             return_freed_memory()
@@ -126,9 +126,9 @@ def run_training(
         folder = ranks.share(folder)
         if not ranks.first:
             made = load_prepared(folder, config)
-            model, optimizer = _fresh(config, made, ranks)
+            model, optimizer = _fresh(config, made, machine)
         with in_use(folder) if ranks.first else nullcontext():
-            run = Run(folder, config, made, model, optimizer, Progress(), executor, threads, ranks, fresh=True)
+            run = TrainingRun(folder, config, made, model, optimizer, Progress(), threads, fresh=True)
             return run.finish(started)
 
 
@@ -142,7 +142,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
         advice = f"it is prepared: eqnp train {folder}" if (folder / CONFIG).is_file() else "start one with eqnp train"
         raise CheckpointError(f"{folder} holds no run; {advice}")
     started = time.perf_counter()
-    with in_use(folder) if ranks.first else nullcontext(), workers(threads) as executor:
+    with in_use(folder) if ranks.first else nullcontext():
         if (folder / METRICS).is_file():
             (folder / LAST).unlink(missing_ok=True)  # a kill may have come between the two
             print(f"{folder} is finished already")
@@ -152,41 +152,45 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
         if ranks.first:
             files.remove_leftovers(folder)
         prepared, progress = load_prepared(folder, config), Progress()
-        if (folder / LAST).exists():
-            model, optimizer, progress = _load_last(folder / LAST, ranks, device)
-            if model.config != config:
-                raise ConfigError(
-                    f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
-                )
-        else:
-            model, optimizer = _fresh(config, prepared, ranks, device)
-        print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
-        run = Run(folder, config, prepared, model, optimizer, progress, executor, threads, ranks, fresh=False)
-        return run.finish(started)
+        with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
+            if (folder / LAST).exists():
+                model, optimizer, progress = _load_last(folder / LAST, machine)
+                if model.config != config:
+                    raise ConfigError(
+                        f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
+                    )
+            else:
+                model, optimizer = _fresh(config, prepared, machine)
+            print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
+            run = TrainingRun(folder, config, prepared, model, optimizer, progress, threads, fresh=False)
+            return run.finish(started)
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A run whose folder is claimed and filled: it trains to the end, and leaves a checkpoint wherever it stops."""
 
     folder: Path
     config: Config
     prepared: Prepared
     model: Model
-    optimizer: Adam
+    optimizer: Optimizer
     progress: Progress
-    executor: Executor
     threads: int | None
-    ranks: Ranks
     fresh: bool
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return self.model.network.machine.ranks
 
     def finish(self, started: float) -> dict:
         """Train what is left, test, and write the metrics; ``started`` is when this process began with the run."""
         before = sum(epoch.seconds for epoch in self.progress.epochs) + self.progress.this_epoch.seconds
         size = {name: value.size for name, value in self.model.network.parameters.items()}
         print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
-        device = self.model.network.device
-        print(f"device: {describe(device)}")
+        device = self.model.network.machine.device
+        print(f"device: {name_of(device)}")
         batch, ranks = self.config.training.batch, self.ranks.size
         shards = -(-batch // self.config.training.shard)
         if ranks > shards:
@@ -199,7 +203,7 @@ class Run:
             "compile_seconds": round(compiled, 1),
             "seconds": round(before + time.perf_counter() - started, 1),
             "peak_resident_gib": peak_resident_gib(),
-            "environment": {**environment(self.threads), "device": describe(device)},
+            "environment": {**environment(self.threads), "device": name_of(device)},
         }
         self.ranks.wait()
         if self.ranks.first:
@@ -234,13 +238,12 @@ class Run:
             stop.received = self.ranks.any(stop.received)
             stop.check(f"go on with eqnp train --resume {self.folder}")
 
-        best = BestOnDisk(self.folder, self.model, self.optimizer, self.ranks)
+        best = BestOnDisk(self.folder, self.model, self.optimizer)
         hooks = Hooks(progress_bar if self.ranks.first else silent, self.log, after_batch, after_epoch, best)
         with StopRequest() as stop:
             try:
-                network, given = self.model.network, (splits["train"], splits["validation"], rng, self.executor)
-                options = {"progress": self.progress, "hooks": hooks, "ranks": self.ranks}
-                fit(network, self.optimizer, self.config, *given, **options)
+                given = (self.model.network, self.optimizer, self.config, splits["train"], splits["validation"], rng)
+                fit(*given, progress=self.progress, hooks=hooks)
             except SettlingError as error:
                 if self.fresh and not (self.folder / LAST).exists():
                     abandon(self.folder)
@@ -250,14 +253,12 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
         check_weights(self.model.network)
-        self.optimizer.gather()
+        self.optimizer.gather(self.model.network)
         if not self.ranks.first:
             return
-        moments = {"mean": self.optimizer.mean, "square": self.optimizer.square}
-        host = self.model.network.kernels.host
-        arrays = {f"{kind}/{name}": host(value) for kind, part in moments.items() for name, value in part.items()}
-        about = {"progress": dataclasses.asdict(self.progress), "taken": self.optimizer.taken}
-        files.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, {**self.model.about(), **about})
+        arrays, about = self.optimizer.state()
+        about = {**self.model.about(), "progress": dataclasses.asdict(self.progress), **about}
+        files.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, about)
 
     def log(self, event: dict) -> None:
         """Append a line to the log, or nothing of it; raises OSError."""
@@ -278,13 +279,12 @@ class Run:
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
         again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)
         for name in again:  # the model is what is in the file now
-            given = config.settling, self.executor, config.training.shard
-            accuracy[name] = evaluate(self.model.network, splits[name], *given, ranks=self.ranks).accuracy
+            accuracy[name] = evaluate(self.model.network, splits[name], config.settling).accuracy
         if not self.ranks.first:
             return {}
         algorithm = config.learning.algorithm
         print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
-        start = files.load(self.folder / START, "start")[0]["embedding.weight"]
+        start = files.load(self.folder / START, "start")[0][EMBEDDING]
         rivals = baselines(splits, start, len(prepared.classes))
         for name, rival in rivals.items():
             print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
@@ -313,44 +313,36 @@ class BestOnDisk:
 
     folder: Path
     model: Model
-    optimizer: Adam
-    ranks: Ranks
+    optimizer: Optimizer
 
     def keep(self, network: Network) -> None:
         """Write the model file."""
-        if self.ranks.first:
+        if network.machine.ranks.first:
             self.model.save(self.folder)
 
     def restore(self, network: Network) -> None:
         """Read it back; there is nothing left for the optimiser to do, and it makes room."""
-        self.ranks.wait()
-        self.optimizer.mean.clear()
-        self.optimizer.square.clear()
+        network.machine.ranks.wait()
+        self.optimizer.clear()
         arrays, _ = files.load(self.folder / MODEL, KIND, mapped=True)
         network.assign({name: arrays[PARAMETERS + name] for name in network.parameters})
 
 
-def _load_last(path: Path, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam, Progress]:
+def _load_last(path: Path, machine: Machine) -> tuple[Model, Optimizer, Progress]:
     arrays, about = files.load(path, "checkpoint")
-    model = Model.from_file(path, arrays, about, device)
-    optimizer = Adam(model.network, model.config.optimizer, ranks)
+    model = Model.from_file(path, arrays, about, machine)
+    optimizer = make_optimizer(model.network, model.config.optimizer)
     try:
-        for kind, held in (("mean", optimizer.mean), ("square", optimizer.square)):
-            for name, parameter in model.network.parameters.items():
-                saved = arrays[f"{kind}/{name}"]
-                if (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
-                    raise ValueError(f"the {kind} of {name} has another shape or type")
-                held[name] = model.network.kernels.device(saved)
-        optimizer.taken = int(about["taken"])
+        optimizer.restore(arrays, about)
         return model, optimizer, Progress.from_tree(about["progress"])
     except Exception as error:  # whatever the JSON inside may hold
         raise CheckpointError(f"{path}: damaged ({error!r}); {files.MEND['checkpoint']}") from error
 
 
-def _fresh(config: Config, prepared: Prepared, ranks: Ranks = ALONE, device: str = "cpu") -> tuple[Model, Adam]:
+def _fresh(config: Config, prepared: Prepared, machine: Machine) -> tuple[Model, Optimizer]:
     """A model with its first weights, and its optimiser."""
-    model = Model.fresh(config, prepared, generators(config.training.seed)[1], device)
-    return model, Adam(model.network, config.optimizer, ranks)
+    model = Model.fresh(config, prepared, generators(config.training.seed)[1], machine)
+    return model, make_optimizer(model.network, config.optimizer)
 
 
 def _chosen(device: str, config: Config, ranks: Ranks) -> str:

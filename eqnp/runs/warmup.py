@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from eqnp.architecture import build_network
 from eqnp.config import Config
 from eqnp.kernels import cache, load
 from eqnp.learning import estimate
-from eqnp.network import Network
-from eqnp.optim import Adam
+from eqnp.machine import Machine
+from eqnp.optim import make_optimizer
 from eqnp.runs.loop import one_hot
-from eqnp.synapses import Segment
+from eqnp.states import Segment
 
 
 def warm_up(config: Config, classes: int, say: Callable[[str], None], device: str = "cpu") -> float:
@@ -41,11 +42,11 @@ def warm_up(config: Config, classes: int, say: Callable[[str], None], device: st
     small = dataclasses.replace(config.network, hidden=tuple(2 for _ in config.network.hidden))
     embedding = rng.standard_normal((3, width), np.float32)
     with cache.listening(compiling):
-        network = Network(small, embedding, classes, positions, rng, device)
+        network = build_network(small, embedding, classes, positions, rng, machine=Machine(device))
         segments = {name: Segment(np.ones((1, 2), np.int32), np.full(1, 2)) for name in positions}
         settling = dataclasses.replace(config.settling, free_sweeps=3, nudged_sweeps=3)
         result = estimate(network, segments, one_hot(np.zeros(1, int), network), config.learning, settling)
-        Adam(network, config.optimizer).step(result.gradients, 0.0)
+        make_optimizer(network, config.optimizer).step(network, result.gradients)
         if on_gpu:  # large products have a kernel of their own
             a, b, out = (network.kernels.zeros(shape, np.float32) for shape in ((100, 2000), (2000, 100), (100, 100)))
             network.kernels.product(a, b, out)

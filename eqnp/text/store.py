@@ -20,7 +20,7 @@ import numpy as np
 
 from eqnp import files
 from eqnp.errors import CheckpointError, nearest
-from eqnp.synapses import Segment
+from eqnp.states import Segment
 from eqnp.text.tokens import PADDING, Coverage, Ragged
 
 KIND = "token store"

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eqnp.architecture import build_network
 from eqnp.config import from_tree, load_config, presets, to_toml, to_tree
 from eqnp.machine.gradients import RowGradient
-from eqnp.network import Network
 from eqnp.optim import Adam, OptimizerConfig
-from tests.strategies import problem
+from eqnp.testing import problem
 
 
 @pytest.mark.parametrize("name", presets())
@@ -45,9 +45,10 @@ def test_settings_reach_their_key(beta, queries):
 
 def test_learning_rates_by_name_family_and_default():
     """If this fails, a preset's per-synapse learning rates go to the wrong weights."""
-    config = OptimizerConfig(1.0, {"hidden": 2.0, "hidden1": 3.0, "embedding": 4.0})
+    rates = {"hidden": 2.0, "hidden1": 3.0, "embedding": 4.0}
+    config, declared = OptimizerConfig(learning_rate=1.0, learning_rates=rates), problem(hidden=(5, 4)).network.declared
     names = ("output.weight", "hidden0.bias", "hidden1.weight", "embedding.weight")
-    assert [config.rate(name) for name in names] == [1.0, 2.0, 3.0, 4.0]
+    assert [config.rate(declared[name]) for name in names] == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_schedule_and_rates_scale_the_step():
@@ -55,11 +56,11 @@ def test_schedule_and_rates_scale_the_step():
     moved = []
     for progress in (0.0, 0.5, 1.0):
         p = problem()
-        optimizer = Adam(p.network, OptimizerConfig(0.1, {"output": 0.01}))
+        optimizer = Adam(p.network, OptimizerConfig(learning_rate=0.1, learning_rates={"output": 0.01}))
         before = {name: value.copy() for name, value in p.network.parameters.items()}
         gradients = {name: np.full_like(value, -2.0) for name, value in before.items()}
         gradients["embedding.weight"] = RowGradient(np.array([2, 5]), np.full((2, 4), -2.0))
-        optimizer.step(gradients, progress)
+        optimizer.step(p.network, gradients, progress)
         moved.append({name: p.network.parameters[name] - before[name] for name in before})
     # Adam's first step has the size of the learning rate, whatever the gradient.
     for change, factor in zip(moved, (1.0, 0.5, 0.0), strict=True):
@@ -72,9 +73,10 @@ def test_schedule_and_rates_scale_the_step():
 @pytest.mark.parametrize(("preset", "millions", "classes"), [("imdb-paper", 180.1, 2), ("snli-paper", 12.4, 3)])
 def test_the_papers_networks_have_the_papers_sizes(preset, millions, classes, monkeypatch):
     """If this fails, a preset of the paper is another network than the paper's."""
-    monkeypatch.setattr("eqnp.network._draw", lambda name, shape, *rest: np.broadcast_to(np.float32(0), shape))
+    for draw in ("uniform", "normal"):
+        monkeypatch.setattr(f"eqnp.synapses.{draw}", lambda rng, shape, dtype: np.broadcast_to(dtype.type(0), shape))
     config = load_config(preset)
     positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
-    network = Network(config.network, np.zeros((2, 300), np.float32), classes, positions)
+    network = build_network(config.network, np.zeros((2, 300), np.float32), classes, positions)
     own = sum(value.size for name, value in network.parameters.items() if name != "embedding.weight")
     assert own / 1e6 == pytest.approx(millions, abs=0.05)

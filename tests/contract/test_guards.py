@@ -43,10 +43,10 @@ def files_are_sound(folder: Path) -> list[str]:
 def broken_weights(monkeypatch, at: int) -> None:
     step = Adam.step
 
-    def broken(self, *arguments):
-        step(self, *arguments)
+    def broken(self, network, *arguments):
+        step(self, network, *arguments)
         if self.taken == at:
-            self.network.parameters["hidden0.weight"][0, 0] = np.nan
+            network.parameters["hidden0.weight"][0, 0] = np.nan
 
     monkeypatch.setattr(Adam, "step", broken)
 
@@ -54,8 +54,8 @@ def broken_weights(monkeypatch, at: int) -> None:
 def broken_states(monkeypatch, at: int) -> None:
     drive, calls = Network.compute_drive, [0]
 
-    def broken(self, layer, clamped, state):
-        drive(self, layer, clamped, state)
+    def broken(self, layer, x, state):
+        drive(self, layer, x, state)
         calls[0] += 1
         if calls[0] >= at * 20 and layer.name == "attention0":
             state.drives[layer.name][...] = np.inf

@@ -28,9 +28,9 @@ def test_useful_work_is_what_the_sweeps_need():
     p = make_problem("snli", batch=6, settings=SMALL)
     settling = replace(p.config.settling, tolerance=0.0, free_sweeps=3, nudged_sweeps=2)
     p.config = replace(p.config, settling=settling)
-    result = p.step(None)
+    result = p.step()
     assert result.sweeps.tolist() == [[3] * 6, [2] * 6, [2] * 6]
-    premise, hypothesis = (int(p.segments[name].lengths.sum()) for name in ("premise", "hypothesis"))
+    premise, hypothesis = (int(p.batch[name].lengths.sum()) for name in ("premise", "hypothesis"))
     wide, narrow = 4 * 12 * 300 * 16, 16 * 3
     dense = 2 * (wide + narrow) * 6 * (5 + 2 + 2 + 2)  # products of the sweeps of three phases, and two contrasts
     retrieved = 4 * 12 * 300 * 2 * (premise + hypothesis) * (3 + 1 + 1)

@@ -11,7 +11,9 @@ import pytest
 
 from eqnp.app.cli import main
 from eqnp.app.explain import explain
+from eqnp.dynamics import settle
 from eqnp.files import load
+from eqnp.machine import Machine
 from eqnp.runs.model import Model
 from tests.runs import TRAIN, killed_after
 
@@ -112,17 +114,16 @@ def test_a_report_of_odd_classes_and_texts(tmp_path, monkeypatch):
 
 def test_attention_explained_is_that_of_the_definition(run):
     """If this fails, what is shown is not what the network settles on."""
-    model = Model.load(run, "naive")
+    model = Model.load(run, Machine("naive"))
     (result,) = explain(model, {"text": ["a truly bad film"]})
     split = model.encode({"text": ["a truly bad film"]})
-    segments, _ = split.batch(np.arange(1))
-    network, tokens = model.network, segments["text"]
+    batch, _ = split.batch(np.arange(1))
+    network, tokens = model.network, batch["text"]
     memory = network.parameters["embedding.weight"][tokens.ids[0]].astype(np.float64)
-    from eqnp.learning import free_phase
-
-    clamped = network.clamp(segments)
-    state, _ = free_phase(network, clamped, model.config.settling.for_nudge(0.5))
-    logits = network.config.scale * state.drives["attention0"][0].astype(np.float64) @ memory.T
+    x = network.clamp(batch)
+    state = network.zero_state(x)
+    settle(network, x, state, model.config.settling.for_nudge(0.5))
+    logits = model.config.network.scale * state.drives["attention0"][0].astype(np.float64) @ memory.T
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     expected = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0) * len(memory)
     shown = [piece.free for piece in result.pieces["text"] if piece.free is not None]

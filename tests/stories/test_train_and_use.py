@@ -16,7 +16,7 @@ from eqnp.app.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.files import load
-from eqnp.runs.folder import claim, settled
+from eqnp.runs.folder import claim, pinned
 from eqnp.runs.model import Model
 from eqnp.runs.training import generators
 from eqnp.text.prepare import load_prepared, prepare
@@ -230,7 +230,7 @@ def test_prepared_texts_are_those_of_the_run(tmp_path, capsys):
     result, _ = eqnp(capsys, "train", prepared, "--set=training.epochs=1", "--out", run)
     assert result["preset"] == "mini-nli"
     assert result["classes"] == figures["classes"]
-    config = settled(load_config("mini-nli"))
+    config = pinned(load_config("mini-nli"))
     assert Model.load(run).config.network == config.network
     ours, theirs = load_prepared(prepared, config), prepare(config, generators(config.training.seed)[0])
     np.testing.assert_array_equal(ours.embedding, theirs.embedding)

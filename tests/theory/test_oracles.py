@@ -12,8 +12,8 @@ from eqnp.dynamics import SettlingConfig
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate, phases
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
-from tests.strategies import KINDS, SETTLED, kink_distance, problem, problems
-from tests.theory.test_gradients import dense, relative
+from eqnp.testing import KINDS, kink_distance, problem, problems, relative_error
+from tests.theory.test_gradients import dense
 
 EXACT = SettlingConfig("even-odd", 1e-14, 4000, 4000)
 SMOOTH = ("logistic", "tanh")
@@ -21,19 +21,19 @@ SMOOTH = ("logistic", "tanh")
 
 def exact(p) -> dict[str, np.ndarray]:
     """By implicit differentiation."""
-    return dense(p, implicit.estimate(p.network, p.segments, p.target, EXACT).gradients)
+    return dense(p, implicit.estimate(p.network, p.batch, p.target, EXACT).gradients)
 
 
-def ep(p, estimator: str, beta: float, **options) -> dict[str, np.ndarray]:
+def ep(p, estimator: str, beta: float) -> dict[str, np.ndarray]:
     """By EP."""
     learning = LearningConfig(estimator, beta)
-    return dense(p, estimate(p.network, p.segments, p.target, learning, EXACT, **options).gradients)
+    return dense(p, estimate(p.network, p.batch, p.target, learning, EXACT).gradients)
 
 
 def error(estimated, truth) -> float:
     """The largest relative error of a parameter."""
     assert set(estimated) == set(truth)
-    return max(relative(estimated[name], truth[name]) for name in truth)
+    return max(relative_error(estimated[name], truth[name]) for name in truth)
 
 
 @pytest.mark.parametrize("padding", ["masked", "zeros"])
@@ -51,16 +51,16 @@ def test_implicit_differentiation_is_the_slope_of_the_loss(kind, activation, pad
     for name, value in p.network.parameters.items():
         direction = rng.standard_normal(value.shape)
         direction *= name != "embedding.weight" or np.arange(len(value))[:, None] > 0
-        slope = finite_difference.directional(p.network, p.segments, p.target, SETTLED, name, direction)
+        slope = finite_difference.directional(p.network, p.batch, p.target, EXACT, name, direction)
         assert (truth[name] * direction).sum() == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
 @given(problems(gains=(0.5, 1.2)))
 def test_long_bptt_is_implicit_differentiation(p):
     """If this fails, one of the two adjoints is wrong: they share the linearisation, but not the way it is used."""
-    result = implicit.estimate(p.network, p.segments, p.target, EXACT)
+    result = implicit.estimate(p.network, p.batch, p.target, EXACT)
     assume((result.residual <= 1e-14).all() and result.sweeps.max() < 60)
-    unrolled = bptt.estimate(p.network, p.segments, p.target, EXACT, steps=400)
+    unrolled = bptt.estimate(p.network, p.batch, p.target, EXACT, steps=400)
     for name, value in dense(p, result.gradients).items():
         np.testing.assert_allclose(
             dense(p, unrolled.gradients)[name], value, rtol=0, atol=1e-8 * (1e-3 + abs(value).max())
@@ -70,7 +70,7 @@ def test_long_bptt_is_implicit_differentiation(p):
 def test_truncated_bptt_is_not_the_gradient():
     """If this fails, the number of steps is not used."""
     p = problem(seed=3, gain=2.0)
-    short = bptt.estimate(p.network, p.segments, p.target, EXACT, steps=2)
+    short = bptt.estimate(p.network, p.batch, p.target, EXACT, steps=2)
     assert error(dense(p, short.gradients), exact(p)) > 1e-2
 
 
@@ -101,13 +101,13 @@ def test_orders_of_the_estimators(kind, activation, output, estimator, betas, or
 def test_random_sign_averages_to_the_symmetric_estimate():
     """If this fails, the sign changes more than the sign of β."""
     p = problem(seed=3)
-    up, down, symmetric = (
-        ep(p, "random-sign", 0.1, sign=1), ep(p, "random-sign", 0.1, sign=-1), ep(p, "symmetric", 0.1),
-    )  # fmt: skip
+    up, down, symmetric = (ep(p, estimator, 0.1) for estimator in ("one-sided", "other-side", "symmetric"))
     for name, value in symmetric.items():
         np.testing.assert_allclose((up[name] + down[name]) / 2, value, rtol=0, atol=1e-10)
         assert np.abs(up[name] - down[name]).max() > 1e-6
-    assert error(up, ep(p, "one-sided", 0.1)) <= 1e-10
+    rng, learning = np.random.default_rng(0), LearningConfig("random-sign", 0.1)
+    assert {learning.drawn(rng).estimator for _ in range(20)} == {"one-sided", "other-side"}
+    assert LearningConfig("symmetric").drawn(rng) == LearningConfig("symmetric")
 
 
 def test_estimators_refuse_what_they_cannot_bear():
@@ -143,7 +143,7 @@ def test_the_analytic_kernels_are_the_definitions_on_the_real_line(name, seed):
 def test_every_step_of_ep_is_a_step_of_bptt(kind, activation):
     """If this fails, EP and BPTT agree in sum at best (GDU: Ernoult et al. 2019)."""
     p = problem(seed=3, kind=kind, activation=activation, output_activation="logistic", hidden=(5, 4))
-    weights, neurons = gdu.increments(p.network, p.segments, p.target, EXACT, beta=1e-4, steps=12)
+    weights, neurons = gdu.increments(p.network, p.batch, p.target, EXACT, beta=1e-4, steps=12)
     for increments in (weights, neurons):
         for name, backward in increments.bptt.items():
             size = np.linalg.norm(backward.reshape(12, -1), axis=1)
@@ -153,11 +153,11 @@ def test_every_step_of_ep_is_a_step_of_bptt(kind, activation):
 
 
 def test_neuron_steps_need_the_slope():
-    """If this fails, the adjoint of the states and that of the drives are taken for the same (design, fact 4)."""
+    """If this fails, the adjoint of the states and that of the drives are taken for the same (theory, fact 15)."""
     p = problem(seed=3, hidden=(5, 4))
-    _, neurons = gdu.increments(p.network, p.segments, p.target, EXACT, steps=3)
+    _, neurons = gdu.increments(p.network, p.batch, p.target, EXACT, steps=3)
     output = p.network.output.name
-    state = implicit.estimate(p.network, p.segments, p.target, EXACT).output
+    state = implicit.estimate(p.network, p.batch, p.target, EXACT).output
     v = (state - p.target) / len(p.target)
     slope = state * (1 - state)
     np.testing.assert_allclose(neurons.ep[output][0], slope * v, rtol=1e-4)
@@ -176,5 +176,5 @@ def test_a_gradient_a_thousandth_off_is_found():
 def test_loose_states_are_reported():
     """If this fails, a reference of half-settled states passes for exact."""
     p = problem(seed=3, gain=2.0)
-    result = implicit.estimate(p.network, p.segments, p.target, replace(EXACT, free_sweeps=2))
+    result = implicit.estimate(p.network, p.batch, p.target, replace(EXACT, free_sweeps=2))
     assert result.residual.max() > 1e-6

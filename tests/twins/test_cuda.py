@@ -14,10 +14,10 @@ from numba import cuda, float64
 from eqnp import kernels
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import LearningConfig, estimate
-from eqnp.optim import Adam, OptimizerConfig
-from eqnp.synapses import Segment
+from eqnp.optim import OPTIMIZERS, OptimizerConfig, make_optimizer
+from eqnp.states import Segment
+from eqnp.testing import problem
 from tests.simulator import SIMULATED, RaceError
-from tests.strategies import problem
 
 pytestmark = pytest.mark.gpu
 SEEDS = st.integers(0, 2**16)
@@ -110,10 +110,11 @@ def test_empty_arrays(twin):
     p = problem(kind="tokens", device="cuda")
     assert twin.host(twin.empty((0, 3), np.float32)).shape == (0, 3)
     assert twin.host(twin.device(np.ones((), bool))).item()
-    unknown = {name: Segment(np.zeros_like(s.ids), np.zeros_like(s.lengths)) for name, s in p.segments.items()}
+    unknown = {name: Segment(np.zeros_like(s.ids), np.zeros_like(s.lengths)) for name, s in p.batch.items()}
     result = estimate(p.network, unknown, p.target, LearningConfig(), SettlingConfig("even-odd", 0.0, 1, 1))
     assert result.gradients["embedding.weight"].values.shape[0] == 0
-    Adam(p.network, OptimizerConfig()).step(result.gradients, 0.0)
+    for name in OPTIMIZERS:
+        make_optimizer(p.network, OptimizerConfig(name)).step(p.network, result.gradients)
 
 
 @pytest.mark.skipif(not SIMULATED, reason="on a GPU nobody watches; compute-sanitizer --tool racecheck does")

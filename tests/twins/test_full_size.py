@@ -33,6 +33,7 @@ def cases(seed: int) -> dict[str, tuple[list, list[int], set[int]]]:
         "gather": ([random(1000, 300), ids, random(40, 300, 300)], [2], set()),
         "scatter_add": ([random(40, 300, 300), np.where(ids > 9, ids, -1), random(1000, 300)], [2], {1}),
         "adam": ([*random(3, 100_000), rng.random(100_000), 1e-3, 0.9, 0.999, 1e-8, 7], [0, 2, 3], set()),
+        "momentum": ([*random(3, 100_000), 0.1, 0.9], [0, 2], set()),
         "mean_rows": ([random(40, 30), random(40, 30, 80), random(40, 80)], [2], set()),
         "spread_rows": ([random(40, 30), random(40, 80), random(40, 30, 80)], [2], set()),
     }

@@ -14,10 +14,10 @@ import pytest
 from eqnp import kernels
 from eqnp.dynamics import ORDERS, SettlingConfig
 from eqnp.learning import LearningConfig, estimate
-from eqnp.optim import Adam, OptimizerConfig
+from eqnp.optim import OPTIMIZERS, OptimizerConfig, make_optimizer
+from eqnp.testing import KINDS, problem
 from tests.conftest import ROOT
 from tests.simulator import SIMULATED
-from tests.strategies import KINDS, problem
 
 COMPILED: dict[tuple, list[str]] = {}  # parameters of all kernels of all tests: to compile one takes a second
 PARAMETERS = {"q": "u64", "d": "f64", "f4x": "f32", "?7x": "u8"}  # how the compiler calls what the driver is given
@@ -109,8 +109,9 @@ def test_the_kernels_compile_for_a_gpu(compiler, kind, output, dtype):
     network = p.network.astype(dtype).to("cuda")
     for order in ORDERS:
         settling = SettlingConfig(order, 0.0, 2, 2)
-        result = estimate(network, p.segments, p.target.astype(dtype), LearningConfig(), settling)
-    Adam(network, OptimizerConfig(clip=1.0, weight_decay=0.1)).step(result.gradients, 0.0)
+        result = estimate(network, p.batch, p.target.astype(dtype), LearningConfig(), settling)
+    for name in OPTIMIZERS:
+        make_optimizer(network, OptimizerConfig(name, clip=1.0, weight_decay=0.1)).step(network, result.gradients)
     assert len(COMPILED) >= 15
 
 

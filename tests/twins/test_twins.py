@@ -11,8 +11,9 @@ from eqnp import kernels
 from eqnp.dynamics import ORDERS, SettlingConfig
 from eqnp.learning import LearningConfig, estimate
 from eqnp.machine.gradients import RowGradient
-from eqnp.synapses import Segment
-from tests.strategies import KINDS, problem
+from eqnp.potentials import elementwise
+from eqnp.states import Segment
+from eqnp.testing import KINDS, problem
 
 NAIVE, CPU = kernels.load("naive"), kernels.load("cpu")
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -67,6 +68,33 @@ def test_nudged_outputs(device, name, seed, beta, dtype):
     drive, state = (rng.normal(0, 3, (3, 2)).astype(dtype) for _ in range(2))
     target = np.eye(2, dtype=dtype)[rng.integers(0, 2, 3)]
     both(device, f"{name}_nudged", [drive, state, beta, target, np.zeros(3, dtype), np.zeros(3)], [0, 1, 4, 5], dtype)
+
+
+@FAST
+@given(st.sampled_from(("clipped", "logistic", "tanh")), SEEDS, st.floats(-0.9, 0.9), st.floats(1, 9), DTYPES)
+def test_nudged_outputs_with_far_targets(device, name, seed, beta, far, dtype):
+    """If this fails, the nudge of a regression differs from its definition."""
+    rng = np.random.default_rng(seed)
+    drive, state = (rng.normal(0, 3, (3, 2)).astype(dtype) for _ in range(2))
+    target = (far * np.sign(rng.standard_normal((3, 2)))).astype(dtype)
+    both(device, f"{name}_nudged", [drive, state, beta, target, np.zeros(3, dtype), np.zeros(3)], [0, 1, 4, 5], dtype)
+
+
+@EVERY
+@pytest.mark.parametrize("beta", [-0.9, -0.3, 0.3, 2.0])
+@pytest.mark.parametrize("name", ["clipped", "logistic", "tanh"])
+def test_nudged_outputs_solve_their_equation(device, name, beta):
+    """If this fails, the root of s = σ(a − β(s − y)) is cut off where a target is beyond what a unit can reach."""
+    twin = kernels.load(device)
+    drives, targets = (grid.reshape(1, -1) for grid in np.meshgrid([-4, -0.5, 0, 2.5], [-3.0, -1, 0, 0.5, 1, 3]))
+    state, value = twin.device(np.zeros_like(targets)), twin.device(np.zeros(1))
+    target = twin.device(targets)
+    getattr(twin, f"{name}_nudged")(twin.device(drives), state, beta, target, twin.device(np.zeros(1)), value)
+    found, potential = twin.host(state), elementwise(name)
+    at = drives - beta * (found - targets)
+    np.testing.assert_allclose(potential.state(at), found, rtol=0, atol=1e-12)
+    expected = potential.value(at) + beta / 2 * (found**2 - targets**2).sum(axis=1)
+    np.testing.assert_allclose(twin.host(value), expected, rtol=1e-12)
 
 
 def attention_arguments(rng, dtype, rows=4, slots=6, width=3, phases=None):
@@ -170,6 +198,17 @@ def test_adam(device, seed, dtype, step):
     both(device, "adam_rows", [parameter, rows, gradient[:3], mean, square, *rest], [0, 3, 4], dtype, stay=(1,))
 
 
+@FAST
+@given(SEEDS, DTYPES)
+def test_momentum(device, seed, dtype):
+    """If this fails, the optimiser is not gradient descent with momentum."""
+    rng = np.random.default_rng(seed)
+    parameter, gradient, velocity = (rng.standard_normal((7, 3)).astype(dtype) for _ in range(3))
+    both(device, "momentum", [*(a.ravel() for a in (parameter, gradient, velocity)), 0.1, 0.9], [0, 2], dtype)
+    rows = np.array([5, 0, 2])
+    both(device, "momentum_rows", [parameter, rows, gradient[:3], velocity, 0.1, 0.9], [0, 3], dtype, stay=(1,))
+
+
 @pytest.mark.parametrize("name", ["clipped", "logistic", "tanh", "softmax"])
 @EVERY
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -265,7 +304,7 @@ def test_a_whole_batch_on_both_twins(device, kind, order):
     for which in ("naive", device):
         padding = "zeros" if kind in ("tokens", "two texts") else "masked"
         p = problem(seed=4, kind=kind, padding=padding, device=which)
-        texts = {name: Segment(s.ids[:, : s.lengths.max()], s.lengths) for name, s in p.segments.items()}
+        texts = {name: Segment(s.ids[:, : s.lengths.max()], s.lengths) for name, s in p.batch.items()}
         settling = SettlingConfig(order, 0.0, 4, 2, accelerate=False)
         results.append(estimate(p.network, texts, p.target, LearningConfig(), settling).gradients)
     for name, naive in results[0].items():

@@ -15,6 +15,8 @@ from eqnp.kernels.cuda.learning import (
     gather,
     local_update,
     mean_rows,
+    momentum,
+    momentum_rows,
     project,
     scatter_add,
     spread_rows,

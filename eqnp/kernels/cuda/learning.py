@@ -1,4 +1,4 @@
-"""What tokens, weights and embeddings do at the edges of settling: rows of tokens, contrasts, gather, scatter, Adam."""
+"""What tokens, weights and embeddings do at the edges of settling: rows of tokens, contrasts, tables, optimisers."""
 
 from __future__ import annotations
 
@@ -178,3 +178,35 @@ def _adam_rows(
         m, v = keep * mean[row, d] + add * g, keep_square * square[row, d] + add_square * g * g
         mean[row, d], square[row, d] = m, v
         table[row, d] -= rate * (correct * m) / (math.sqrt(correct_square * v) + epsilon)
+
+
+def momentum(parameter, gradient, velocity, rate, decay):
+    """As `naive.momentum`."""
+    kind = parameter.dtype.type
+    over(parameter.size, _momentum, parameter, gradient, velocity, kind(rate), kind(decay))
+
+
+def momentum_rows(table, rows, gradient, velocity, rate, decay):
+    """As `naive.momentum_rows`, with ``rows`` on the host."""
+    kind = table.dtype.type
+    over(gradient.size, _momentum_rows, table, device(rows), gradient, velocity, kind(rate), kind(decay))
+
+
+@cuda.jit
+def _momentum(parameter, gradient, velocity, rate, keep):
+    i = cuda.grid(1)
+    if i < parameter.size:
+        v = keep * velocity[i] + gradient[i]
+        velocity[i] = v
+        parameter[i] -= rate * v
+
+
+@cuda.jit
+def _momentum_rows(table, rows, gradient, velocity, rate, keep):
+    i = cuda.grid(1)
+    if i < gradient.size:
+        from_row, d = i // gradient.shape[1], i % gradient.shape[1]
+        row = rows[from_row]
+        v = keep * velocity[row, d] + gradient[from_row, d]
+        velocity[row, d] = v
+        table[row, d] -= rate * v

@@ -147,7 +147,8 @@ def _nudge_units(name: str, activation, slope, potential):
             energy, change = 0.0, residual[b]
             for c in range(drive.shape[1]):
                 a, y = float64(drive[b, c]), float64(target[b, c])
-                low, high, u = a - 2 * abs(beta), a + 2 * abs(beta), a
+                reach = abs(beta) * (1 + max(1.0, abs(y)))
+                low, high, u = a - reach, a + reach, a
                 for _ in range(NEWTON_STEPS):
                     s = activation(u)
                     excess = u + beta * (s - y) - a

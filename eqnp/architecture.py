@@ -1,0 +1,157 @@
+"""The networks of a configuration: attention, compare layers, dense layers, and the synapses between them.
+
+Attention layers stand side by side and read clamped tokens. A network that *compares* has a layer above each of them
+whose units see, token by token, the token that queried and what it retrieved, and whose mean over the tokens the dense
+layers above read; else the dense layers read the attention itself.
+
+Layers are named attention0, …, compare0, …, hidden0, …, output; parameters ``<synapse>.weight`` and ``<synapse>.bias``
+with the synapses queries<i> or projection<i> (into attention<i>), compare<i> (from attention<i>) and tokens<i> (into
+compare<i>), hidden<i> and output; and ``embedding.weight``. A synapse's family is its name without the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqnp.costs import Cost, CrossEntropy, SquaredError
+from eqnp.errors import ConfigError, nearest
+from eqnp.machine import Machine
+from eqnp.network import Network
+from eqnp.parameters import identity
+from eqnp.potentials import ACTIVATIONS, Hopfield, Potential, Softmax, elementwise
+from eqnp.states import Layer
+from eqnp.synapses import Compare, Dense, Mean, Projection, Queries, Synapse
+
+PADDINGS = ("masked", "zeros")
+OUTPUTS = (*ACTIVATIONS, "softmax")
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """One attention layer: the segment it stores as memory, and what queries it.
+
+    ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query.
+    """
+
+    memory: str
+    queries: int | str
+
+    @property
+    def by_tokens(self) -> bool:
+        """Whether tokens query, and not learned queries."""
+        return isinstance(self.queries, str)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Architecture: attention layers side by side, then dense layers of ``hidden`` units, then one unit per class.
+
+    ``compare`` is the number of units per token of the compare layers, 0 for none; with them every attention layer is
+    queried by tokens. ``padding`` is "masked" (padded tokens take no part) or "zeros" (the paper: padded keys keep
+    weight exp(0) and padded query rows stay live, up to the segment's full number of positions). ``activation`` is that
+    of the hidden layers, and of the output unless ``output_activation`` names another; "softmax" there makes the cost
+    cross-entropy. ``initial_bias`` is where the biases of hidden and compare units start, and of outputs that are no
+    softmax. ``initial_projection`` c starts the projections at c times the identity, so that a token retrieves its
+    like; with 0 they are drawn like other weights. Large c with small ``scale`` makes attention heed its tokens more
+    than the feedback from above.
+    """
+
+    attention: tuple[AttentionConfig, ...]
+    compare: int = 0
+    hidden: tuple[int, ...] = (64,)
+    activation: str = "clipped"
+    output_activation: str = ""
+    scale: float = 0.0577
+    padding: str = "masked"
+    initial_bias: float = 0.0
+    initial_projection: float = 0.0
+
+
+def build_network(
+    config: NetworkConfig,
+    embedding: np.ndarray,
+    classes: int,
+    positions: Mapping[str, int],
+    rng: np.random.Generator | None = None,
+    parameters: Mapping[str, np.ndarray] | None = None,
+    machine: Machine | None = None,
+) -> Network:
+    """The `Network` of a configuration, with one output unit per class; embedding (V, D), and all else as there.
+
+    Raises ConfigError for a configuration that cannot be built over these segments.
+    """
+    check_network(config, positions)
+    layers, synapses = layers_and_synapses(config, embedding.shape[1], classes, positions)
+    return Network(layers, synapses, embedding, positions, rng, parameters, machine)
+
+
+def layers_and_synapses(
+    config: NetworkConfig, width: int, classes: int, positions: Mapping[str, int]
+) -> tuple[list[Layer], list[Synapse]]:
+    """The graph of a configuration over word vectors of ``width`` dimensions; synapses from tokens come first."""
+    hidden, (readout, cost) = elementwise(config.activation), output(config)
+    draw = identity(config.initial_projection) if config.initial_projection else None
+    attention, compare, dense, inputs, synapses = [], [], [], [], []
+    for i, each in enumerate(config.attention):
+        potential = Hopfield(each.memory, config.scale, config.padding)
+        if each.by_tokens:
+            rows = None if config.compare else positions[each.queries]
+            layer = Layer(f"attention{i}", (rows, width), potential, segment=each.queries)
+            inputs.append(Projection(f"projection{i}", each.queries, width, layer, "projection", draw))
+        else:
+            layer = Layer(f"attention{i}", (each.queries, width), potential)
+            inputs.append(Queries(f"queries{i}", layer, "queries"))
+        attention.append(layer)
+    for i, pre in enumerate(attention if config.compare else ()):
+        layer = Layer(f"compare{i}", (None, config.compare), hidden, segment=pre.segment)
+        compare.append(layer)
+        synapses.append(Compare(f"compare{i}", pre, layer, "compare"))
+        bias = config.initial_bias
+        inputs.append(Projection(f"tokens{i}", pre.segment, width, layer, "tokens", initial_bias=bias))
+    below, kind = tuple(compare or attention), Mean if compare else Dense
+    for i, units in enumerate(config.hidden):
+        layer = Layer(f"hidden{i}", (units,), hidden)
+        synapses.append(kind(layer.name, below, layer, "hidden", config.initial_bias))
+        dense.append(layer)
+        below, kind = (layer,), Dense
+    last = Layer("output", (classes,), readout, cost)
+    bias = 0.0 if config.output_activation == "softmax" else config.initial_bias
+    synapses.append(kind("output", below, last, "output", bias))
+    return [*attention, *compare, *dense, last], [*inputs, *synapses]
+
+
+def output(config: NetworkConfig) -> tuple[Potential, Cost]:
+    """The potential and the cost of the output; raises ConfigError for an unknown activation."""
+    name = config.output_activation or config.activation
+    if name not in OUTPUTS:
+        raise ConfigError(f"unknown output activation {name!r}{nearest(name, OUTPUTS)}")
+    return (Softmax(), CrossEntropy()) if name == "softmax" else (elementwise(name), SquaredError())
+
+
+def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
+    """Raise ConfigError for an architecture that cannot be built over these segments."""
+    if config.padding not in PADDINGS:
+        raise ConfigError(f"unknown padding {config.padding!r}{nearest(config.padding, PADDINGS)}")
+    if not config.scale > 0:
+        raise ConfigError(f"network.scale is {config.scale}; it must be greater than 0")
+    if not config.attention:
+        raise ConfigError("network.attention is empty; name at least one attention layer")
+    for attention in config.attention:
+        if not attention.by_tokens and attention.queries < 1:
+            raise ConfigError(f"an attention layer has {attention.queries} queries; it needs at least 1")
+        for segment in (attention.memory, attention.queries if attention.by_tokens else attention.memory):
+            if segment not in segments:
+                raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, segments)}")
+    if config.compare < 0:
+        raise ConfigError(f"network.compare is {config.compare}; it must be 0 (no compare layers) or greater")
+    if config.compare and (config.padding != "masked" or not all(a.by_tokens for a in config.attention)):
+        raise ConfigError(
+            'network.compare needs tokens that query in every attention layer, and padding = "masked"; '
+            "or leave network.compare at 0"
+        )
+    for units in config.hidden:
+        if units < 1:
+            raise ConfigError(f"network.hidden holds {units}; a dense layer needs at least 1 unit")

@@ -1,0 +1,105 @@
+"""Contrasts: the local update of every parameter from the end states of all phases, and of every word from its tokens.
+
+What is computed here is −Σ_p c_p ∂E/∂θ(s_p) for phases with coefficients c_p. One kernel does it for every synapse, and
+its arguments are the states of the two ends: that signature is the locality of the rule. docs/theory.md, facts 11 and
+12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from eqnp.errors import SettlingError
+from eqnp.machine.buffers import Buffers
+from eqnp.machine.gradients import RowGradient, entries
+from eqnp.machine.threads import MapOver
+from eqnp.network import EMBEDDING, Network
+from eqnp.states import Batch, Clamped, State
+from eqnp.synapses import Bundle
+
+Gradients = dict[str, np.ndarray | RowGradient]
+
+
+def contrast(
+    network: Network,
+    bundles: Iterable[Bundle],
+    coefficients: np.ndarray,
+    map_over: MapOver = map,
+    buffers: Buffers | None = None,
+) -> dict[str, np.ndarray]:
+    """The local update of each bundle of synapses, (H, K) by parameter; coefficients (P,).
+
+    A wide bundle is cut into blocks of pre units, whose updates are independent, and made by ``map_over``. The updates
+    are written into ``buffers``, if given.
+    """
+    buffers = buffers or Buffers(network.kernels.empty)
+    gradients: dict[str, np.ndarray] = {}
+    tasks = []
+    for name, columns, post, pre in bundles:
+        gradient = gradients.setdefault(name, buffers(name, network.parameters[name].shape, network.dtype))
+        out = gradient.reshape(post.shape[2], -1)[:, columns]
+        for block in network.machine.columns(pre.shape[2]):
+            tasks.append((post, pre[:, :, block], coefficients, out[:, block]))
+    list(map_over(lambda task: network.kernels.local_update(*task), tasks))
+    return gradients
+
+
+def contrast_words(
+    network: Network, x: Clamped, state: State, coefficients: np.ndarray, buffers: Buffers, kept: Callable
+) -> RowGradient:
+    """∂E/∂x of every memory slot and every token that a synapse reads, added up by word.
+
+    ``state`` holds all phases, (P, B, *shape). The values are written into ``kept(shape, dtype)``.
+    """
+    kernels = network.kernels
+    stored: dict[str, np.ndarray] = {}
+    for layer in network.attention:
+        segment = layer.potential.memory
+        update = buffers((segment, "contrast", segment not in stored), x.tokens[segment].shape, network.dtype)
+        x.potentials[layer.name].memory_update(state.drives[layer.name], coefficients, update)
+        if segment not in stored:
+            stored[segment] = update
+        else:
+            kernels.add(update, stored[segment])
+    tokens = {
+        name: stored[name] if name in stored else kernels.zeros(array.shape, network.dtype)  # they query only
+        for name, array in x.tokens.items()
+    }
+    for synapse in network.synapses:
+        synapse.token_update(network.parameters, x, state.states, coefficients, tokens)
+    return by_word(network, x.segments, tokens, kept)
+
+
+def by_word(
+    network: Network, batch: Batch, tokens: Mapping[str, np.ndarray], empty: Callable | None = None
+) -> RowGradient:
+    """Gradients of the tokens (B, M, D) of each segment added up by word; the zero row never learns.
+
+    The memory of the values is ``empty(shape, dtype)``.
+    """
+    vocabulary, width = network.parameters[EMBEDDING].shape
+    occurs = np.zeros(vocabulary, bool)  # (a table of the vocabulary takes less time than sorting the ids)
+    for name in tokens:
+        occurs[batch[name].ids] = True
+    occurs[0] = False
+    words = np.flatnonzero(occurs).astype(np.int32)
+    row = np.empty(vocabulary, int)  # looked up for padding and for what occurs, and set for no more
+    row[0], row[words] = -1, np.arange(len(words))
+    values = (empty or network.kernels.empty)((len(words), width), network.dtype)
+    network.kernels.fill(values, 0)
+    for name, update in tokens.items():
+        network.kernels.scatter_add(update, row[batch[name].ids], values)
+    return RowGradient(words, values)
+
+
+def check_finite(gradients: Gradients, loss: float, network: Network) -> None:
+    """Raise SettlingError if the loss or an update is not finite."""
+    if not np.isfinite(loss):
+        raise SettlingError("the loss is not a finite number, and nothing was learned from it; lower the learning rate")
+    for name, gradient in gradients.items():
+        if not network.kernels.finite(entries(gradient)):
+            raise SettlingError(
+                f"the update of {name!r} is not a finite number, and was not applied; lower the learning rate"
+            )

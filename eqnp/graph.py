@@ -1,0 +1,137 @@
+"""The graph of a network: layers and synapses as data, which layers are neighbours, and which form a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from eqnp.errors import ConfigError, nearest
+from eqnp.machine import Machine
+from eqnp.states import Batch, Layer
+from eqnp.synapses import Synapse
+
+
+class Graph:
+    """Any layers, and synapses that join them; any number of synapses may lead into a layer, and out of it.
+
+    ``positions`` gives the number of tokens that each segment has at most. ``output`` is the layer with a cost,
+    ``neighbours`` the names of the layers that some synapse multiplies with each layer, ``blocks`` the colours of that
+    graph, and ``declared`` what each parameter is, by name. Raises ConfigError, naming the layer, for what cannot work.
+    """
+
+    def __init__(self, layers: Sequence[Layer], synapses: Sequence[Synapse], positions: Mapping[str, int]):
+        self.layers, self.synapses, self.positions = tuple(layers), tuple(synapses), dict(positions)
+        self.output = output_of(self.layers)
+        self.neighbours = neighbours_of(self.layers, self.synapses)
+        self.blocks = blocks_of(self.layers, self.neighbours)
+        self.declared = {name: each for synapse in self.synapses for name, each in synapse.parameters.items()}
+        self._into = {layer.name: [s for s in self.synapses if s.pres and s.post is layer] for layer in self.layers}
+        self._out_of = {layer.name: [s for s in self.synapses if layer in s.pres] for layer in self.layers}
+        self.output.cost.betas(self.output.potential)
+        named = [("layer", layer.name, (layer.segment, layer.potential.memory)) for layer in self.layers]
+        for kind, name, segments in named + [("synapse", s.name, s.segments) for s in self.synapses]:
+            for segment in filter(None, segments):
+                if segment not in self.positions:
+                    hint = nearest(segment, self.positions)
+                    raise ConfigError(f"{kind} {name!r} names the segment {segment!r}, which there is not{hint}")
+
+    def check_kernels(self, machine: Machine) -> None:
+        """Raise ConfigError for what is plain NumPy where the CPU cannot reach the arrays of a machine."""
+        for layer in self.layers:
+            compiled = layer.potential.compiled and (layer.cost is None or layer.cost.compiled)
+            machine.needs_kernels("layer", layer.name, compiled)
+        for synapse in self.synapses:
+            machine.needs_kernels("synapse", synapse.name, synapse.compiled)
+
+    def check_analytic(self) -> None:
+        """Raise ConfigError for a layer that cannot be nudged off the real line."""
+        for layer in self.layers:
+            if not layer.potential.analytic:
+                raise ConfigError(
+                    f"holomorphic estimates need analytic activations, and {layer.potential.name!r} has kinks; "
+                    "use logistic or tanh, or another estimator"
+                )
+
+    @property
+    def attention(self) -> list[Layer]:
+        """The layers that store a memory, in their order."""
+        return [layer for layer in self.layers if layer.potential.memory]
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """The nudges between which the output has a single minimum."""
+        return self.output.cost.betas(self.output.potential)
+
+    @property
+    def largest_product(self) -> int:
+        """Multiply-adds a sample of the largest product between layers."""
+        return max((prod(p.shape) for s in self.synapses if s.pres for p in s.parameters.values()), default=0)
+
+    def shapes(self, batch: Batch) -> dict[str, tuple[int, ...]]:
+        """The shape of each layer's state per sample, where the number of rows may be that of the batch's tokens."""
+        return {
+            layer.name: (batch[layer.segment].ids.shape[1], *layer.shape[1:]) if layer.shape[0] is None else layer.shape
+            for layer in self.layers
+        }
+
+    def all_news(self) -> dict[str, set[str]]:
+        """As if every layer had moved."""
+        return {name: {name, *near} for name, near in self.neighbours.items()}
+
+
+def output_of(layers: Sequence[Layer]) -> Layer:
+    """The layer with a cost; raises ConfigError unless there is one, and no two layers share a name."""
+    for name in (names := [layer.name for layer in layers]):
+        if names.count(name) > 1:
+            raise ConfigError(f"two layers are called {name!r}; every layer needs a name of its own")
+    outputs = [layer for layer in layers if layer.cost is not None]
+    if len(outputs) != 1:
+        found = " and ".join(repr(layer.name) for layer in outputs) or f"none of {', '.join(map(repr, names))}"
+        raise ConfigError(f"{found} has a cost; give one layer, the output, cost=SquaredError() or another")
+    return outputs[0]
+
+
+def neighbours_of(layers: Sequence[Layer], synapses: Sequence[Synapse]) -> dict[str, set[str]]:
+    """The layers that a synapse joins to each layer; raises ConfigError for one that joins a layer to itself."""
+    near: dict[str, set[str]] = {layer.name: set() for layer in layers}
+    for name in (names := [synapse.name for synapse in synapses]):
+        if names.count(name) > 1:
+            raise ConfigError(f"two synapses are called {name!r}; every synapse needs a name of its own")
+    for synapse in synapses:
+        joined = (synapse.post, *synapse.pres)
+        for layer in joined:
+            if not any(layer is other for other in layers):
+                raise ConfigError(
+                    f"synapse {synapse.name!r} joins layer {layer.name!r}, which the network does not have"
+                )
+            if joined.count(layer) > 1:
+                raise ConfigError(
+                    f"synapse {synapse.name!r} joins layer {layer.name!r} to itself; no block could hold it"
+                )
+            if layer is synapse.post or synapse.crossed:
+                near[layer.name] |= {other.name for other in joined} - {layer.name}
+            else:  # φ has no product of two pre layers
+                near[layer.name].add(synapse.post.name)
+    return near
+
+
+def blocks_of(layers: Sequence[Layer], near: Mapping[str, set[str]]) -> tuple[list[Layer], ...]:
+    """The colour classes of the graph: two by distance from the first layer if it is bipartite, else greedily.
+
+    Raises ConfigError for a layer that no path joins to the others.
+    """
+    distance, reached = {layers[0].name: 0}, [layers[0].name]
+    for name in reached:  # grows meanwhile
+        for other in sorted(near[name] - distance.keys()):
+            distance[other] = distance[name] + 1
+            reached.append(other)
+    for layer in layers:
+        if layer.name not in distance:
+            raise ConfigError(f"no synapse joins layer {layer.name!r} to the layers of {layers[0].name!r}; add one")
+    colours = {name: away % 2 for name, away in distance.items()}
+    if any(colours[name] == colours[other] for name in near for other in near[name]):
+        colours = {}
+        for name in reached:
+            taken = {colours.get(other) for other in near[name]}
+            colours[name] = next(colour for colour in range(len(near)) if colour not in taken)
+    return tuple([layer for layer in layers if colours[layer.name] == c] for c in range(1 + max(colours.values())))

@@ -1,0 +1,45 @@
+"""What a parameter is, and how it is drawn: (rng, shape, dtype) → array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Draw = Callable[[np.random.Generator, tuple[int, ...], np.dtype], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a parameter is: its shape, how it is drawn, the ``synapse`` that it belongs to and the ``family`` of that,
+    both for learning rates, and whether weight decay takes from it."""
+
+    shape: tuple[int, ...]
+    draw: Draw
+    synapse: str
+    family: str = ""
+    decays: bool = True
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Uniform in ±1/√fan-in."""
+    weight = rng.random(shape, dtype)  # in the network's own type: the paper's largest layer has 1.4 GB in float64
+    weight -= 0.5
+    weight *= 2 / np.sqrt(shape[1])
+    return weight
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Standard normal."""
+    return rng.standard_normal(shape, dtype)
+
+
+def constant(value: float) -> Draw:
+    """All the same; nothing is drawn."""
+    return lambda rng, shape, dtype: np.full(shape, value, dtype)
+
+
+def identity(gain: float) -> Draw:
+    """``gain`` times the identity; nothing is drawn."""
+    return lambda rng, shape, dtype: np.eye(*shape, dtype=dtype) * dtype.type(gain)

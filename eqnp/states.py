@@ -1,0 +1,170 @@
+"""What a network holds while it settles: a batch with what it clamps, its layers, and their states.
+
+Shapes: B samples, P phases, and of a layer its own shape, (H,) units or (R, D) rows of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from eqnp.costs import Cost
+from eqnp.machine.threads import MapOver
+from eqnp.potentials import Potential
+
+
+class Segment(NamedTuple):
+    """One text of every sample: token ids (B, N), 0 beyond each sample's ``lengths`` (B,)."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+    def take(self, samples: slice) -> Segment:
+        """Some of the samples."""
+        return Segment(self.ids[samples], self.lengths[samples])
+
+
+Batch = Mapping[str, Segment]  # by the name of the segment
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer: its name, the shape of its state per sample, its potential, and the cost of the one that is the output.
+
+    Where the rows of the state are the tokens of a segment, ``segment`` names it. The number of rows may then be None:
+    as many as the batch has tokens, whatever their number, for layers that are only read row by row.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    potential: Potential
+    cost: Cost | None = None
+    segment: str = ""
+
+
+@dataclass
+class Clamped:
+    """What a batch holds fixed while the states settle.
+
+    ``segments`` are its texts, ``tokens`` their embeddings (B, M, D) and ``lengths`` (B,) the number of them, where the
+    kernels can reach it; ``positions`` how many tokens a segment has at most. ``shapes`` has the shape of every layer's
+    state per sample. ``potentials`` are those of the layers, bound to the batch; ``static`` is the part of a layer's
+    drive that comes from no layer, (B, *shape); ``shares`` (B, R) what each row of a layer counts for in the mean over
+    its sample's tokens. ``read_again`` names the segments whose tokens are needed while states settle. ``map`` calls a
+    function for several layers, perhaps at the same time.
+    """
+
+    segments: Batch
+    tokens: dict[str, np.ndarray]
+    lengths: dict[str, np.ndarray]
+    positions: Mapping[str, int]
+    shapes: dict[str, tuple[int, ...]]
+    size: int
+    dtype: np.dtype
+    kernels: ModuleType
+    read_again: tuple[str, ...] = ()
+    map: MapOver = map
+    potentials: dict[str, Potential] = field(default_factory=dict)
+    static: dict[str, np.ndarray] = field(default_factory=dict)
+    shares: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def live_rows(self, layer: Layer) -> np.ndarray:
+        """How many rows of a layer each sample uses, (B,): those of its tokens, or all."""
+        if layer.segment:
+            return np.asarray(self.segments[layer.segment].lengths, np.int64)
+        return np.full(self.size, self.shapes[layer.name][0], np.int64)
+
+    def share_rows(self, layer: Layer) -> None:
+        """Have ``shares`` of a layer: 1/length for the row of each token, the same for all rows without; 0 beyond."""
+        if layer.name not in self.shares:
+            live = self.live_rows(layer)
+            inside = np.arange(self.shapes[layer.name][0]) < live[:, None]
+            shares = (inside / np.maximum(live, 1)[:, None]).astype(self.dtype)
+            self.shares[layer.name] = self.kernels.device(shares)
+
+    def take(self, index: np.ndarray) -> Clamped:
+        """What some of the samples need to settle on; tokens that are not read again stay with the whole."""
+        potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
+        static = dict(zip(self.static, self.map(lambda array: array[index], self.static.values()), strict=True))
+        shares = {name: array[index] for name, array in self.shares.items()}
+        tokens = {name: self.tokens[name][index] for name in self.read_again}
+        lengths = {name: self.lengths[name][index] for name in self.read_again}
+        fixed = (self.positions, self.shapes, len(index), self.dtype, self.kernels, self.read_again, self.map)
+        return Clamped({}, tokens, lengths, *fixed, potentials, static, shares)
+
+
+@dataclass
+class State:
+    """States and drives of every layer by name, (B, *shape) or (P, B, *shape) when several phases are held together.
+
+    ``values`` is Λ at the drive, per sample, (B,) float64. ``incoming`` keeps the part of each layer's drive that its
+    own synapses make of other layers, (B, *shape), and ``scratch`` is room for making it, (…, B), by synapse and layer;
+    ``news`` names, for each layer, the layers that have moved since it last looked, itself among them if its drive was
+    changed from outside: a layer without news is where it would move to, and a product with a state that did not move
+    need not be computed again. ``kernels`` are those that can reach the arrays, ``map`` is as in `Clamped`.
+    """
+
+    states: dict[str, np.ndarray]
+    drives: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
+    incoming: dict[str, np.ndarray]
+    scratch: dict[tuple[str, str], np.ndarray]
+    news: dict[str, set[str]]
+    kernels: ModuleType
+    map: MapOver = map
+
+    def phase(self, p: int) -> State:
+        """A view of one of several phases."""
+        parts = (self.states, self.drives, self.values, self.incoming, self.scratch)
+        views = ({name: array[p] for name, array in part.items()} for part in parts)
+        return State(*views, self._same_news(), self.kernels, self.map)
+
+    def assign(self, other: State) -> None:
+        """Copy another state of the same shapes into this one."""
+        list(self.map(self.kernels.copy, other._per_sample(), self._per_sample()))
+        self.news = other._same_news()
+
+    def take(self, index: np.ndarray) -> State:
+        """A copy of some of the samples."""
+        copies = iter(list(self.map(lambda array: array[index], self._per_sample())))
+        states, drives, values, incoming = (dict(zip(part, copies, strict=False)) for part in self._parts())
+        scratch = {key: _first(array, (*array.shape[:-1], len(index))) for key, array in self.scratch.items()}
+        return State(states, drives, values, incoming, scratch, self._same_news(), self.kernels, self.map)
+
+    def put(self, index: np.ndarray, other: State) -> None:
+        """Copy samples taken before into their places."""
+
+        def write(source: np.ndarray, out: np.ndarray) -> None:
+            out[index] = source
+
+        list(self.map(write, other._per_sample(), self._per_sample()))
+
+    def _parts(self) -> tuple[dict[str, np.ndarray], ...]:
+        return self.states, self.drives, self.values, self.incoming
+
+    def _per_sample(self) -> list[np.ndarray]:
+        """The arrays with a row for every sample, in a fixed order."""
+        return [array for part in self._parts() for array in part.values()]
+
+    def _same_news(self) -> dict[str, set[str]]:
+        return {layer: set(moved) for layer, moved in self.news.items()}
+
+
+def flat(state: np.ndarray) -> np.ndarray:
+    """The states of each sample in one row, (B, units)."""
+    return state.reshape(len(state), -1)
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """⟨a, b⟩ per sample, (B,)."""
+    return np.einsum("bi,bi->b", flat(a), flat(b))
+
+
+def _first(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The beginning of an array's memory in a smaller shape."""
+    return array.reshape(-1)[: prod(shape)].reshape(shape)

@@ -1,0 +1,109 @@
+"""Whole small networks with a batch, drawn by hypothesis. See `eqnp.testing`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqnp.architecture import AttentionConfig, NetworkConfig, build_network
+from eqnp.dynamics import settle
+from eqnp.network import EMBEDDING, Network
+from eqnp.states import Segment
+from eqnp.testing.networks import EXACT
+
+KINDS = ("pooling", "tokens", "both", "two texts", "compare")
+
+
+@dataclass(repr=False)
+class Problem:
+    """A network, a batch of token ids and its targets (B, C)."""
+
+    config: NetworkConfig
+    network: Network
+    batch: dict[str, Segment]
+    target: np.ndarray
+
+    def __repr__(self):
+        return f"Problem({self.config}, lengths={[s.lengths.tolist() for s in self.batch.values()]})"
+
+
+def problem(
+    seed: int = 0,
+    kind: str = "pooling",
+    activation: str = "logistic",
+    output_activation: str = "",
+    padding: str = "masked",
+    hidden: tuple[int, ...] = (5,),
+    scale: float = 0.5,
+    gain: float = 1.0,
+    batch: int = 3,
+    positions: int = 5,
+    width: int = 4,
+    shortest: int = 1,
+    device: str = "cpu",
+) -> Problem:
+    """A network of a kind (`KINDS`) whose weights are ``gain`` times the usual size, on random ids of random lengths.
+
+    Clipped units start in the middle of their slope, where finite differences meet no kink. Three classes; float64.
+    """
+    rng = np.random.default_rng(seed)
+    names = ("premise", "hypothesis") if kind in ("two texts", "compare") else ("text",)
+    attention = {
+        "pooling": (AttentionConfig("text", 2),),
+        "tokens": (AttentionConfig("text", "text"),),
+        "both": (AttentionConfig("text", "text"), AttentionConfig("text", 2)),
+        "two texts": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", 2)),
+        "compare": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", "hypothesis")),
+    }[kind]
+    compare, padding = (3, "masked") if kind == "compare" else (0, padding)
+    bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
+    config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
+    table = rng.standard_normal((9, width))
+    table[0] = 0
+    network = build_network(config, table, 3, dict.fromkeys(names, positions), rng)
+    for name, value in network.parameters.items():
+        if value.ndim == 2 and name != EMBEDDING:
+            value *= gain
+        if value.ndim == 1:
+            value += 0.2 * rng.standard_normal(value.shape)
+    segments = {}
+    for name in names:
+        lengths = rng.integers(shortest, positions + 1, batch)
+        ids = rng.integers(1, len(table), (batch, positions)).astype(np.int32)
+        segments[name] = Segment(np.where(np.arange(positions) < lengths[:, None], ids, 0), lengths)
+    return Problem(config, network.to(device), segments, np.eye(3)[rng.integers(0, 3, batch)])
+
+
+def problems(activations=("clipped", "logistic", "tanh"), gains=(0.5, 1.5), **fixed):
+    """A hypothesis strategy of `problem`: attention, activation, padding, depth, scale, weight size, lengths (0 too).
+
+    What is ``fixed`` is as given. Raises ImportError without hypothesis.
+    """
+    try:
+        from hypothesis import strategies as st
+    except ImportError as error:
+        raise ImportError("eqnp.testing.problems needs hypothesis: pip install 'eqnp[testing]'") from error
+    drawn = {
+        "seed": st.integers(0, 2**16),
+        "kind": st.sampled_from(KINDS),
+        "activation": st.sampled_from(activations),
+        "output_activation": st.sampled_from((*activations, "softmax")),
+        "padding": st.sampled_from(("masked", "zeros")),
+        "hidden": st.lists(st.integers(1, 6), min_size=0, max_size=3).map(tuple),
+        "scale": st.floats(0.1, 1.0),
+        "gain": st.floats(*gains),
+        "shortest": st.integers(0, 2),
+    }
+    return st.builds(problem, **(drawn | {name: st.just(value) for name, value in fixed.items()}))
+
+
+def kink_distance(p: Problem) -> float:
+    """How far the settled drives of dense layers stay from the kinks of the clipped activation, at 0 and 2."""
+    x = p.network.clamp(p.batch)
+    state = p.network.zero_state(x)
+    settle(p.network, x, state, EXACT)
+    live = {name: share > 0 for name, share in x.shares.items()}  # other rows have drive 0 and no part
+    clipped = [layer.name for layer in p.network.layers if layer.potential.name == "clipped"]
+    drives = [state.drives[name][live.get(name, ...)] for name in clipped]
+    return min((float(np.minimum(np.abs(u), np.abs(u - 2)).min()) for u in drives if u.size), default=np.inf)

@@ -1,0 +1,287 @@
+"""The checkers of `eqnp.testing` reject an error of 0.1 %, wherever it is, and say where."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eqnp import kernels
+from eqnp.costs import CrossEntropy, SquaredError
+from eqnp.learning import estimate
+from eqnp.machine.gradients import entries, with_entries
+from eqnp.oracles import implicit
+from eqnp.potentials import Hopfield, Softmax, elementwise
+from eqnp.synapses import Bundle, Compare, Dense, Mean, Projection, Queries
+from eqnp.testing import (
+    assert_agree,
+    assert_falls,
+    check_cost,
+    check_energy,
+    check_gradients,
+    check_potential,
+    check_synapse,
+    cosine,
+    problem,
+    relative_error,
+)
+
+OFF = 1.001
+
+
+def spoiled(thing, method: str, argument: int | None = None):
+    """A copy of a class whose method gives, or writes into an argument, 0.1 % too much."""
+
+    def wrong(self, *given):
+        result = getattr(super(kind, self), method)(*given)
+        if argument is not None:
+            given[argument][...] *= OFF
+            return result
+        if callable(result):
+            return lambda v: OFF * result(v)
+        return OFF * result
+
+    kind = type(thing.__name__, (thing,), {method: wrong})
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "message"),
+    [
+        ("value", None, "the state"),
+        ("state", None, "the state at"),
+        ("hessian", None, "Hessian"),
+        ("memory_gradient", None, "∂Λ/∂X at"),
+        ("memory_adjoint", None, "vᵀ ∂s/∂X"),
+        ("memory_update", 2, "contrast of ∂Λ/∂X"),
+    ],
+)
+def test_a_potential_off_by_a_thousandth(method, argument, message):
+    """If this fails, a user's attention may be no gradient, or learn a wrong one, and pass."""
+    check_potential(Hopfield("text", 0.7))
+    with pytest.raises(AssertionError, match=rf"{message}.* off by 0\.1"):
+        check_potential(spoiled(Hopfield, method, argument)("text", 0.7))
+
+
+def test_a_move_off_by_a_thousandth():
+    """If this fails, a compiled twin that a user brings may be another layer than its definition."""
+    for argument, message in ((1, "state"), (2, "residual"), (3, "value")):
+        kind = spoiled(Hopfield, "move", argument)
+        with pytest.raises(AssertionError, match=f"the {message} that `move` leaves"):
+            check_potential(kind("text", 0.7))
+
+
+def test_a_potential_that_is_not_convex():
+    """If this fails, F may have many minima in a block, and "settled" means nothing."""
+    tanh = elementwise("tanh")
+    hill = replace(
+        tanh, kernel="", scalar=lambda u: -tanh.scalar(u), activation=lambda u: -np.tanh(u), slope=lambda u: 0
+    )
+    with pytest.raises(AssertionError, match="not convex"):
+        check_potential(hill)
+
+
+def test_a_max_slope_that_is_too_small():
+    """If this fails, a nudge is allowed under which the output has two minima."""
+    with pytest.raises(AssertionError, match="max_slope"):
+        check_potential(replace(elementwise("tanh"), max_slope=0.3))
+
+
+def test_samples_that_are_taken_wrong():
+    """If this fails, samples that settle late read the memory of others."""
+
+    class Shuffled(Hopfield):
+        def take(self, index):
+            return super().take(index[::-1])
+
+    with pytest.raises(AssertionError, match="some samples"):
+        check_potential(Shuffled("text", 0.7))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("slope", "∂C/∂s"),
+        ("nudged_state", "the state at β = 0"),
+        ("nudged_value", "the nudged state|F at its minimum"),
+        ("value", "∂C/∂s|F at its minimum|which is C"),
+        ("energy", "F at its minimum"),
+    ],
+)
+@pytest.mark.parametrize(("cost", "potential"), [(SquaredError, elementwise("logistic")), (CrossEntropy, Softmax())])
+def test_a_cost_off_by_a_thousandth(cost, potential, method, message):
+    """If this fails, a user's nudge may pull at something else than their cost, and pass."""
+    check_cost(cost(), potential)
+    with pytest.raises(AssertionError, match=message):
+        check_cost(spoiled(cost, method)(), potential)
+
+
+SYNAPSES = {
+    Dense: ("pooling", "output"),
+    Mean: ("compare", "hidden0"),
+    Compare: ("compare", "compare0"),
+    Projection: ("compare", "tokens0"),
+    Queries: ("pooling", "queries0"),
+}
+
+
+def checked_with(kind, other, **options):
+    """Check the synapse of that kind of a small network after its class is changed to another."""
+    form, name = SYNAPSES[kind]
+    p = problem(seed=3, kind=form, batch=2, shortest=2)
+    (synapse,) = (s for s in p.network.synapses if s.name == name)
+    assert type(synapse) is kind
+    synapse.__class__ = other
+    check_synapse(synapse, p.network, p.batch, **options)
+
+
+@pytest.mark.parametrize("kind", SYNAPSES)
+def test_ends_off_by_a_thousandth(kind):
+    """If this fails, a synapse may learn something else than ∂Φ/∂θ, and pass."""
+    checked_with(kind, kind)
+
+    def ends(self, x, states):
+        for bundle in kind.ends(self, x, states):
+            yield Bundle(*bundle[:2], OFF * bundle.post, bundle.pre)
+
+    with pytest.raises(AssertionError, match=f"{SYNAPSES[kind][1]}: the (ends|change)"):
+        checked_with(kind, type(kind.__name__, (kind,), {"ends": ends}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "argument", "message"),
+    [
+        (Dense, "drive", None, "drive|forward|ends"),
+        (Dense, "forward", 3, "forward"),
+        (Dense, "feedback", 4, "drive of hidden0|feedback"),
+        (Dense, "constant", None, "constant part"),
+        (Dense, "drive_change", None, "the change of"),
+        (Mean, "feedback", 4, "drive of|feedback"),
+        (Compare, "forward", 3, "forward"),
+        (Compare, "feedback", 4, "drive of|feedback"),
+        (Projection, "static", None, "static|drive|ends"),
+        (Projection, "token_update", 4, "tokens of"),
+    ],
+)
+def test_a_route_of_a_synapse_off_by_a_thousandth(kind, method, argument, message):
+    """If this fails, settling may be handed another drive than the derivative of φ, and pass."""
+    other = spoiled(kind, method, argument)
+    if method == "token_update":
+
+        def token_update(self, parameters, x, states, coefficients, out):
+            kind.token_update(self, parameters, x, states, OFF * coefficients, out)
+
+        other = type(kind.__name__, (kind,), {"token_update": token_update})
+    with pytest.raises(AssertionError, match=message):
+        checked_with(kind, other)
+
+
+def test_a_synapse_that_reads_what_is_not_its_own():
+    """If this fails, the locality claim is not checked."""
+
+    class Nosy(Dense):
+        def ends(self, x, states):
+            for name, columns, post, pre in super().ends(x, states):
+                yield Bundle(name, columns, post + 0 * states["attention0"].sum(), pre)
+
+    with pytest.raises(AssertionError, match=r"ends of output\.weight at .* is nan"):
+        checked_with(Dense, Nosy)
+
+
+def test_samples_that_see_each_other():
+    """If this fails, what one text does may depend on its batch, and pass."""
+
+    class Chatty(Dense):
+        def drive(self, at, parameters, x, states):
+            return super().drive(at, parameters, x, {n: s + 1e-3 * s.mean(axis=0) for n, s in states.items()})
+
+    with pytest.raises(AssertionError, match="drive of"):
+        checked_with(Dense, Chatty)
+
+
+def test_a_term_that_is_not_linear():
+    """If this fails, blocks are not minimised by one update, and nobody says so."""
+
+    class Bent(Dense):
+        def drive(self, at, parameters, x, states):
+            post = self.post.name
+            return super().drive(at, parameters, x, states) + (1e-2 * states[post] if at == post else 0)
+
+    with pytest.raises(AssertionError, match="bends"):
+        checked_with(Dense, Bent)
+
+
+@pytest.mark.parametrize("parameter", ["embedding.weight", "queries0.weight", "hidden0.weight", "output.bias"])
+@pytest.mark.parametrize("against", ["implicit", "finite differences", "bptt"])
+def test_a_gradient_off_by_a_thousandth(parameter, against, monkeypatch):
+    """If this fails, a rule that learns a slightly wrong gradient passes."""
+    p = problem(seed=3, batch=2)
+    assert check_gradients(p.network, p.batch, p.target, against=against) <= 1e-4
+
+    def wrong(*given):
+        result = estimate(*given)
+        gradient = result.gradients[parameter]
+        result.gradients[parameter] = with_entries(gradient, OFF * entries(gradient))
+        return result
+
+    monkeypatch.setattr("eqnp.testing.networks.estimate", wrong)
+    with pytest.raises(AssertionError, match=rf"against {against}: {parameter} at .* off by 0\.1"):
+        check_gradients(p.network, p.batch, p.target, against=against)
+
+
+def test_one_entry_off_by_a_thousandth(monkeypatch):
+    """If this fails, an error in one weight of many is lost among the others."""
+    p = problem(seed=3, batch=2)
+    exact = implicit.estimate
+
+    def wrong(*given):
+        result = exact(*given)
+        weight = result.gradients["hidden0.weight"]
+        row, column = np.unravel_index(np.abs(weight).argmax(), weight.shape)
+        weight[row, column] *= OFF
+        return result
+
+    monkeypatch.setattr("eqnp.oracles.implicit.estimate", wrong)
+    with pytest.raises(AssertionError, match=r"hidden0\.weight at"):
+        check_gradients(p.network, p.batch, p.target)
+
+
+def test_states_that_do_not_settle_are_no_reference():
+    """If this fails, a gradient of half-settled states is compared as if it were exact."""
+    p = problem(seed=3, gain=40.0, activation="tanh", kind="both")
+    with pytest.raises(AssertionError, match=r"did not settle|off by"):
+        check_gradients(p.network, p.batch, p.target)
+
+
+def test_an_energy_that_rises(monkeypatch):
+    """If this fails, a network that wanders passes for one that descends."""
+    p = problem(seed=3)
+    assert check_energy(p.network, p.batch, p.target) <= 1e-10
+    compiled = kernels.load("cpu")
+
+    def uphill(drive, state, residual, value):
+        logistic(drive, state, residual, value)
+        state[...] = 0.5 + OFF * (state - 0.5)
+
+    logistic = compiled.logistic
+    monkeypatch.setattr(compiled, "logistic", uphill)
+    rises = 0
+    for seed in range(10):
+        p = problem(seed=seed, gain=3.0)
+        try:
+            check_energy(p.network, p.batch, p.target)
+        except AssertionError as error:
+            rises += "rises by" in str(error)
+    assert rises
+    with pytest.raises(AssertionError, match=r"sample 1 rises by .* in sweep 2"):
+        assert_falls([np.array([3.0, 3.0]), np.array([2.0, 2.0]), np.array([2.0, 2.1])])
+
+
+def test_what_is_said_of_an_error():
+    """If this fails, a user is told that something is wrong, but not what, where or by how much."""
+    with pytest.raises(AssertionError, match=r"it at \(1, 0\) is 2.002, and must be 2: off by 0.05% of the largest"):
+        assert_agree("it", np.array([[1.0], [2.002], [4.0]]), np.array([[1.0], [2.0], [4.0]]), 1e-4)
+    with pytest.raises(AssertionError, match="nan"):
+        assert_agree("it", np.array([np.nan]), np.array([1.0]), 1e-4)
+    assert relative_error(np.array([3.0, 4.0]), np.zeros(2)) == 5
+    assert relative_error(np.array([3.0, 4.0]), np.array([3.0, 3.0])) == pytest.approx(1 / np.sqrt(18))
+    assert cosine(np.array([1.0, 0.0]), np.array([0.0, 2.0])) == 0
