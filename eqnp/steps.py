@@ -48,16 +48,16 @@ class Step:
 
     def update(self, block: Sequence[Layer]) -> list[Layer]:
         """Update the layers of a block that have news, and tell their neighbours; returns those layers."""
-        change, kernels = self.change, self.network.kernels
+        change, near, moved = self.change, self.network.neighbours, self.network.kernels.may_speak
         active = [layer for layer in block if self.nudged(layer) or self.state.news[layer.name]]
-        for layer in block:
-            if layer not in active:  # an update would leave it where it is
-                kernels.fill(change[layer.name], 0)
         self._move_all(active, change)
         for layer in active:
-            if kernels.may_speak(change[layer.name]):
-                for neighbour in self.network.neighbours[layer.name]:
+            if moved(change[layer.name]):
+                for neighbour in near[layer.name]:
                     self.state.news[neighbour].add(layer.name)
+        for layer in block:  # what has no news because all around it rests, rests too, however far it moved last
+            if layer not in active and not any(moved(change[neighbour]) for neighbour in near[layer.name]):
+                self.network.kernels.fill(change[layer.name], 0)
         return active
 
     def _move_all(self, layers: list[Layer], change: dict[str, np.ndarray]) -> None:

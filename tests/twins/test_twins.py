@@ -1,6 +1,7 @@
 """Every fast kernel against its plain NumPy twin, in both float types."""
 
 import inspect
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ def close(dtype) -> dict[str, float]:
 
 def both(device: str, name: str, arguments: list, results: list[int], dtype, stay: tuple[int, ...] = ()) -> None:
     """Call both twins on copies, and compare the arguments that they write to; some ``stay`` in the host's memory."""
-    outcomes = []
-    for twin in (NAIVE, kernels.load(device)):
+    outcomes, fast = [], kernels.load(device)
+    assert getattr(fast, name) is not getattr(NAIVE, name), f"{name} is one function: use `as_defined`"
+    for twin in (NAIVE, fast):
         arrays = {i: a.copy() for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
         arrays = {i: a if i in stay else twin.device(a) for i, a in arrays.items()}
         getattr(twin, name)(*(arrays.get(i, argument) for i, argument in enumerate(arguments)))
@@ -39,6 +41,22 @@ def both(device: str, name: str, arguments: list, results: list[int], dtype, sta
     for naive, fast in zip(*outcomes, strict=True):
         assert fast.dtype == naive.dtype
         np.testing.assert_allclose(fast, naive, **close(dtype))
+
+
+def as_defined(
+    device: str, name: str, arguments: list, definition: Callable, dtype, stay: tuple[int, ...] = ()
+) -> None:
+    """Call a kernel that both twins on the host take from one file, and hold the last argument against a definition.
+
+    The definition gets the arguments in float64, and gives what the last one must be.
+    """
+    twin, out = kernels.load(device), len(arguments) - 1
+    arrays = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    there = [twin.device(a) if isinstance(a, np.ndarray) and i not in stay else a for i, a in enumerate(arrays)]
+    getattr(twin, name)(*there)
+    exact = [a.astype(float) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arguments]
+    assert twin.host(there[out]).dtype == dtype
+    np.testing.assert_allclose(twin.host(there[out]), definition(*exact), **close(dtype))
 
 
 @FAST
@@ -248,21 +266,21 @@ def test_nan_is_never_taken_for_settled_attention(device, where, slots):
     assert np.isnan(twin.host(residual)[0])
 
 
-@FAST
+@EVERY
 @given(SEEDS, DTYPES, st.integers(1, 9), st.integers(1, 40), st.integers(1, 9))
 def test_products(device, seed, dtype, rows, depth, columns):
     """If this fails, a layer is driven by something else than its weights; a device cuts deep products."""
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
     out = rng.standard_normal((rows, columns)).astype(dtype)
-    both(device, "product", [a, b, out], [2], dtype)
+    as_defined(device, "product", [a, b, out], lambda a, b, out: np.einsum("mk,kn->mn", a, b), dtype)
     twin, turned = kernels.load(device), np.ascontiguousarray(b.T)
     weights, pres, sums = [twin.device(turned)] * 2, [twin.device(a), twin.device(2 * a)], twin.device(out.copy())
     twin.add_products(weights, pres, [twin.device(np.empty((columns, rows), dtype)) for _ in range(2)], sums)
     np.testing.assert_allclose(twin.host(sums), out + 3 * a @ b, **close(dtype))
 
 
-@FAST
+@EVERY
 @given(SEEDS, DTYPES)
 def test_whole_arrays(device, seed, dtype):
     """If this fails, tokens get into other rows, or the mean over them has other shares."""
@@ -271,23 +289,40 @@ def test_whole_arrays(device, seed, dtype):
     def random(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
-    for bias in (None, random(5)):
-        x, lengths, weight, out = random(3, 4, 2), rng.integers(0, 5, 3), random(5, 2), random(3, 6, 5)
-        both(device, "project", [x, lengths, weight, bias, out], [4], dtype)
-        expected = np.zeros_like(out)
+    def project(x, lengths, weight, bias, out):
+        """W x + b for every token, one by one; zero beyond them."""
+        rows = np.zeros_like(out)
         for b, n in ((b, n) for b, length in enumerate(lengths) for n in range(length)):
-            expected[b, n] = weight @ x[b, n] + (0 if bias is None else bias)
-        NAIVE.project(x, lengths, weight, bias, out)
-        np.testing.assert_allclose(out, expected, **close(dtype))
-    both(device, "mean_rows", [random(3, 4), random(3, 4, 2), random(3, 2)], [2], dtype)
-    both(device, "spread_rows", [random(3, 4), random(3, 2), random(3, 4, 2)], [2], dtype)
-    coefficients = np.array([0.5, -0.5])
-    both(device, "add_contrast", [random(2, 3, 4, 2), random(2, 5), coefficients, random(3, 4, 5)], [3], dtype, (2,))
-    both(device, "pull", [random(3, 2), random(3, 2), 0.3, random(3, 2)], [0], dtype)
-    for name in ("add", "copy"):
-        both(device, name, [random(2), random(4, 3, 2)], [1], dtype)
-    both(device, "scale", [random(4, 3), 0.3], [0], dtype)
-    both(device, "fill", [random(4, 3), 0.3], [0], dtype)
+            rows[b, n] = weight @ x[b, n] + (0 if bias is None else bias)
+        return rows
+
+    def add_contrast(post, weight, coefficients, out):
+        """Phase by phase, and row by row."""
+        for c, states in zip(coefficients, post, strict=True):
+            for b, m in np.ndindex(out.shape[:2]):
+                out[b, m] += c * states[b, m] @ weight
+        return out
+
+    for bias in (None, random(5)):
+        arguments = [random(3, 4, 2), rng.integers(0, 5, 3), random(5, 2), bias, random(3, 6, 5)]
+        as_defined(device, "project", arguments, project, dtype)
+    arguments = [random(2, 3, 4, 2), random(2, 5), np.array([0.5, -0.3]), random(3, 4, 5)]
+    as_defined(device, "add_contrast", arguments, add_contrast, dtype, stay=(2,))
+    arguments = [random(3, 4), random(3, 4, 2), random(3, 2)]
+    as_defined(device, "mean_rows", arguments, lambda w, rows, out: np.einsum("br,brk->bk", w, rows), dtype)
+    arguments = [random(3, 4), random(3, 2), random(3, 4, 2)]
+    as_defined(device, "spread_rows", arguments, lambda w, back, out: np.einsum("br,bk->brk", w, back), dtype)
+    for name, definition in (("add", lambda a, out: out + a), ("copy", lambda a, out: a + 0 * out)):
+        as_defined(device, name, [random(2), random(4, 3, 2)], definition, dtype)
+    twin, u, s, y = kernels.load(device), random(3, 2), random(3, 2), random(3, 2)
+    for name, rest, expected in (
+        ("pull", (twin.device(s), 0.3, twin.device(y)), u - 0.3 * (s - y)),
+        ("scale", (0.3,), 0.3 * u),
+        ("fill", (0.3,), np.full((3, 2), 0.3)),
+    ):
+        changed = twin.device(u.copy())
+        getattr(twin, name)(changed, *rest)
+        np.testing.assert_allclose(twin.host(changed), expected, **close(dtype))
     twin, array = kernels.load(device), random(4, 30)
     np.testing.assert_allclose(twin.squared_norm(twin.device(array)), (array.astype(float) ** 2).sum(), rtol=1e-6)
     for bad, finite in ((0, True), (np.nan, False), (np.inf, False)):
