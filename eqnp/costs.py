@@ -60,7 +60,8 @@ class Cost:
     def move(self, potential: Potential, drive, state, nudge: Nudge, residual, value) -> None:
         """As `Potential.move`, under the nudge: state ← ∇Λ_β(drive), ``value`` ← Λ_β(drive)."""
         replace_state(state, self.nudged_state(potential, drive, nudge), residual)
-        value[:] = self.nudged_value(potential, drive, nudge)
+        if drive.dtype.kind != "c":  # off the real line no energies are compared
+            value[:] = self.nudged_value(potential, drive, nudge)
 
     def step(self, potential: Potential, drive, state, nudge: Nudge, residual, value) -> None:
         """The update of the paper's synchronous sweeps, where the pull may come from the state before."""
@@ -97,16 +98,18 @@ class SquaredError(Cost):
         """By bracketed Newton on g(u) = u + β(σ(u) − y) − a, unit by unit, for any non-decreasing σ.
 
         g' is at least m = min(1, 1 + β max σ') > 0, so the root lies within |g(a)| / m of a, however large σ and y are.
+        Off the real line nudges are small, and no root is bracketed.
         """
-        beta, target = nudge
-        at_drive = beta * (potential.state(drive) - target)
-        least = 1 if beta >= 0 else 1 + beta * potential.max_slope
-        low, high, u = drive - np.abs(at_drive) / least, drive + np.abs(at_drive) / least, drive.copy()
+        (beta, target), u, real = nudge, drive.copy(), drive.dtype.kind != "c"
+        least = 1 if not real or beta >= 0 else 1 + beta * potential.max_slope
+        radius = np.abs(beta * (potential.state(drive) - target)) / least
+        low, high = drive - radius, drive + radius
         for _ in range(NEWTON_STEPS):
             excess = u + beta * (potential.state(u) - target) - drive
-            low, high = np.where(excess < 0, u, low), np.where(excess > 0, u, high)
             u, last = u - excess / (1 + beta * potential.hessian(u)(np.ones_like(u))), u
-            u = np.where((u < low) | (u > high) | ~np.isfinite(u), (low + high) / 2, u)
+            if real:
+                low, high = np.where(excess < 0, last, low), np.where(excess > 0, last, high)
+                u = np.where((u < low) | (u > high) | ~np.isfinite(u), (low + high) / 2, u)
             if (np.abs(u - last) <= 2 * np.finfo(u.dtype).eps * (1 + np.abs(u))).all():
                 break
         return potential.state(u)
@@ -125,7 +128,8 @@ class SquaredError(Cost):
             getattr(potential.kernels, f"{kernel}_nudged")(drive, state, *nudge, residual, value)
             return
         replace_state(state, self.nudged_state(potential, drive, nudge), residual)
-        value[:] = self._value_at(potential, drive, state, nudge)
+        if drive.dtype.kind != "c":
+            value[:] = self._value_at(potential, drive, state, nudge)
 
     def step(self, potential: Potential, drive, state, nudge: Nudge, residual, value) -> None:
         """The paper's nudge, with the previous state on the right: s ← ∇Λ(a − β(s − y)); the drive becomes that."""

@@ -52,6 +52,12 @@ class Graph:
                     "use logistic or tanh, or another estimator"
                 )
 
+    def outline(self) -> list[tuple]:
+        """What it is made of, in a form that can be compared: layers, potentials and costs, synapses and shapes."""
+        layers = [(layer.name, layer.potential.name, layer.cost and layer.cost.name) for layer in self.layers]
+        synapses = [(type(s).__name__, n, p.shape) for s in self.synapses for n, p in s.parameters.items()]
+        return layers + synapses
+
     @property
     def attention(self) -> list[Layer]:
         """The layers that store a memory, in their order."""

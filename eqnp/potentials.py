@@ -58,7 +58,8 @@ class Potential:
     def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray, value: np.ndarray) -> None:
         """state ← ∇Λ(drive) in place, ``residual`` (B,) raised to the largest change, ``value`` (B,) ← Λ(drive)."""
         replace_state(state, self.state(drive), residual)
-        value[:] = self.value(drive)
+        if drive.dtype.kind != "c":  # off the real line no energies are compared
+            value[:] = self.value(drive)
 
     def conjugate(self, state: np.ndarray) -> np.ndarray:
         """Λ*(s) per sample, (B,), for a separable potential: by bisection on λ'(u) = s, unless it is known better."""

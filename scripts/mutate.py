@@ -11,8 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,34 +39,43 @@ TESTS = (  # the quickest first
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="defects whose name has this word")
+    parser.add_argument("--jobs", type=int, default=2, help="copies of the package that are tested at the same time")
     options = parser.parse_args()
-    survived, started = [], time.time()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "eqnp"
-        for name in ("eqnp", "tests", "data", "scripts", "pyproject.toml", "README.md"):
-            source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, copy / name, ignore=ignore) if source.is_dir() else shutil.copy(source, copy / name)
-        defects = tomllib.loads((ROOT / "tests" / "defects.toml").read_text("utf-8"))["defect"]
-        chosen = [defect for defect in defects if options.only in defect["name"]]
-        for number, defect in enumerate(chosen, start=1):
-            caught = caught_by(copy, copy / "eqnp" / defect["file"], defect["right"], defect["wrong"], defect.get("by"))
-            print(f"{number:2}/{len(chosen)} {defect['name']:32} {caught or 'SURVIVED'}", flush=True)
-            if not caught:
-                survived.append(defect["name"])
-    print(f"{len(chosen) - len(survived)} of {len(chosen)} defects caught in {time.time() - started:.0f} s")
-    return 1 if survived else 0
+    defects = tomllib.loads((ROOT / "tests" / "defects.toml").read_text("utf-8"))["defect"]
+    chosen = [defect for defect in defects if options.only in defect["name"]]
+    started, own = time.time(), threading.local()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+
+        def catch(defect: dict) -> str:
+            if not hasattr(own, "copy"):
+                own.copy = copied(Path(tempfile.mkdtemp(dir=folder)))
+            test = caught_by(own.copy, **defect)
+            print(f"{defect['name']:40} {test or 'SURVIVED'}", flush=True)
+            return test
+
+        caught = list(pool.map(catch, chosen))
+    print(f"{sum(map(bool, caught))} of {len(chosen)} defects caught in {time.time() - started:.0f} s")
+    return not all(caught)
 
 
-def caught_by(root: Path, path: Path, right: str, wrong: str, likely: str | None) -> str:
-    """The first test that fails with the defect in place, or nothing; the ``likely`` file of tests is tried first."""
+def copied(folder: Path) -> Path:
+    """A copy of all that the tests need."""
+    for name in ("eqnp", "tests", "data", "scripts", "docs", "pyproject.toml", "README.md", "CONTRIBUTING.md"):
+        source, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder / name)
+    return folder
+
+
+def caught_by(root: Path, name: str, file: str, right: str, wrong: str, by: str) -> str:
+    """The first test that fails with the defect in place, or nothing; the file of tests ``by`` is tried first."""
+    path = root / "eqnp" / file
     original = path.read_text("utf-8")
     if original.count(right) != 1:
-        raise SystemExit(f"{path.name}: {right!r} is there {original.count(right)} times; mend the list of defects")
+        raise SystemExit(f"{name}: {right!r} is there {original.count(right)} times; mend the list of defects")
     path.write_text(original.replace(right, wrong), "utf-8")
     environment = os.environ | {"PYTHONPATH": str(root), "EQNP_HYPOTHESIS": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--numprocesses=0"]
-    command += sorted(TESTS, key=lambda test: test != likely and not (likely or "").startswith(test + "/"))
+    command += sorted(TESTS, key=lambda test: test != by)
     try:
         result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     finally:

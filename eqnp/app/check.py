@@ -167,7 +167,8 @@ def _gdu(network, batch, target) -> dict:
             np.linalg.norm(a.reshape(GDU_STEPS, -1), axis=1)
             for a in (backward, weights.ep[name], weights.ep[name] - backward)
         )
-        curves[name] = {"bptt": size.tolist(), "ep": ep.tolist()}
+        if network.parameters[name].ndim > 1:  # biases would hide the rest of the picture
+            curves[name] = {"bptt": size.tolist(), "ep": ep.tolist()}
         error[name] = float(away.max() / size.max())
     return {"curves": curves, "error": error}
 
@@ -228,11 +229,10 @@ def draw(report: Mapping, path: Path) -> None:
             errors.loglog(*zip(*points, strict=True), marker=next(marks), label=label)
     errors.set(xlabel="β", ylabel="relative error of the worst parameter", title="Error against the exact gradient")
     for i, (name, curve) in enumerate(report["gdu"]["curves"].items()):
-        if name.endswith(".weight"):  # biases would hide them
-            backward, largest = np.array(curve["bptt"]), max(curve["bptt"])
-            at = np.flatnonzero(backward > FLOOR * largest)
-            steps.semilogy(at, backward[at], color=f"C{i}", label=name.removesuffix(".weight"))
-            steps.semilogy(at, np.array(curve["ep"])[at], "o", color=f"C{i}", markersize=4, fillstyle="none")
+        backward, largest = np.array(curve["bptt"]), max(curve["bptt"])
+        at = np.flatnonzero(backward > FLOOR * largest)
+        steps.semilogy(at, backward[at], color=f"C{i}", label=name.removesuffix(".weight"))
+        steps.semilogy(at, np.array(curve["ep"])[at], "o", color=f"C{i}", markersize=4, fillstyle="none")
     steps.set(xlabel="step of the nudged phase", ylabel="norm of the update", title="BPTT (lines) and EP (circles)")
     styles = {"accelerated": "-", "even-odd": "-.", "synchronous": ":"}
     for kind, phases in report["phases"].items():

@@ -59,7 +59,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action=Version, help="print the version and exit")
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = _command(added, "train", commands.run_train, "train a network and save it in a run folder")
+    train = _command(added, "train", commands.train_command, "train a network and save it in a run folder")
     _data_options(train, default=None)
     train.add_argument("--algorithm", metavar="A", help="ep (default); or bptt, implicit: the same network, to compare")
     train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
@@ -71,12 +71,12 @@ def build_parser() -> Parser:
     _device(train)
     _threads(train)
 
-    prepare = _command(added, "prepare", commands.run_prepare, "read texts and word vectors once, for several runs")
+    prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
     _data_options(prepare, default=DEFAULT)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
     _know_options(prepare)
 
-    evaluate = _command(added, "evaluate", commands.run_evaluate, "accuracy of a trained run")
+    evaluate = _command(added, "evaluate", commands.evaluate_command, "accuracy of a trained run")
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
     evaluate.add_argument("--data", metavar="F", help="data to evaluate on (default: a split of the run's own)")
     evaluate.add_argument(
@@ -85,7 +85,7 @@ def build_parser() -> Parser:
     _device(evaluate)
     _threads(evaluate)
 
-    predict = _command(added, "predict", commands.run_predict, "classify texts with a trained run")
+    predict = _command(added, "predict", commands.predict_command, "classify texts with a trained run")
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
     predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
@@ -93,20 +93,20 @@ def build_parser() -> Parser:
     predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
 
-    report = _command(added, "report", commands.run_report, "write report.html and pictures about a run")
+    report = _command(added, "report", commands.report_command, "write report.html and pictures about a run")
     report.add_argument("run", metavar="RUN", type=Path, help="run folder")
     report.add_argument("text", metavar="TEXT", nargs="*", help="texts to shade (default: some of the run)")
     report.add_argument("--out", metavar="DIR", type=Path, help="folder for it (default: the run folder)")
     _threads(report)
 
-    info = _command(added, "info", commands.run_info, "what is known of a run, finished or not")
+    info = _command(added, "info", commands.info_command, "what is known of a run, finished or not")
     info.add_argument("run", metavar="RUN", type=Path, help="run folder")
     _know_options(info)
 
-    listing = _command(added, "list", commands.run_list, "list presets, data sets and word vectors found")
+    listing = _command(added, "list", commands.list_command, "list presets, data sets and word vectors found")
     _know_options(listing)
 
-    check = _command(added, "check", commands.run_check, "hold the gradients of a network against exact ones")
+    check = _command(added, "check", commands.check_command, "hold the gradients of a network against exact ones")
     check.add_argument("source", metavar="RUN", help="run folder, or a preset or TOML file for fresh weights")
     check.add_argument("--data", metavar="F", help="training data of a preset")
     check.add_argument("--vectors", metavar="F", help="word vectors of a preset")
@@ -115,23 +115,23 @@ def build_parser() -> Parser:
     check.add_argument("--out", metavar="DIR", type=Path, help="write check.json and check.png there")
     _threads(check)
 
-    benchmark = _command(added, "benchmark", commands.run_benchmark, "time training batches at full size")
+    benchmark = _command(added, "benchmark", commands.benchmark_command, "time training batches at full size")
     benchmark.add_argument("--task", choices=("imdb", "snli", "recommended"), help="which network (default: all)")
     benchmark.add_argument("--weights", metavar="RUN", type=Path, help="time a run's trained network on its own text")
     _device(benchmark)
     benchmark.add_argument("--repeat", metavar="N", type=_at_least_one, default=3, help="batches to time (3)")
     _threads(benchmark)
 
-    cache = _command(added, "cache", commands.run_cache, "show or clear the compiled kernels kept on disk")
+    cache = _command(added, "cache", commands.cache_command, "show or clear the compiled kernels kept on disk")
     cache.add_argument("--clear", action="store_true", help="remove them; the next run compiles again")
     _know_options(cache)
     return parser
 
 
-def _command(added, name: str, run, summary: str) -> Parser:
+def _command(added, name: str, do, summary: str) -> Parser:
     command = added.add_parser(name, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
     command.add_argument("--json", action="store_true", help="end with one line of JSON")
-    command.set_defaults(run_command=run)
+    command.set_defaults(do=do)
     return command
 
 
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
     options = build_parser().parse_args(arguments)
     try:
-        result = options.run_command(options)
+        result = options.do(options)
     except EqnpError as error:
         print(f"eqnp: {error}", file=sys.stderr)
         return MISTAKEN

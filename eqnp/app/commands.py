@@ -14,7 +14,7 @@ from eqnp.errors import ConfigError, DataError
 FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
 
 
-def run_train(options) -> dict:
+def train_command(options) -> dict:
     """``eqnp train``: returns the metrics of the run."""
     from eqnp.machine.ranks import join, together
 
@@ -39,7 +39,7 @@ def _train(options, ranks) -> dict:
     return run_training(config, out, **given, ranks=ranks, device=options.device)
 
 
-def run_prepare(options) -> dict:
+def prepare_command(options) -> dict:
     """``eqnp prepare``: returns the folder and what is in it."""
     from eqnp.runs.training import run_preparation
 
@@ -84,7 +84,7 @@ def _config(options):
     return load_config(options.source, options.set, {key: v for key, v in given.items() if v is not None})
 
 
-def run_evaluate(options) -> dict:
+def evaluate_command(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
@@ -133,7 +133,7 @@ def run_evaluate(options) -> dict:
     }
 
 
-def run_predict(options) -> dict:
+def predict_command(options) -> dict:
     """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
     from dataclasses import asdict
 
@@ -189,7 +189,7 @@ def _explain(model, texts, path: Path | None) -> dict:
     }
 
 
-def run_check(options) -> dict:
+def check_command(options) -> dict:
     """``eqnp check``: returns the report."""
     from eqnp.app.check import check, draw, preset_problem, run_problem, table
     from eqnp.app.report import needs_matplotlib
@@ -216,7 +216,7 @@ def run_check(options) -> dict:
     return report
 
 
-def run_report(options) -> dict:
+def report_command(options) -> dict:
     """``eqnp report``: returns the path of the page."""
     from eqnp.app.report import needs_matplotlib, write_report
 
@@ -232,7 +232,7 @@ def run_report(options) -> dict:
     return {"report": str(page)}
 
 
-def run_list(options) -> dict:
+def list_command(options) -> dict:
     """``eqnp list``: returns presets, embedded data sets and packages of vectors."""
     from eqnp.config import load_config, presets
     from eqnp.text.corpora import EMBEDDED
@@ -251,7 +251,7 @@ def run_list(options) -> dict:
     return {"presets": described, "data": list(EMBEDDED), "vectors": found}
 
 
-def run_info(options) -> dict:
+def info_command(options) -> dict:
     """``eqnp info``: returns what is known of a run."""
     from eqnp.runs.folder import summary
 
@@ -269,7 +269,7 @@ def _readable_value(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def run_benchmark(options) -> dict:
+def benchmark_command(options) -> dict:
     """``eqnp benchmark``: returns the figures of every task."""
     from eqnp.app.benchmark import PRESETS, measure, table
     from eqnp.machine.device import choose
@@ -284,7 +284,7 @@ def run_benchmark(options) -> dict:
     return {"tasks": figures}
 
 
-def run_cache(options) -> dict:
+def cache_command(options) -> dict:
     """``eqnp cache``: returns where the compiled kernels are, and their size in bytes."""
     from eqnp.kernels import cache, load
 

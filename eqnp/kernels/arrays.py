@@ -97,13 +97,13 @@ def product(a, b, out, *, turned=False):
     np.matmul(a, b.T if turned else b, out=out)
 
 
-def add_products(weights, pres, scratch, out, run=map):
-    """out (B, H) += Σ_i pre_i W_iᵀ in this order; weights (H, K_i), pres (B, K_i). The products are made by ``run``.
+def add_products(weights, pres, scratch, out, map_over=map):
+    """out (B, H) += Σ_i pre_i W_iᵀ in this order; weights (H, K_i), pres (B, K_i); ``map_over`` makes the products.
 
     Each is made as W preᵀ, in its own scratch (H, B): BLAS is an eighth quicker with the units of the weight along its
     long side.
     """
-    list(run(lambda weight, pre, turned: np.matmul(weight, pre.T, out=turned), weights, pres, scratch))
+    list(map_over(lambda weight, pre, turned: np.matmul(weight, pre.T, out=turned), weights, pres, scratch))
     for turned in scratch:
         out += turned.T
 

@@ -11,9 +11,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from eqnp import files
-from eqnp.architecture import build_network
+from eqnp.architecture import build_network, layers_and_synapses
 from eqnp.config import Config, from_tree, to_tree
-from eqnp.errors import CheckpointError, DataError, EqnpError, SettlingError
+from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, SettlingError
+from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING, Network
 from eqnp.runs.loop import Score, evaluate, free_outputs
@@ -75,10 +76,12 @@ class Model:
         return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior)
 
     def save(self, folder: Path) -> None:
-        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete; raises OSError.
+        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete.
 
-        The embeddings are written in the precision that the configuration says.
+        The embeddings are written in the precision that the configuration says. Raises OSError, and ConfigError for a
+        network that is not of a configuration.
         """
+        self._check_rebuilds()
         arrays, name = self.arrays(), PARAMETERS + EMBEDDING
         if self.config.training.precision == "half":
             with np.errstate(over="ignore"):
@@ -86,6 +89,17 @@ class Model:
             if not np.isfinite(arrays[name]).all():
                 raise SettlingError('an embedding is too large for half precision; set training.precision = "single"')
         files.save(folder / MODEL, KIND, arrays, self.about())
+
+    def _check_rebuilds(self) -> None:
+        """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
+        width = self.network.parameters[EMBEDDING].shape[1]
+        positions = dict.fromkeys(self.config.data.columns, self.config.data.max_tokens)
+        graph = Graph(*layers_and_synapses(self.config.network, width, len(self.classes), positions), positions)
+        if graph.outline() != self.network.outline():
+            raise ConfigError(
+                "a model file holds the network of a configuration, and this one has layers or synapses of its own; "
+                "keep its parameters (numpy.savez), and build it again from your code"
+            )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters and the n-grams, by their names in a file."""

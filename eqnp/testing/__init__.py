@@ -16,6 +16,7 @@ is float64 and random by ``seed``. `problems` needs hypothesis (``pip install 'e
 
 from eqnp.testing.compare import assert_agree, cosine, errors_of, relative_error
 from eqnp.testing.networks import EXACT, assert_falls, check_energy, check_gradients
+from eqnp.testing.optimizers import check_optimizer
 from eqnp.testing.potentials import check_cost, check_potential
 from eqnp.testing.problems import KINDS, Problem, kink_distance, problem, problems
 from eqnp.testing.synapses import check_synapse
@@ -29,6 +30,7 @@ __all__ = [
     "check_cost",
     "check_energy",
     "check_gradients",
+    "check_optimizer",
     "check_potential",
     "check_synapse",
     "cosine",

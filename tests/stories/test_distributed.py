@@ -13,6 +13,7 @@ import pytest
 
 from eqnp.app.cli import main
 from eqnp.files import load
+from eqnp.machine.ranks import Ranks
 from tests.conftest import ROOT
 from tests.runs import TRAIN, outcome
 
@@ -65,6 +66,24 @@ def test_compare_layers_and_a_fast_sum(small):
     one, two = parameters("one"), parameters("two")
     for name in (name for name in one if one[name].size and one[name].dtype.kind == "f"):
         assert np.linalg.norm(two[name] - one[name]) < 1e-6 * max(1, np.linalg.norm(one[name])), name
+
+
+def test_a_fast_sum_adds_all_shards_of_a_rank():
+    """If this fails, only the last of several shards counts, as soon as nobody has summed them before."""
+    pytest.importorskip("mpi4py")
+
+    class Alone:
+        def Get_rank(self):
+            return 0
+
+        def Get_size(self):
+            return 2
+
+        def Allreduce(self, in_place, result):
+            """The other rank has nothing."""
+
+    parts = [np.array([1.0, 2.0]), np.array([10.0, 20.0])]
+    assert Ranks(Alone())._sum_fast(parts, np.zeros(2)).tolist() == [11, 22]
 
 
 def test_a_rank_that_is_killed_ends_the_job_and_another_number_goes_on(small):

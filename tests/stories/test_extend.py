@@ -6,6 +6,7 @@ than the majority class, and predicts. A wrong variant of each is told from it.
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,19 +21,17 @@ from eqnp import (
     Elementwise,
     Hopfield,
     Layer,
-    LearningConfig,
     Mean,
     Model,
+    Momentum,
     Network,
     Optimizer,
     OptimizerConfig,
     Queries,
     Segment,
-    SettlingConfig,
     SquaredError,
     Synapse,
     elementwise,
-    estimate,
     evaluate,
     fit,
     load_config,
@@ -41,7 +40,14 @@ from eqnp.errors import ConfigError
 from eqnp.optim import Adam
 from eqnp.parameters import uniform
 from eqnp.runs.training import prepare_anew
-from eqnp.testing import check_cost, check_energy, check_gradients, check_potential, check_synapse
+from eqnp.testing import (
+    check_cost,
+    check_energy,
+    check_gradients,
+    check_optimizer,
+    check_potential,
+    check_synapse,
+)
 
 SEEDS = st.integers(0, 2**16)
 SCALE = 0.5
@@ -253,6 +259,8 @@ def trains_and_predicts(reviews, parts, optimizer=Adam, rate: float = 1e-2) -> f
     model = Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, (0.5, 0.5))
     (prediction,) = model.predict({"text": ["a wonderful film, and a clever one"]})
     assert sum(prediction.scores.values()) == pytest.approx(1)
+    with pytest.raises(ConfigError, match="layers or synapses of its own"):
+        model.save(Path("."))
     return evaluate(network, splits["test"], config.settling).accuracy
 
 
@@ -364,39 +372,55 @@ def test_an_optimiser_trains_and_its_state_is_kept(reviews):
         np.testing.assert_array_equal(second.held["mean"][name], mean)
 
 
-def test_rows_of_a_table_move_as_the_whole_does():
-    """If this fails, an optimiser from outside moves words that did not occur, or those that did in another way."""
-    from eqnp.machine.gradients import RowGradient
+class Uphill(Lion):
+    """The other sign."""
 
-    network, _, _ = small(pooled, 0)
-    table, rows = network.parameters["embedding.weight"], np.array([2, 5])
-    before, changes = table.copy(), np.random.default_rng(0).standard_normal((2, 4))
-    Lion(network, OptimizerConfig(learning_rate=0.1)).step(network, {"embedding.weight": RowGradient(rows, changes)})
-    expected = before.copy()
-    expected[rows] -= 0.1 * np.sign(changes)
-    np.testing.assert_allclose(table, expected, rtol=0, atol=1e-12)
+    def move(self, parameter, gradient, held, rate):
+        """Against the sign."""
+        super().move(parameter, -gradient, held, rate)
 
 
-def test_a_wrong_optimiser_is_told_from_a_right_one():
-    """If this fails, a sign or a slot may be wrong in an optimiser without a word."""
+class Crowded(Lion):
+    """Entries that do not stand alone."""
 
-    class Uphill(Lion):
-        def move(self, parameter, gradient, held, rate):
-            """Against the sign."""
-            super().move(parameter, -gradient, held, rate)
+    def move(self, parameter, gradient, held, rate):
+        """As far as the largest gradient of a part."""
+        super().move(parameter, gradient, held, rate * (1 + 1e-3 * np.abs(gradient).max()))
 
-    losses = []
-    for kind in (Lion, Uphill):
-        problem = small(pooled, 0)
-        optimizer = kind(problem[0], OptimizerConfig(learning_rate=0.01, schedule="constant"))
-        path = []
-        for _ in range(10):
-            result = estimate(*problem, LearningConfig(), SettlingConfig())
-            optimizer.step(problem[0], result.gradients)
-            path.append(result.loss)
-        losses.append(path[-1] - path[0])
-    assert losses[0] < -1e-3
-    assert losses[1] > 0
+
+class Forgetful(Lion):
+    """A mean that no checkpoint sees."""
+
+    slots = ()
+
+    def move(self, parameter, gradient, held, rate):
+        """Counted by the optimiser itself."""
+        self.seen = getattr(self, "seen", 0) + 1e-3
+        parameter -= rate * (1 + self.seen) * np.sign(gradient)
+
+
+class Rowless(Lion):
+    """Rows whose mean is not kept."""
+
+    def move_rows(self, table, rows, gradient, held, rate):
+        """Without writing back."""
+        super().move_rows(table, rows, gradient, [slot.copy() for slot in held], rate)
+
+
+@settings(max_examples=3)
+@given(SEEDS)
+def test_an_optimiser(seed):
+    """If this fails, a user's own optimiser breaks what threads, rows or checkpoints do, or a wrong one passes."""
+    for right in (Lion, Adam, Momentum):
+        check_optimizer(right, seed=seed)
+    for wrong, message in (
+        (Uphill, "up to"),
+        (Crowded, "entry by entry"),
+        (Forgetful, "entry|restore"),
+        (Rowless, "rows"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            check_optimizer(wrong, seed=seed)
 
 
 @pytest.mark.parametrize("thing", [algebraic, Sparsemax, Convolution, YesOrNo, Lion])

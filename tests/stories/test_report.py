@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,21 @@ def test_the_report_is_one_page_that_needs_nothing_else(run):
     assert "<b>not</b> a bad" not in page
     accuracy = json.loads((run / "metrics.json").read_text())["accuracy"]["test"]
     assert f"{accuracy:.1%}" in page
+
+
+@pytest.mark.parametrize("beta", [2.0, 3.0])
+def test_a_strong_one_sided_nudge_is_shown_as_it_is(small, beta):
+    """If this fails, a report or a check nudges by −β, where the output has no single minimum: −2 divides by zero."""
+    learning = ["--set=learning.estimator=one-sided", f"--set=learning.beta={beta}"]
+    assert main([*TRAIN, *learning, "--set=training.epochs=1", "--out", "run"]) == 0
+    assert main(["check", "run", "--samples", "2", "--out", "run"]) == 0
+    phases = json.loads(Path("run/check.json").read_text())["phases"]
+    assert {kind: [phase["beta"] for phase in each] for kind, each in phases.items()} == {
+        kind: [0.0, beta] for kind in ("accelerated", "even-odd", "synchronous")
+    }
+    assert all(np.isfinite(phase["energy"]).all() for each in phases.values() for phase in each)
+    assert main(["report", "run"]) == 0
+    assert "nan" not in Path("run/report.html").read_text().lower().split("<h2")[3]
 
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")

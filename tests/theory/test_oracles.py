@@ -12,6 +12,7 @@ from eqnp.dynamics import SettlingConfig
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate, phases
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
+from eqnp.potentials import elementwise
 from eqnp.testing import KINDS, kink_distance, problem, problems, relative_error
 from tests.theory.test_gradients import dense
 
@@ -136,6 +137,19 @@ def test_the_analytic_kernels_are_the_definitions_on_the_real_line(name, seed):
             getattr(twin, kernel)(u, s, *rest, np.zeros(3), np.zeros(3))
             outcomes.append((u, s))
         np.testing.assert_allclose(outcomes[1], outcomes[0], rtol=0, atol=1e-12)
+
+
+def test_an_analytic_activation_from_outside_leaves_the_real_line_too():
+    """If this fails, a holomorphic estimate of a user's own layer stops, or brackets a complex root."""
+    p = problem(seed=3, activation="logistic", output_activation="tanh", hidden=(5, 4))
+    expected = ep(p, "holomorphic", 0.05)
+    tanh = replace(elementwise("tanh"), kernel="")
+    logistic = replace(elementwise("logistic"), kernel="", activation=lambda u: 1 / (1 + np.exp(-u)))
+    logistic = replace(logistic, slope=lambda u: logistic.state(u) * (1 - logistic.state(u)))
+    for layer in p.network.layers:
+        own = {"tanh": tanh, "logistic": logistic}.get(layer.potential.name, layer.potential)
+        object.__setattr__(layer, "potential", own)
+    assert error(ep(p, "holomorphic", 0.05), expected) <= 1e-9
 
 
 @pytest.mark.parametrize("activation", SMOOTH)

@@ -28,7 +28,7 @@ def product(a, b, out, *, turned=False):
     multiply(a, b, out, turn_b=turned)
 
 
-def add_products(weights, pres, scratch, out, run=map):
+def add_products(weights, pres, scratch, out, map_over=map):
     """As `naive.add_products`, one after the other; needs no scratch."""
     for weight, pre in zip(weights, pres, strict=True):
         multiply(pre, weight, out, turn_b=True, accumulate=True)
