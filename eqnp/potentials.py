@@ -63,8 +63,13 @@ class Potential:
 
     def conjugate(self, state: np.ndarray) -> np.ndarray:
         """Λ*(s) per sample, (B,), for a separable potential: by bisection on λ'(u) = s, unless it is known better."""
-        low, high = np.full_like(state, -60), np.full_like(state, 60)
-        for _ in range(70):
+        low, high = np.full_like(state, -64), np.full_like(state, 64)
+        for _ in range(12):  # of an activation that is not bounded, a large state comes of a large drive
+            low, high = (
+                np.where(self.state(low) > state, 2 * low, low),
+                np.where(self.state(high) < state, 2 * high, high),
+            )
+        for _ in range(80):
             u = (low + high) / 2
             above = self.state(u) > state
             low, high = np.where(above, low, u), np.where(above, u, high)

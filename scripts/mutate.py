@@ -81,11 +81,9 @@ def caught_by(root: Path, name: str, file: str, right: str, wrong: str, by: str)
     finally:
         path.write_text(original, "utf-8")
     failures = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if result.returncode == 0:
-        return ""
-    if not failures:
+    if result.returncode and not failures:
         raise SystemExit(f"the tests did not run:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
-    return failures[0].split(" - ")[0]
+    return failures[0].split(" - ")[0] if failures else ""
 
 
 if __name__ == "__main__":

@@ -56,6 +56,9 @@ def _check_rows(kind: type[Optimizer], config: OptimizerConfig, seed: int) -> No
         by_table.step(dense, {EMBEDDING: gradient.dense(dense.parameters[EMBEDDING])})
     moved, expected = (network.parameters[EMBEDDING][rows] for network in (sparse, dense))
     assert_agree(f"{name}: rows of a table", moved, expected, 1e-9)
+    for slot, held in by_rows.held.items():
+        kept = by_table.held[slot][EMBEDDING][rows]
+        assert_agree(f"{name}: what {slot!r} keeps of the rows of a table", held[EMBEDDING][rows], kept, 1e-9)
     assert_agree(f"{name}: rows that have no gradient", sparse.parameters[EMBEDDING][others], before, 0.0)
 
 

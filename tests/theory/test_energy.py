@@ -179,6 +179,14 @@ def test_an_unbounded_output_from_outside_is_solved_too(beta, a, y):
     assert potential.state(drive - beta * (state - y))[0, 0] == pytest.approx(state[0, 0], rel=1e-9, abs=1e-9)
 
 
+def test_the_conjugate_of_an_unbounded_output_is_found_far_out():
+    """If this fails, energies of large states are too small, and F seems to rise or fall."""
+    u = np.array([[-300.0, -5.0, 40.0, 500.0, 9000.0]])
+    relu = replace(softplus(), scalar=lambda u: np.maximum(u, 0) ** 2 / 2, activation=lambda u: np.maximum(u, 0))
+    s = relu.state(u)
+    assert relu.conjugate(s)[0] == pytest.approx((s * s / 2).sum(), rel=1e-9)
+
+
 @given(SEEDS)
 def test_an_unbounded_output_keeps_what_a_potential_promises(seed):
     """If this fails, a nudge of states beyond [−1, 1] is another than that of the squared error."""
