@@ -1,5 +1,6 @@
 """`eqnp check` and training by other routes, as a user calls them."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -90,4 +91,5 @@ def test_every_listed_defect_still_has_a_place():
     for defect in tomllib.loads((ROOT / "tests" / "defects.toml").read_text("utf-8"))["defect"]:
         source = (ROOT / "eqnp" / defect["file"]).read_text("utf-8")
         assert source.count(defect["right"]) == 1, defect["name"]
+        ast.parse(source.replace(defect["right"], defect["wrong"]))  # else it is caught for nothing
         assert defect["right"] != defect["wrong"]
