@@ -1,6 +1,6 @@
 """Costs: what an output is nudged by. A nudge βC is another potential Λ_β, whose state ∇Λ_β is the nudged minimum.
 
-`Cost` is the protocol: from outside, four plain NumPy functions are enough. The package's own two, the squared error
+`Cost` is the protocol: from outside, five plain NumPy functions are enough. The package's own two, the squared error
 and the cross-entropy of a softmax, use the kernels of the potential that they nudge. docs/theory.md, facts 7 and 8.
 """
 

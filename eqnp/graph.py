@@ -7,6 +7,7 @@ from math import prod
 
 from eqnp.errors import ConfigError, nearest
 from eqnp.machine import Machine
+from eqnp.parameters import EMBEDDING
 from eqnp.states import Batch, Layer
 from eqnp.synapses import Synapse
 
@@ -28,20 +29,50 @@ class Graph:
         self._into = {layer.name: [s for s in self.synapses if s.pres and s.post is layer] for layer in self.layers}
         self._out_of = {layer.name: [s for s in self.synapses if layer in s.pres] for layer in self.layers}
         self.output.cost.betas(self.output.potential)
-        named = [("layer", layer.name, (layer.segment, layer.potential.memory)) for layer in self.layers]
-        for kind, name, segments in named + [("synapse", s.name, s.segments) for s in self.synapses]:
-            for segment in filter(None, segments):
-                if segment not in self.positions:
-                    hint = nearest(segment, self.positions)
-                    raise ConfigError(f"{kind} {name!r} names the segment {segment!r}, which there is not{hint}")
+        for layer in self.layers:
+            self._check_layer(layer)
+        for synapse in self.synapses:
+            self._check_segments("synapse", synapse.name, synapse.segments)
+            if EMBEDDING in synapse.parameters:
+                raise ConfigError(
+                    f"synapse {synapse.name!r} declares {EMBEDDING!r}, the word vectors; name it otherwise"
+                )
+
+    def _check_layer(self, layer: Layer) -> None:
+        self._check_segments("layer", layer.name, (layer.segment, layer.potential.memory))
+        rows = layer.shape[0]
+        if layer.name in self.positions:
+            raise ConfigError(f"layer {layer.name!r} is called as a segment is; give it a name of its own")
+        if rows is None and not layer.segment:
+            raise ConfigError(
+                f"layer {layer.name!r} has None rows; name the segment whose tokens they are, or a number"
+            )
+        if layer.segment and rows is not None and rows < self.positions[layer.segment]:
+            most = self.positions[layer.segment]
+            raise ConfigError(f"layer {layer.name!r} has {rows} rows for up to {most} tokens of {layer.segment!r}")
+
+    def _check_segments(self, kind: str, name: str, segments: Sequence[str]) -> None:
+        for segment in filter(None, segments):
+            if segment not in self.positions:
+                hint = nearest(segment, self.positions)
+                raise ConfigError(f"{kind} {name!r} names the segment {segment!r}, which there is not{hint}")
+
+    def check_width(self, width: int) -> None:
+        """Raise ConfigError for a layer that stores word vectors of another number of dimensions."""
+        for layer in self.attention:
+            if len(layer.shape) != 2 or layer.shape[1] != width:
+                raise ConfigError(
+                    f"layer {layer.name!r} of shape {layer.shape} stores word vectors of {width} dimensions; "
+                    f"its shape must be (rows, {width})"
+                )
 
     def check_kernels(self, machine: Machine) -> None:
         """Raise ConfigError for what is plain NumPy where the CPU cannot reach the arrays of a machine."""
         for layer in self.layers:
-            compiled = layer.potential.compiled and (layer.cost is None or layer.cost.compiled)
-            machine.needs_kernels("layer", layer.name, compiled)
+            for thing in filter(None, (layer.potential, layer.cost)):
+                machine.needs_kernels("layer", layer.name, thing)
         for synapse in self.synapses:
-            machine.needs_kernels("synapse", synapse.name, synapse.compiled)
+            machine.needs_kernels("synapse", synapse.name, synapse)
 
     def check_analytic(self) -> None:
         """Raise ConfigError for a layer that cannot be nudged off the real line."""
@@ -54,8 +85,15 @@ class Graph:
 
     def outline(self) -> list[tuple]:
         """What it is made of, in a form that can be compared: layers, potentials and costs, synapses and shapes."""
-        layers = [(layer.name, layer.potential.name, layer.cost and layer.cost.name) for layer in self.layers]
-        synapses = [(type(s).__name__, n, p.shape) for s in self.synapses for n, p in s.parameters.items()]
+        layers = [
+            (layer.name, layer.shape, layer.segment, type(layer.potential), vars(layer.potential), type(layer.cost))
+            for layer in self.layers
+        ]
+        synapses = [
+            (type(s), s.name, s.post.name, [pre.name for pre in s.pres], s.segments, n, p.shape)
+            for s in self.synapses
+            for n, p in s.parameters.items()
+        ]
         return layers + synapses
 
     @property

@@ -21,7 +21,7 @@ import numpy as np
 from eqnp.contrasts import Gradients, check_finite, contrast, contrast_words
 from eqnp.costs import Nudge
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
-from eqnp.errors import ConfigError, nearest
+from eqnp.errors import ConfigError, DataError, nearest
 from eqnp.machine.gradients import real
 from eqnp.network import EMBEDDING, Network
 from eqnp.states import Batch
@@ -155,15 +155,21 @@ def estimate(
     then from there under each nudge; every synapse and every word contrasts what it saw. The result does not depend on
     the number of threads, and is good until the next call where the network's machine is at work. With several ranks
     the batch holds this process's own samples, the target is that of all, and so is the estimate. Raises ConfigError
-    for a β out of range and SettlingError for a state or gradient that is not finite.
+    for a β out of range, DataError for a batch and a target that do not fit, and SettlingError for a state or gradient
+    that is not finite.
     """
     plan = phases(learning, network.betas)
     if learning.estimator == "holomorphic":
         network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
     machine, settling = network.machine, settling.for_nudge(learning.beta)
+    classes = network.output.shape[0]
+    if target.ndim != 2 or target.shape[1] != classes or not len(target):
+        raise DataError(f"the target has shape {target.shape}; it needs a row of {classes} numbers for each text")
     coefficients = np.array([c for _, c in plan]) / -len(target)
     own, shards = machine.shards(len(target))
     whole, pulled, over_batch = network.unclamped(batch), target[own], machine.batch_buffers
+    if len(pulled) != whole.size:
+        raise DataError(f"the target has {len(pulled)} rows, and the batch {whole.size} texts; give one row for each")
     ends = {name: over_batch(name, (len(plan), whole.size, *s), network.dtype) for name, s in whole.shapes.items()}
     by_shard = machine.ranks.fixed  # all contrasts; else those of wide synapses are one product over the batch
 
@@ -196,6 +202,8 @@ def estimate(
             update = contrast(network, synapse.ends(whole, ends), coefficients, whole.map, over_batch)
             parts |= {name: [gradient] for name, gradient in update.items()}
     names = [name for name in network.parameters if learning.train_embeddings or name != EMBEDDING]
+    if silent := [name for name in names if done and name not in parts]:
+        raise ConfigError(f"no ends are given of parameter {silent[0]!r}; its synapse must yield a Bundle for it")
     summed = machine.total({name: parts.get(name, []) for name in names})
     gradients = {name: real(gradient) for name, gradient in summed.items()}
     output = machine.ranks.concatenate([shard.output.real for shard in done])

@@ -20,11 +20,9 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.machine.buffers import Buffers
-from eqnp.parameters import Parameter, normal
-from eqnp.states import Batch, Clamped, Layer, Segment, State, dot
+from eqnp.parameters import EMBEDDING, Parameter, drawn, normal
+from eqnp.states import Batch, Clamped, Layer, Segment, State, check_batch, dot
 from eqnp.synapses import Synapse
-
-EMBEDDING = "embedding.weight"
 
 
 class Network(Graph):
@@ -50,15 +48,15 @@ class Network(Graph):
         super().__init__(layers, synapses, positions)
         self.machine, self.dtype = machine or Machine(), embedding.dtype
         self.check_kernels(self.machine)
+        self.check_width(embedding.shape[1])
         if parameters is None:
-            rng = rng or np.random.default_rng()
-            drawn = {name: each.draw(rng, each.shape, self.dtype) for name, each in self.declared.items()}
-        else:
-            drawn = {name: value for name, value in parameters.items() if name != EMBEDDING}
-            if {name: value.shape for name, value in drawn.items()} != {n: p.shape for n, p in self.declared.items()}:
-                raise ConfigError("the parameters are not those of the configuration; train again")
+            parameters = drawn(self.declared, rng or np.random.default_rng(), self.dtype)
+        own = {name: np.asarray(value, order="C") for name, value in parameters.items() if name != EMBEDDING}
+        if {name: value.shape for name, value in own.items()} != {n: p.shape for n, p in self.declared.items()}:
+            raise ConfigError("the parameters are not those of the configuration; train again")
         self.declared[EMBEDDING] = Parameter(embedding.shape, normal, "embedding", "embedding", decays=False)
-        self.parameters = {n: self.kernels.device(value) for n, value in (drawn | {EMBEDDING: embedding}).items()}
+        own[EMBEDDING] = np.asarray(embedding, order="C")
+        self.parameters = {name: self.kernels.device(value) for name, value in own.items()}
 
     @property
     def kernels(self):
@@ -137,6 +135,7 @@ class Network(Graph):
         for name in self.positions:
             if name not in batch:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, batch)}")
+        check_batch({name: batch[name] for name in self.positions}, len(self.parameters[EMBEDDING]), self.positions)
         segments, shapes = self.fitted(batch), self.shapes(batch)
         size = len(next(iter(batch.values())).ids)
         again = tuple({segment for synapse in self.synapses if synapse.pres for segment in synapse.segments})
@@ -226,7 +225,7 @@ class Network(Graph):
         total = dot(x.static[layer.name], state) if layer.name in x.static else 0.0
         for synapse in self._into[layer.name]:
             if (b := synapse.constant(self.parameters, x)) is not None:
-                total = total + (state @ b if b.ndim == 1 else dot(b, state))
+                total = total + (state @ b if b.ndim == 1 else dot(np.broadcast_to(b, state.shape), state))
         return total
 
     def phi(self, x: Clamped, states: Mapping[str, np.ndarray]) -> np.ndarray:

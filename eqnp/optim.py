@@ -92,7 +92,7 @@ class Optimizer:
         for name in config.learning_rates:
             if name not in known:
                 raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, known)}")
-        network.machine.needs_kernels("the optimiser", type(self).__name__, self.compiled)
+        network.machine.needs_kernels("the optimiser", type(self).__name__, self)
         self.config, self.kernels, self.taken = config, network.kernels, 0
         self.divided: set[str] = set()  # parameters whose slots are with their ranks
         self.held = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from eqnp.errors import ConfigError
+
+EMBEDDING = "embedding.weight"  # the word vectors, a parameter that no synapse declares
 Draw = Callable[[np.random.Generator, tuple[int, ...], np.dtype], np.ndarray]
 
 
@@ -22,11 +26,22 @@ class Parameter:
     decays: bool = True
 
 
+def drawn(declared: Mapping[str, Parameter], rng: np.random.Generator, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """The first value of every parameter, drawn in their order; raises ConfigError for one of another shape."""
+    values = {name: np.asarray(each.draw(rng, each.shape, dtype), dtype) for name, each in declared.items()}
+    for name, value in values.items():
+        if value.shape != declared[name].shape:
+            raise ConfigError(
+                f"parameter {name!r} was drawn as {value.shape}, and is declared as {declared[name].shape}"
+            )
+    return values
+
+
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Uniform in ±1/√fan-in."""
     weight = rng.random(shape, dtype)  # in the network's own type: the paper's largest layer has 1.4 GB in float64
     weight -= 0.5
-    weight *= 2 / np.sqrt(shape[1])
+    weight *= 2 / np.sqrt(max(1, prod(shape[1:])))
     return weight
 
 

@@ -18,8 +18,6 @@ import numpy as np
 from eqnp.errors import ConfigError, nearest
 from eqnp.kernels import naive, values
 
-STEP = 1e-5  # of the central differences that stand in for a derivative that a potential does not bring
-
 
 class Potential:
     """Λ of one layer. Drives and states are (B, *shape), of one float dtype; shape is (H,), or (R, D): rows of units.
@@ -37,7 +35,7 @@ class Potential:
     compiled = False
     separable = False
     max_slope = np.inf
-    hessian_error = 1e-8  # of `hessian`, relative to v: that of central differences, until a potential knows better
+    hessian_error = 1e-8  # of `hessian` in float64, relative to v: that of central differences; 0 if it is exact
 
     def value(self, drive: np.ndarray) -> np.ndarray:
         """Λ(u) per sample, (B,)."""
@@ -247,12 +245,12 @@ class Hopfield(Attention):
         return part
 
     def value(self, drive: np.ndarray) -> np.ndarray:
-        """Λ(u) per sample of the whole batch, (B,); a sample without any pattern has Λ = 0."""
-        return values.hopfield(drive, *self._content())
+        """Λ(u) per sample, (B,); a sample without any pattern has Λ = 0."""
+        return values.hopfield(drive, *self._content_of_samples())
 
     def state(self, drive: np.ndarray) -> np.ndarray:
         """softmax(κ u Xᵀ) X."""
-        return self.weights(drive) @ self.X
+        return self.weights(drive) @ self._content_of_samples()[0]
 
     def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray, value: np.ndarray) -> None:
         """As `Potential.move`."""
@@ -261,7 +259,7 @@ class Hopfield(Attention):
     def weights(self, drive: np.ndarray) -> np.ndarray:
         """The attention softmax(κ u Xᵀ), (B, R, M)."""
         weights = np.empty((*drive.shape[:2], self.X.shape[1]), drive.dtype)
-        self.kernels.attend(drive, *self._content(), weights)
+        self.kernels.attend(drive, *self._content_of_samples(), weights)
         return weights
 
     def memory_update(self, drive: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
@@ -298,6 +296,10 @@ class Hopfield(Attention):
     def _content(self):
         return self.X, self.slots, self.phantoms, self.rows, self.X.dtype.type(self.scale)
 
+    def _content_of_samples(self):
+        *arrays, scale = self._content()
+        return (*(arrays if len(self.samples) == len(self.X) else (a[self.samples] for a in arrays)), scale)
+
 
 ELEMENTWISE = {
     each.name: each
@@ -320,8 +322,9 @@ def elementwise(name: str) -> Elementwise:
 
 
 def _along(function: Callable, drive: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The derivative of a function of the drive along v, whatever the size of v."""
-    step = STEP / (float(np.abs(v).max(initial=0)) or 1.0)
+    """The derivative of a function of the drive along v, whatever the size of either."""
+    step = np.cbrt(np.finfo(drive.dtype).eps) * (1 + np.abs(drive).max(initial=0))
+    step = drive.dtype.type(step / (np.abs(v).max(initial=0) or 1.0))
     return (function(drive + step * v) - function(drive - step * v)) / (2 * step)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eqnp.costs import Cost
+from eqnp.errors import DataError
 from eqnp.machine.threads import MapOver
 from eqnp.potentials import Potential
 
@@ -30,6 +31,19 @@ class Segment(NamedTuple):
 
 
 Batch = Mapping[str, Segment]  # by the name of the segment
+
+
+def check_batch(batch: Batch, vocabulary: int, positions: Mapping[str, int]) -> None:
+    """Raise DataError for texts that are not as many in all segments, or have ids without a vector or wrong lengths."""
+    sizes = {name: len(segment.ids) for name, segment in batch.items()}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"the segments have {sizes} texts; give equally many of each")
+    for name, (ids, lengths) in batch.items():
+        if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
+            raise DataError(f"segment {name!r} has ids {ids.min()} … {ids.max()}, and there are {vocabulary} vectors")
+        most = min(ids.shape[1], positions[name])
+        if len(lengths) != len(ids) or (len(lengths) and not 0 <= lengths.min() <= lengths.max() <= most):
+            raise DataError(f"segment {name!r} needs one length a text, of 0 … {most} tokens; it has {lengths!r:.80}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +69,8 @@ class Clamped:
     kernels can reach it; ``positions`` how many tokens a segment has at most. ``shapes`` has the shape of every layer's
     state per sample. ``potentials`` are those of the layers, bound to the batch; ``static`` is the part of a layer's
     drive that comes from no layer, (B, *shape); ``shares`` (B, R) what each row of a layer counts for in the mean over
-    its sample's tokens. ``read_again`` names the segments whose tokens are needed while states settle. ``map`` calls a
+    its sample's tokens. ``prepared`` is what synapses keep of the batch, (B, …) by keys of their
+    own. ``read_again`` names the segments whose tokens are needed while states settle. ``map`` calls a
     function for several layers, perhaps at the same time.
     """
 
@@ -69,6 +84,7 @@ class Clamped:
     kernels: ModuleType
     read_again: tuple[str, ...] = ()
     map: MapOver = map
+    prepared: dict[str, np.ndarray] = field(default_factory=dict)
     potentials: dict[str, Potential] = field(default_factory=dict)
     static: dict[str, np.ndarray] = field(default_factory=dict)
     shares: dict[str, np.ndarray] = field(default_factory=dict)
@@ -92,10 +108,12 @@ class Clamped:
         potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
         static = dict(zip(self.static, self.map(lambda array: array[index], self.static.values()), strict=True))
         shares = {name: array[index] for name, array in self.shares.items()}
+        prepared = {key: array[index] for key, array in self.prepared.items()}
+        segments = {name: Segment(ids[index], lengths[index]) for name, (ids, lengths) in self.segments.items()}
         tokens = {name: self.tokens[name][index] for name in self.read_again}
-        lengths = {name: self.lengths[name][index] for name in self.read_again}
+        lengths = {name: length[index] for name, length in self.lengths.items()}
         fixed = (self.positions, self.shapes, len(index), self.dtype, self.kernels, self.read_again, self.map)
-        return Clamped({}, tokens, lengths, *fixed, potentials, static, shares)
+        return Clamped(segments, tokens, lengths, *fixed, prepared, potentials, static, shares)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eqnp.errors import ConfigError
 from eqnp.parameters import Draw, Parameter, constant, normal, uniform
 from eqnp.states import Clamped, Layer, State, dot, flat
 
@@ -69,7 +70,7 @@ class Synapse:
     # --- while states settle -----------------------------------------------------------------------------------------
 
     def prepare(self, x: Clamped) -> None:
-        """Have what it needs of a batch before its states settle."""
+        """Have what it needs of a batch before its states settle, (B, …), in ``x.prepared`` under keys of its own."""
 
     def scratch(self, size: int) -> dict[str, tuple[int, ...]]:
         """Shapes (…, B) of room for intermediate results, by the name of a layer; `State.scratch` has the arrays."""
@@ -140,6 +141,8 @@ class Dense(Synapse):
     @staticmethod
     def units(pre: Layer) -> int:
         """How many units of a pre layer each unit of the post layer sees."""
+        if pre.shape[0] is None:
+            raise ConfigError(f"layer {pre.name!r} has as many rows as its text, and all are read at once; use Mean")
         return prod(pre.shape)
 
     def seen(self, pre: str, state: np.ndarray, x: Clamped) -> np.ndarray:
@@ -204,6 +207,7 @@ class Mean(Dense):
     """Synapses ⟨s_post, Σ_i W_i mean_n(s_pre_i[n]) + b⟩ from layers with a row for each token n; W is (H, Σ K_i)."""
 
     wide = False
+    compiled = True
 
     @staticmethod
     def units(pre: Layer) -> int:

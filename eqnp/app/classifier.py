@@ -162,6 +162,8 @@ class SequenceClassifier:
             raise ConfigError(
                 "settings of the network, its data or its vectors were changed after the first call; fit anew"
             )
+        if config.optimizer.name != own.optimizer.name:
+            raise ConfigError("optimizer.name was changed after the first call; fit anew")
         model.config, self._optimizer.config = config, config.optimizer
         return model.encode_corpus(self._corpus(config, X, y, self.classes_)[0])
 

@@ -69,9 +69,12 @@ class Machine:
         other.kernels = load("analytic")
         return other
 
-    def needs_kernels(self, kind: str, name: str, compiled: bool) -> None:
-        """Raise ConfigError for a layer, synapse or optimiser in plain NumPy where the CPU cannot reach the arrays."""
-        if self._waits and not compiled:
+    def needs_kernels(self, kind: str, name: str, thing: object) -> None:
+        """Raise ConfigError for a layer, synapse or optimiser in plain NumPy where the CPU cannot reach the arrays.
+
+        A class that was derived from a compiled one must say itself that it is ``compiled`` too.
+        """
+        if self._waits and not ("compiled" in vars(type(thing)) and thing.compiled):
             raise ConfigError(f"{kind} {name!r} has no kernels for the device {self.device!r}; use the CPU for it")
 
     # --- memory and work ---------------------------------------------------------------------------------------------

@@ -22,15 +22,34 @@ def available_cores() -> int:
 @contextmanager
 def workers(threads: int | None = None) -> Iterator[Executor]:
     """An executor of ``threads`` threads (default: one per core); inside, every BLAS call takes one thread."""
-    # Numba's np.dot runs on SciPy's BLAS, a second library: load it first, or the limit would miss it.
-    import scipy.linalg.cython_blas  # noqa: F401
-    import threadpoolctl
-
-    with (
-        threadpoolctl.threadpool_limits(limits=1),
-        ThreadPoolExecutor(threads or available_cores(), initializer=_mark) as executor,
-    ):
+    with _one_thread_a_call, ThreadPoolExecutor(threads or available_cores(), initializer=_mark) as executor:
         yield executor
+
+
+class _OneThread:
+    """BLAS at one thread a call from the first that enters to the last that leaves, whichever thread they are on."""
+
+    def __init__(self):
+        self.lock, self.inside, self.limits = threading.Lock(), 0, None
+
+    def __enter__(self):
+        # Numba's np.dot runs on SciPy's BLAS, a second library: load it first, or the limit would miss it.
+        import scipy.linalg.cython_blas  # noqa: F401
+        import threadpoolctl
+
+        with self.lock:
+            if not self.inside:
+                self.limits = threadpoolctl.threadpool_limits(limits=1)
+            self.inside += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limits.restore_original_limits()
+
+
+_one_thread_a_call = _OneThread()
 
 
 def _mark() -> None:

@@ -161,7 +161,8 @@ class Model:
             raise CheckpointError(f"{path}: damaged ({error!r}); {files.MEND[KIND]}") from error
 
     def __reduce__(self):
-        """Pickled and copied as its file would be."""
+        """Pickled and copied as its file would be; raises ConfigError as `save` does."""
+        self._check_rebuilds()
         return Model.from_file, (Path("a copy"), self.arrays(), self.about())
 
     def on(self, machine: Machine) -> Model:

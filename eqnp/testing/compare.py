@@ -25,9 +25,13 @@ def cosine(value: np.ndarray, truth: np.ndarray) -> float:
     return float(value.ravel() @ truth.ravel() / norms) if norms else 1.0
 
 
-def assert_agree(what: str, value: np.ndarray, truth: np.ndarray, tolerance: float) -> float:
-    """Raise AssertionError for the entry that is furthest off; returns by how much, relative to the largest entry."""
-    value, truth = np.broadcast_arrays(np.asarray(value), np.asarray(truth))
+def assert_agree(what: str, value: np.ndarray, truth: np.ndarray, tolerance: float, noise: float = 0.0) -> float:
+    """Raise AssertionError for the entry that is furthest off; returns by how much, relative to the largest entry.
+
+    ``noise`` is what rounding may add to any entry, whatever the size of the largest.
+    """
+    value, truth = np.asarray(value), np.asarray(truth)
+    assert value.shape == truth.shape, f"{what} has shape {value.shape}, and must have {truth.shape}"
     if not truth.size:
         return 0.0
     scale = float(np.abs(truth).max()) or 1.0
@@ -35,7 +39,7 @@ def assert_agree(what: str, value: np.ndarray, truth: np.ndarray, tolerance: flo
     off = np.where(np.isfinite(off), off, np.inf) / scale
     worst = np.unravel_index(off.argmax(), off.shape)
     place = f" at {tuple(map(int, worst))}" if truth.ndim else ""
-    assert off[worst] <= tolerance, (
+    assert off[worst] <= tolerance + noise / scale, (
         f"{what}{place} is {value[worst]:.8g}, and must be {truth[worst]:.8g}: "
         f"off by {off[worst]:.2%} of the largest entry"
     )
@@ -64,10 +68,13 @@ def slope(function: Callable, at: np.ndarray, index: tuple[int, ...]) -> np.ndar
     return (function(ahead) - function(behind)) / (2 * STEP)
 
 
-def slopes_by(function: Callable, array: np.ndarray, step: float = STEP) -> np.ndarray:
-    """∂f/∂array, of a function (B,) of an array (B, …) or (…) that is changed in place; of that shape or (B, …)."""
-    per_sample = len(array) == SAMPLES and array.ndim == 3
-    result = np.empty(array.shape if per_sample else (len(function()), *array.shape))
+def slopes_by(function: Callable, array: np.ndarray, step: float = STEP, *, per_sample: bool) -> np.ndarray:
+    """∂f/∂array, of a function (B,) of an array that is changed in place, by central differences.
+
+    ``per_sample``: of an array (B, …) whose row b is of sample b alone, the slope of f[b], (B, …). Else of any array
+    that all samples share: the slope of Σ_b f[b], of the array's shape.
+    """
+    result = np.empty(array.shape)
     for index in np.ndindex(array.shape[1:] if per_sample else array.shape):
         entry = (slice(None), *index) if per_sample else index
         kept = array[entry].copy()
@@ -76,8 +83,14 @@ def slopes_by(function: Callable, array: np.ndarray, step: float = STEP) -> np.n
         array[entry] = kept - step
         below = function()
         array[entry] = kept
-        result[:, *index] = (above - below) / (2 * step)
+        difference = above - below
+        result[entry] = (difference if per_sample else difference.sum()) / (2 * step)
     return result
+
+
+def rounding(values: np.ndarray, step: float = STEP) -> float:
+    """What rounding may add to a central difference of such values."""
+    return 8 * float(np.finfo(float).eps * np.abs(values).max(initial=0)) / step
 
 
 def smooth_samples(state: Callable) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from eqnp.contrasts import contrast
 from eqnp.network import Network
-from eqnp.states import Batch, Clamped
+from eqnp.states import Batch, Clamped, Layer
 from eqnp.synapses import Synapse
 from eqnp.testing.compare import assert_agree, slopes_by
 
@@ -18,57 +18,106 @@ def check_synapse(synapse: Synapse, network: Network, batch: Batch, *, seed: int
     no other layer and no other sample; tokens learn from ∂φ/∂x; oracles are told right how all that changes.
     """
     network, rng = network.astype(np.float64), np.random.default_rng(seed)
-    x, parameters, name = network.clamp(batch), network.parameters, synapse.name
-    joined = (synapse.post, *synapse.pres)
-    states = {n: rng.standard_normal((x.size, *shape)) for n, shape in x.shapes.items()}
-    for layer in network.layers:  # rows without a token are silent, or the same in all phases
+    x = network.clamp(batch)
+    states, second = (_random_states(network, x, rng) for _ in range(2))
+    drives = {layer.name: _check_drive(synapse, network, x, states, layer, tolerance) for layer in _joined(synapse)}
+    _check_company(synapse, network, x, states, drives, tolerance)
+    _check_ends(synapse, network, batch, x, (states, second), tolerance)
+    _check_routes(synapse, network, x, states, tolerance)
+
+
+def _joined(synapse: Synapse) -> list[Layer]:
+    return [synapse.post, *synapse.pres]
+
+
+def _random_states(network: Network, x: Clamped, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Normal states of every layer; rows without a token are silent, as they are, or are the same, in all phases."""
+    states = {name: rng.standard_normal((x.size, *shape)) for name, shape in x.shapes.items()}
+    for layer in network.layers:
         if layer.segment:
             states[layer.name][np.arange(x.shapes[layer.name][0]) >= x.live_rows(layer)[:, None]] = 0
-    blind = {n: s if n in [layer.name for layer in joined] else np.full_like(s, np.nan) for n, s in states.items()}
+    return states
 
-    def phi(at=states) -> np.ndarray:
-        return synapse.phi(parameters, x, at)
 
-    for layer in joined:
-        s, drive = states[layer.name], synapse.drive(layer.name, parameters, x, blind)
-        truth = np.empty_like(s)
-        for index in np.ndindex(s.shape[1:]):
-            ahead, behind, far = ({**states, layer.name: s.copy()} for _ in range(3))
-            for changed, step in ((ahead, 1), (behind, -1), (far, 3)):
-                changed[layer.name][:, *index] += step
-            truth[:, *index] = (phi(ahead) - phi(behind)) / 2
-            bend = phi(far) - phi(states) - 3 * truth[:, *index]
-            assert_agree(
-                f"{name}: 1 + what φ bends by in {layer.name}{list(index)}", 1 + bend, np.ones(x.size), tolerance
-            )
-        assert_agree(f"{name}: the drive of {layer.name}", drive, truth, tolerance)
-        other = {n: np.concatenate([a[:1] + 1, a[1:]]) for n, a in states.items()}
-        seen = synapse.drive(layer.name, parameters, x, other)[1:]
-        assert_agree(f"{name}: the drive of {layer.name} in other samples", seen, drive[1:], tolerance)
-    ends = list(synapse.ends(x, {n: s[None] for n, s in blind.items()}))
-    one = np.ones(1)
-    gradients = contrast(network, ends, one)
+def _blind(synapse: Synapse, states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The states, but for NaN in the layers that a synapse does not join."""
+    own = {layer.name for layer in _joined(synapse)}
+    return {name: s if name in own else np.full_like(s, np.nan) for name, s in states.items()}
+
+
+def _check_drive(synapse: Synapse, network: Network, x: Clamped, states, layer: Layer, tolerance: float) -> np.ndarray:
+    """The drive of one layer is ∂φ/∂s, and φ is linear in it."""
+    name, at, s = synapse.name, layer.name, states[layer.name]
+    drive, truth, bend = synapse.drive(at, network.parameters, x, _blind(synapse, states)), np.empty_like(s), 0.0
+
+    def phi(index, step: float) -> np.ndarray:
+        moved = s.copy()
+        moved[:, *index] += step
+        return synapse.phi(network.parameters, x, {**states, at: moved})
+
+    for index in np.ndindex(s.shape[1:]):
+        here, ahead, behind, far = (phi(index, step) for step in (0, 1, -1, 3))
+        truth[:, *index] = (ahead - behind) / 2
+        size = 1 + max(np.abs(far).max(), np.abs(here).max())
+        bend = max(bend, float(np.abs(far - here - 3 * truth[:, *index]).max() / size))
+    assert bend <= tolerance, f"{name}: φ bends by {bend:.2%} in the states of {at}, and must be linear in them"
+    assert_agree(f"{name}: the drive of {at}", drive, truth, tolerance)
+    return drive
+
+
+def _check_company(synapse: Synapse, network: Network, x: Clamped, states, drives, tolerance: float) -> None:
+    """What a drive may depend on: its own sample, the layers that φ multiplies, and a post layer that is not silent."""
+    name, parameters, post = synapse.name, network.parameters, synapse.post.name
+    other = {n: np.concatenate([a[:1] + 1, a[1:]]) for n, a in states.items()}
+    index = np.arange(x.size)[::-1][: max(1, x.size - 1)]
+    part = x.take(index)
+    few = {n: s[index] for n, s in states.items()}
+    silent = {**states, post: np.zeros_like(states[post])}
+    for at, drive in drives.items():
+        seen = synapse.drive(at, parameters, x, other)
+        assert_agree(f"{name}: the drive of {at} in other samples", seen[1:], drive[1:], tolerance)
+        if synapse.pres:
+            left = synapse.drive(at, parameters, part, few)
+            assert_agree(f"{name}: the drive of {at} when samples are left behind", left, drive[index], tolerance)
+        if at == post:
+            continue
+        quiet = np.abs(synapse.drive(at, parameters, x, silent)).max(initial=0)
+        assert quiet <= tolerance, f"{name}: a silent {post} drives {at} by {quiet:.3g}, and must not drive it at all"
+        if not synapse.crossed:
+            pres = {layer.name: states[layer.name] + 1 for layer in synapse.pres if layer.name != at}
+            seen = synapse.drive(at, parameters, x, {**states, **pres})
+            assert_agree(f"{name} is not crossed: the drive of {at} by other pre layers", seen, drive, tolerance)
+
+
+def _check_ends(synapse: Synapse, network: Network, batch: Batch, x: Clamped, phases, tolerance: float) -> None:
+    """In two phases at once: ends are ∂φ/∂θ, and tokens learn ∂φ/∂x."""
+    name, parameters, c = synapse.name, network.parameters, np.array([1.0, -0.4])
+    stacked = {n: np.stack([phase[n] for phase in phases]) for n in phases[0]}
+    seen = {n: np.stack([_blind(synapse, phase)[n] for phase in phases]) for n in phases[0]}
+    gradients = contrast(network, list(synapse.ends(x, seen)), c)
+
+    def contrasted_phi() -> np.ndarray:
+        synapse.prepare(x)
+        return sum(c_p * synapse.phi(parameters, x, phase) for c_p, phase in zip(c, phases, strict=True))
+
     for parameter in synapse.parameters:
-        truth = slopes_by(lambda: np.atleast_1d(phi().sum()), parameters[parameter], 1e-3)[0]
+        truth = slopes_by(contrasted_phi, parameters[parameter], 1e-3, per_sample=False)
         value = gradients.get(parameter, np.zeros_like(truth))
         assert_agree(f"{name}: the ends of {parameter}", value, truth, tolerance)
-    _check_routes(synapse, network, x, states, tolerance)
-    for segment in synapse.segments:
+    if synapse.wide:
+        whole = contrast(network, list(synapse.ends(network.unclamped(batch), seen)), c)
+        for parameter, value in whole.items():
+            assert_agree(f"{name}: the ends of {parameter} over a batch", value, gradients[parameter], tolerance)
+    update = {segment: np.zeros_like(x.tokens[segment]) for segment in synapse.segments}
+    synapse.token_update(parameters, x, stacked, c, update)
+    for segment, learned in update.items():
         tokens = x.tokens[segment]
-        truth = np.empty_like(tokens)
-        for index in np.ndindex(tokens.shape):
-            kept = tokens[index]
-            tokens[index] = kept + 1
-            above = phi().sum()
-            tokens[index] = kept - 1
-            truth[index] = (above - phi().sum()) / 2
-            tokens[index] = kept
-        update = {segment: np.zeros_like(tokens)}
-        one_phase = {n: s[None] for n, s in states.items()}
-        synapse.token_update(parameters, x, one_phase, one, {**dict.fromkeys(synapse.segments, 0), **update})
         real = np.arange(tokens.shape[1]) < x.lengths[segment][:, None]  # what padding would learn is dropped
-        drive = synapse.drive(segment, parameters, x, states)
-        assert_agree(f"{name}: what the tokens of {segment} learn", update[segment][real], truth[real], tolerance)
+        truth = slopes_by(contrasted_phi, tokens, 1.0, per_sample=True)
+        assert_agree(f"{name}: what the tokens of {segment} learn", learned[real], truth[real], tolerance)
+        synapse.prepare(x)
+        drives = [synapse.drive(segment, parameters, x, phase) for phase in phases]
+        drive = c[0] * drives[0] + c[1] * drives[1]
         assert_agree(f"{name}: the drive of {segment}", drive[real], truth[real], tolerance)
 
 
@@ -83,7 +132,8 @@ def _check_routes(synapse: Synapse, network: Network, x: Clamped, states, tolera
         assert_agree(f"{name}: forward", out, forward, tolerance)
         silent = {**states, **{layer.name: 0 * states[layer.name] for layer in synapse.pres}}
         constant, truth = synapse.constant(parameters, x), synapse.drive(post, parameters, x, silent)
-        assert_agree(f"{name}: the constant part", 0.0 if constant is None else constant, truth, tolerance)
+        constant = np.broadcast_to(0.0 if constant is None else constant, truth.shape)
+        assert_agree(f"{name}: the constant part", constant, truth, tolerance)
     else:
         static = synapse.static(parameters, x, lambda key, shape, dtype: np.empty(shape, dtype))
         assert_agree(f"{name}: the static drive", static, forward, tolerance)
@@ -93,9 +143,8 @@ def _check_routes(synapse: Synapse, network: Network, x: Clamped, states, tolera
         assert_agree(f"{name}: feedback to {pre.name}", out, synapse.drive(pre.name, parameters, x, states), tolerance)
     rng = np.random.default_rng(1)
     by = {n: rng.standard_normal(s.shape) for n, s in states.items()}
-    joined = [synapse.post, *synapse.pres]
-    for at in joined:
-        for layer in joined:
+    for at in _joined(synapse):
+        for layer in _joined(synapse):
             if at is not layer and (synapse.crossed or synapse.post in (at, layer)):
                 given = (at.name, layer.name, parameters, x, states, by[layer.name])
                 value, truth = synapse.drive_change(*given), Synapse.drive_change(synapse, *given)

@@ -79,6 +79,9 @@ def test_partial_fit_learns_from_what_it_is_given(weather):
         for part in (slice(0, 120), slice(120, 240)):
             classifier.partial_fit(X[part], y[part], classes=np.unique(y))
     assert classifier.score(X, y) > 0.9
+    classifier.set_params(settings={"optimizer.name": "momentum"})
+    with pytest.raises(ConfigError, match=r"optimizer\.name was changed"):
+        classifier.partial_fit(X, y)
 
 
 def test_mistakes_are_one_line(weather):

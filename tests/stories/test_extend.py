@@ -5,6 +5,7 @@ than the majority class, and predicts. A wrong variant of each is told from it.
 """
 
 import inspect
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,8 +260,9 @@ def trains_and_predicts(reviews, parts, optimizer=Adam, rate: float = 1e-2) -> f
     model = Model(network, config, prepared.tokenizer, prepared.ngrams, prepared.classes, (0.5, 0.5))
     (prediction,) = model.predict({"text": ["a wonderful film, and a clever one"]})
     assert sum(prediction.scores.values()) == pytest.approx(1)
-    with pytest.raises(ConfigError, match="layers or synapses of its own"):
-        model.save(Path("."))
+    for keep in (lambda: model.save(Path(".")), lambda: pickle.dumps(model)):
+        with pytest.raises(ConfigError, match="layers or synapses of its own"):
+            keep()
     return evaluate(network, splits["test"], config.settling).accuracy
 
 

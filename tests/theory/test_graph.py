@@ -5,10 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqnp import Bundle, Dense, Hopfield, Layer, Network, Queries, Segment, SquaredError, Synapse, elementwise
+from eqnp import (
+    Adam,
+    Bundle,
+    Dense,
+    Hopfield,
+    Layer,
+    LearningConfig,
+    Mean,
+    Network,
+    OptimizerConfig,
+    Queries,
+    Segment,
+    SquaredError,
+    Synapse,
+    elementwise,
+    estimate,
+)
 from eqnp.acceleration import Accelerated
 from eqnp.dynamics import SettlingConfig
-from eqnp.errors import ConfigError
+from eqnp.errors import ConfigError, DataError
 from eqnp.parameters import uniform
 from eqnp.steps import EvenOdd, Synchronous
 from eqnp.testing import check_energy, check_gradients, check_synapse
@@ -148,6 +164,23 @@ def broken(case: str):
     elif case == "unknown segment":
         layers[0] = Layer("attention", (2, WIDTH), Hopfield("txet", 0.5))
         synapses[:2] = [Queries("queries", layers[0]), Dense("hidden", (layers[0],), hidden)]
+    elif case == "called as a segment":
+        layers[1] = dense("text")
+        synapses[1:] = [Dense("hidden", (a,), layers[1]), Dense("output", (layers[1],), last)]
+    elif case == "rows of nothing":
+        layers[0] = Layer("attention", (None, WIDTH), Hopfield("text", 0.5))
+        synapses[:2] = [Queries("queries", layers[0]), Mean("hidden", (layers[0],), hidden)]
+    elif case == "all rows of a text":
+        layers[0] = Layer("attention", (None, WIDTH), Hopfield("text", 0.5), segment="text")
+        synapses[1] = Dense("hidden", (layers[0],), hidden)
+    elif case == "too few rows":
+        layers[0] = Layer("attention", (4, WIDTH), Hopfield("text", 0.5), segment="text")
+        synapses[:2] = [Queries("queries", layers[0]), Dense("hidden", (layers[0],), hidden)]
+    elif case == "another width":
+        layers[0] = Layer("attention", (2, WIDTH + 1), Hopfield("text", 0.5))
+        synapses[:2] = [Queries("queries", layers[0]), Dense("hidden", (layers[0],), hidden)]
+    elif case == "the word table":
+        synapses[0] = Queries("embedding", a)
     elif case == "no single minimum":
         layers[2] = Layer("output", (2,), Hopfield("text", 0.5), SquaredError())
         synapses[2] = Dense("output", (hidden,), layers[2])
@@ -165,14 +198,19 @@ def broken(case: str):
         ("same layer name", "two layers are called 'hidden'"),
         ("same synapse name", "two synapses are called 'output'"),
         ("unknown segment", "layer 'attention' names the segment 'txet'.*did you mean 'text'"),
+        ("called as a segment", "layer 'text' is called as a segment is"),
+        ("rows of nothing", "layer 'attention' has None rows"),
+        ("all rows of a text", "layer 'attention' has as many rows as its text.*use Mean"),
+        ("too few rows", "layer 'attention' has 4 rows for up to 5 tokens of 'text'"),
+        ("another width", "layer 'attention' of shape .2, 5. stores word vectors of 4 dimensions"),
+        ("the word table", "synapse 'embedding' declares 'embedding.weight'"),
         ("no single minimum", "the squared error needs an output of separate units"),
     ],
 )
 def test_what_cannot_work_is_said_in_a_line(case, message):
     """If this fails, a graph that settles to nothing meaningful trains without a word, or fails far from its fault."""
-    layers, synapses = broken(case)
     with pytest.raises(ConfigError, match=message) as error:
-        Network(layers, synapses, np.zeros((9, WIDTH)), {"text": 5})
+        Network(*broken(case), np.zeros((9, WIDTH)), {"text": 5})
     assert "\n" not in str(error.value)
     sound = parts()
     Network(sound[:3], sound[3], np.zeros((9, WIDTH)), {"text": 5})
@@ -187,3 +225,102 @@ def test_parameters_know_what_they_are():
     assert not network.declared["query-a.weight"].decays
     assert not network.declared["embedding.weight"].decays
     assert network.parameters["second.bias"].tolist() == [0.3] * 3
+
+
+def test_parameters_that_are_drawn_in_another_order_of_memory_learn():
+    """If this fails, a weight drawn as a transpose gets gradients and never moves."""
+
+    class Orthogonal(Dense):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.declare("weight", (3, 8), lambda rng, shape, dtype: np.linalg.qr(rng.normal(size=shape[::-1]))[0].T)
+
+    a, hidden, last, synapses = parts()
+    synapses[1] = Orthogonal("hidden", (a,), hidden)
+    network, batch, target = with_batch([a, hidden, last], synapses, 0)
+    before = network.parameters["hidden.weight"].copy()
+    result = estimate(network, batch, target, LearningConfig(), SettlingConfig())
+    Adam(network, OptimizerConfig()).step(network, result.gradients)
+    assert np.abs(network.parameters["hidden.weight"] - before).max() > 1e-4
+
+
+def test_a_draw_of_another_shape_is_told():
+    """If this fails, a weight of a wrong shape is found far from where it was drawn."""
+
+    class Turned(Dense):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.declare("weight", (3, 8), lambda rng, shape, dtype: np.ones(shape[::-1], dtype))
+
+    a, hidden, last, synapses = parts()
+    synapses[1] = Turned("hidden", (a,), hidden)
+    with pytest.raises(ConfigError, match=r"'hidden.weight' was drawn as \(8, 3\), and is declared as \(3, 8\)"):
+        with_batch([a, hidden, last], synapses, 0)
+
+
+def test_a_parameter_without_ends_is_told():
+    """If this fails, a synapse that forgets a Bundle stops training in a sum of nothing."""
+
+    class Frozen(Dense):
+        def ends(self, x, states):
+            yield next(super().ends(x, states))
+
+    a, hidden, last, synapses = parts()
+    synapses[1] = Frozen("hidden", (a,), hidden)
+    p = with_batch([a, hidden, last], synapses, 0)
+    with pytest.raises(ConfigError, match=r"no ends are given of parameter 'hidden.bias'"):
+        estimate(*p, LearningConfig(), SettlingConfig())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda batch, y: (batch, y[:2]), "2 rows, and the batch 3 texts"),
+        (lambda batch, y: (batch, y[:, :1]), "shape .3, 1.; it needs a row of 2 numbers"),
+        (lambda batch, y: (batch, y[:, 0]), "shape .3,."),
+        (lambda batch, y: ({"text": batch["text"].take(slice(0, 0))}, y[:0]), "shape .0, 2."),
+        (lambda batch, y: ({"text": Segment(batch["text"].ids + 9, batch["text"].lengths)}, y), "there are 9 vectors"),
+        (lambda batch, y: ({"text": Segment(batch["text"].ids, batch["text"].lengths + 5)}, y), "one length a text"),
+    ],
+)
+def test_a_batch_that_does_not_fit_its_target_or_network_is_told(spoil, message):
+    """If this fails, texts without a target learn from what was in memory, or ids read beyond the vectors."""
+    network, batch, target = alone(3)
+    with pytest.raises(DataError, match=message):
+        estimate(network, *spoil(batch, target), LearningConfig(), SettlingConfig())
+
+
+def test_what_a_layer_with_rows_is_driven_by_for_ever():
+    """If this fails, a bias for each row of a layer stops acceleration, or is taken for another sample's."""
+
+    class Offset(Dense):
+        def drive(self, at, parameters, x, states):
+            raised = 1.0 * np.arange(8).reshape(2, 4)
+            if at == self.post.name:
+                return raised + (states[self.pres[0].name] @ parameters[self.weight].T)[:, None, :]
+            return states[self.post.name].sum(axis=1) @ parameters[self.weight]
+
+        def forward(self, parameters, x, state, out):
+            Synapse.forward(self, parameters, x, state, out)
+
+        def feedback(self, parameters, x, states, pre, out):
+            Synapse.feedback(self, parameters, x, states, pre, out)
+
+        def constant(self, parameters, x):
+            return 1.0 * np.arange(8).reshape(2, 4)
+
+        def ends(self, x, states):
+            post, pre = states[self.post.name].sum(axis=2), states[self.pres[0].name]
+            yield Bundle(self.weight, slice(None), post, pre)
+
+        drive_change, gradient_change = Synapse.drive_change, Synapse.gradient_change
+
+    rows, hidden, last = Layer("rows", (2, 4), TANH), dense("hidden"), output()
+    offset = Offset("offset", (hidden,), Layer("rows", (4,), TANH))
+    offset.post = rows
+    del offset.parameters["offset.bias"]
+    a = attention()
+    synapses = [Queries("queries", a), Dense("hidden", (a,), hidden), offset, Dense("output", (hidden,), last)]
+    p = with_batch([hidden, a, rows, last], synapses, 0)
+    check_synapse(offset, p[0], p[1])
+    assert check_energy(*p) <= 1e-10

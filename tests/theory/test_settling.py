@@ -198,6 +198,22 @@ def test_work_is_shared_but_not_by_those_who_share_it():
     assert list(over(None)(who, range(2))) == [home, home]
 
 
+def test_blas_has_its_threads_back_when_the_last_has_left():
+    """If this fails, two predictions that overlap leave a user's own NumPy at one thread for ever."""
+    from threadpoolctl import threadpool_info
+
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before, first, second = threads(), workers(1), workers(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(threads()) == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before
+
+
 def test_a_sweep_allocates_nothing_that_grows_with_the_states():
     """If this fails, sweeps spend their time on fresh memory; the odd block, 1/75 of the states here, has copies."""
     p = make_problem("snli", batch=20)
