@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from eqnp.errors import SettlingError
+from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.machine.buffers import Buffers
 from eqnp.machine.gradients import RowGradient, entries
 from eqnp.machine.threads import MapOver
@@ -38,7 +38,13 @@ def contrast(
     gradients: dict[str, np.ndarray] = {}
     tasks = []
     for name, columns, post, pre in bundles:
+        if name not in network.parameters:
+            raise ConfigError(
+                f"ends are given of parameter {name!r}, which no synapse declares{nearest(name, network.parameters)}"
+            )
         gradient = gradients.setdefault(name, buffers(name, network.parameters[name].shape, network.dtype))
+        if gradient.size % post.shape[2] or gradient.reshape(post.shape[2], -1)[:, columns].shape[1] != pre.shape[2]:
+            raise ConfigError(f"the ends of {name!r} {gradient.shape} have {post.shape[2]} and {pre.shape[2]} units")
         out = gradient.reshape(post.shape[2], -1)[:, columns]
         for block in network.machine.columns(pre.shape[2]):
             tasks.append((post, pre[:, :, block], coefficients, out[:, block]))

@@ -17,7 +17,8 @@ class Graph:
 
     ``positions`` gives the number of tokens that each segment has at most. ``output`` is the layer with a cost,
     ``neighbours`` the names of the layers that some synapse multiplies with each layer, ``blocks`` the colours of that
-    graph, and ``declared`` what each parameter is, by name. Raises ConfigError, naming the layer, for what cannot work.
+    graph, and ``declared`` what each parameter is, by name; ``limits`` are the positions of those segments whose texts
+    may not be longer. Raises ConfigError, naming the layer, for what cannot work.
     """
 
     def __init__(self, layers: Sequence[Layer], synapses: Sequence[Synapse], positions: Mapping[str, int]):
@@ -31,6 +32,9 @@ class Graph:
         self.output.cost.betas(self.output.potential)
         for layer in self.layers:
             self._check_layer(layer)
+        fixed = {layer.segment for layer in self.layers if layer.segment and layer.shape[0] is not None}
+        filled = {layer.potential.memory for layer in self.layers if layer.potential.fills_up}
+        self.limits = {segment: self.positions[segment] for segment in fixed | filled}
         for synapse in self.synapses:
             self._check_segments("synapse", synapse.name, synapse.segments)
             if EMBEDDING in synapse.parameters:
@@ -131,7 +135,8 @@ def output_of(layers: Sequence[Layer]) -> Layer:
     outputs = [layer for layer in layers if layer.cost is not None]
     if len(outputs) != 1:
         found = " and ".join(repr(layer.name) for layer in outputs) or f"none of {', '.join(map(repr, names))}"
-        raise ConfigError(f"{found} has a cost; give one layer, the output, cost=SquaredError() or another")
+        verb = "have" if len(outputs) > 1 else "has"
+        raise ConfigError(f"{found} {verb} a cost; give one layer, the output, cost=SquaredError() or another")
     return outputs[0]
 
 

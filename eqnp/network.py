@@ -135,7 +135,7 @@ class Network(Graph):
         for name in self.positions:
             if name not in batch:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, batch)}")
-        check_batch({name: batch[name] for name in self.positions}, len(self.parameters[EMBEDDING]), self.positions)
+        check_batch({name: batch[name] for name in self.positions}, len(self.parameters[EMBEDDING]), self.limits)
         segments, shapes = self.fitted(batch), self.shapes(batch)
         size = len(next(iter(batch.values())).ids)
         again = tuple({segment for synapse in self.synapses if synapse.pres for segment in synapse.segments})

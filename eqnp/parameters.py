@@ -1,10 +1,11 @@
-"""What a parameter is, and how it is drawn: (rng, shape, dtype) → array."""
+"""What a parameter is, how it is drawn, (rng, shape, dtype) → array, and what is at its two ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,19 @@ class Parameter:
     synapse: str
     family: str = ""
     decays: bool = True
+
+
+class Bundle(NamedTuple):
+    """The two ends of the synapses in some columns of a parameter, seen as a matrix (H, K): ∂φ/∂θ = Σ_rows post ⊗ pre.
+
+    post (P, rows, H) and pre (P, rows, K), over samples or positions that share the weight; pre is (1, rows, K) where
+    it is the same in all phases, which must then cancel to the last bit.
+    """
+
+    parameter: str
+    columns: slice
+    post: np.ndarray
+    pre: np.ndarray
 
 
 def drawn(declared: Mapping[str, Parameter], rng: np.random.Generator, dtype: np.dtype) -> dict[str, np.ndarray]:

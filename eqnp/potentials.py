@@ -22,15 +22,17 @@ from eqnp.kernels import naive, values
 class Potential:
     """Λ of one layer. Drives and states are (B, *shape), of one float dtype; shape is (H,), or (R, D): rows of units.
 
-    A potential must promise that Λ is convex and finite, that ``state`` is its gradient, and that no sample sees
-    another; `eqnp.testing.check_potential` holds it to that. ``memory`` names the segment whose tokens it stores, if it
-    does; ``analytic`` says whether Λ may be continued to complex drives, and ``compiled`` whether `move` has kernels
-    for a GPU. As an output under the squared error it must be ``separable``, a sum over units, with ``max_slope`` ≥ λ''
+    From outside, `value` and `state` are needed, and `memory_gradient` with a memory. A potential must promise that Λ
+    is convex and finite, that ``state`` is its gradient, and that no sample sees another;
+    `eqnp.testing.check_potential` holds it to that. ``memory`` names the segment whose tokens it stores, if it does;
+    ``analytic`` says whether Λ may be continued to complex drives, and ``compiled`` whether `move` has kernels for a
+    GPU. As an output under the squared error it must be ``separable``, a sum over units, with ``max_slope`` ≥ λ''
     everywhere.
     """
 
     name = ""
     memory = ""
+    fills_up = False  # whether it counts the positions that a text leaves empty, so that none may be longer
     analytic = False
     compiled = False
     separable = False
@@ -55,7 +57,12 @@ class Potential:
 
     def move(self, drive: np.ndarray, state: np.ndarray, residual: np.ndarray, value: np.ndarray) -> None:
         """state ← ∇Λ(drive) in place, ``residual`` (B,) raised to the largest change, ``value`` (B,) ← Λ(drive)."""
-        replace_state(state, self.state(drive), residual)
+        new = self.state(drive)
+        if np.shape(new) != drive.shape:
+            raise ConfigError(
+                f"the state of {type(self).__name__} has shape {np.shape(new)}, and its drive {drive.shape}"
+            )
+        replace_state(state, new, residual)
         if drive.dtype.kind != "c":  # off the real line no energies are compared
             value[:] = self.value(drive)
 
@@ -225,6 +232,11 @@ class Hopfield(Attention):
     def __init__(self, memory: str, scale: float, padding: str = "masked"):
         super().__init__(memory, scale)
         self.padding = padding
+
+    @property
+    def fills_up(self) -> bool:
+        """Whether zeros take part."""
+        return self.padding == "zeros"
 
     def bind(self, layer, x) -> Hopfield:
         """With the memory of the batch, and its kernels."""

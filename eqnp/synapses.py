@@ -2,36 +2,21 @@
 
 A term φ is linear in the state of each layer that it joins. Its derivative by s_post is its forward part of that drive,
 its derivative by s_pre the feedback, and its derivative by a parameter a product of two ends, a `Bundle`, which is all
-that learning needs. `Synapse` is the protocol: from outside, ``drive`` and ``ends`` in plain NumPy are a synapse;
-everything else has a default that is made of them.
+that learning needs. `Synapse` is the protocol: ``drive`` and ``ends`` in plain NumPy are one from outside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from eqnp.errors import ConfigError
-from eqnp.parameters import Draw, Parameter, constant, normal, uniform
+from eqnp.parameters import Bundle, Draw, Parameter, constant, normal, uniform
 from eqnp.states import Clamped, Layer, State, dot, flat
 
 States = Mapping[str, np.ndarray]  # (B, *shape) by layer
-
-
-class Bundle(NamedTuple):
-    """The two ends of the synapses in some columns of a parameter, seen as a matrix (H, K): ∂φ/∂θ = Σ_rows post ⊗ pre.
-
-    post (P, rows, H) and pre (P, rows, K), over samples or positions that share the weight; pre is (1, rows, K) where
-    it is the same in all phases, which must then cancel to the last bit.
-    """
-
-    parameter: str
-    columns: slice
-    post: np.ndarray
-    pre: np.ndarray
 
 
 class Synapse:
@@ -82,11 +67,11 @@ class Synapse:
 
     def forward(self, parameters, x: Clamped, state: State, out: np.ndarray) -> None:
         """out (B, *shape) ← its part of the drive of the post layer."""
-        out[...] = self.drive(self.post.name, parameters, x, state.states)
+        out[...] = shaped(self, self.post.name, self.drive(self.post.name, parameters, x, state.states), out.shape)
 
     def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
         """out (B, *shape) ← its part of the drive of one pre layer."""
-        out[...] = self.drive(pre, parameters, x, states)
+        out[...] = shaped(self, pre, self.drive(pre, parameters, x, states), out.shape)
 
     def constant(self, parameters, x: Clamped) -> np.ndarray | None:
         """The part of the post layer's drive that depends on no state, (*shape,) or (B, *shape); None for nothing."""
@@ -375,6 +360,13 @@ def _bilinear_change(synapse: Synapse, x: Clamped, states: States, by: States):
         for name, columns, post, pre in synapse.ends(x, moved):
             if len(pre) > 1:
                 yield name, columns, post[0].T @ pre[0]
+
+
+def shaped(synapse: Synapse, at: str, drive: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A drive that has the shape of what it drives; raises ConfigError."""
+    if np.shape(drive) != shape:
+        raise ConfigError(f"synapse {synapse.name!r} gives {at!r} a drive of shape {np.shape(drive)}, not {shape}")
+    return drive
 
 
 def _one_phase(states: States) -> dict[str, np.ndarray]:

@@ -53,7 +53,7 @@ def settle(theta, ids, s1=None, beta=0.0, y=0.0, tolerance=TOLERANCE, sweeps=200
         A = np.exp(logits - logits.max(axis=2, keepdims=True))
         A /= A.sum(axis=2, keepdims=True)
         s0 = (A @ X).reshape(len(ids), -1)
-        s2 = np.clip((s1 @ W2.T + b2 + beta * y) / (2 + beta), 0, 1)
+        s2 = np.clip((s1 @ W2.T + b2 + beta * y) / (2 + beta), 0, 1)  # s = Λ'(u − β(s − y)), Λ' = clip(u/2, 0, 1)
         s1, before = np.clip((s0 @ W1.T + b1 + s2 @ W2) / 2, 0, 1), s1
         if np.abs(s1 - before).max() <= tolerance:
             break  # where the hidden units rest, all do

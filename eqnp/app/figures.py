@@ -189,7 +189,7 @@ def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequen
         panel.set_title(what)
         panel.set_xticks(at if labels is not None else [], labels)
         panel.margins(x=0.02, y=0.2)
-    panels[0].legend(ncols=2, loc="upper right")
+    panels[0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     largest = np.abs(update).max() or 1.0
     image = panels[2].imshow(update, aspect="auto", cmap="cividis", vmin=-largest, vmax=largest)
     panels[2].grid(False)

@@ -94,7 +94,10 @@ def _check_ends(synapse: Synapse, network: Network, batch: Batch, x: Clamped, ph
     name, parameters, c = synapse.name, network.parameters, np.array([1.0, -0.4])
     stacked = {n: np.stack([phase[n] for phase in phases]) for n in phases[0]}
     seen = {n: np.stack([_blind(synapse, phase)[n] for phase in phases]) for n in phases[0]}
+    before = {n: s.copy() for n, s in seen.items()}
     gradients = contrast(network, list(synapse.ends(x, seen)), c)
+    for n, s in seen.items():
+        assert np.array_equal(s, before[n], equal_nan=True), f"{name}: `ends` changes the states of {n}"
 
     def contrasted_phi() -> np.ndarray:
         synapse.prepare(x)

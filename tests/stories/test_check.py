@@ -86,6 +86,14 @@ def test_the_script_of_the_check():
     assert "holomorphic  β = 0.05  error" in result.stdout
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_batch_whose_units_are_all_at_their_bounds(capsys):
+    """If this fails, a network that has learned its texts by heart cannot be checked, and its vectors are blamed."""
+    result, text = report(capsys, "mini-sentiment", *SMALL, "--set=network.initial_bias=-50")
+    assert max(result["finite_differences"].values()) <= 1e-9
+    assert "units have kinks" in text
+
+
 def test_every_listed_defect_still_has_a_place():
     """If this fails, a change of the code has made a line of tests/defects.toml void."""
     for defect in tomllib.loads((ROOT / "tests" / "defects.toml").read_text("utf-8"))["defect"]:

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from eqnp import SequenceClassifier
 from eqnp.app.cli import main
-from eqnp.errors import DataError, EqnpError
+from eqnp.errors import ConfigError, DataError, EqnpError
 
 WORDS = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"], ["rain", "sea", "mud", "wet"])
 QUICK = {"epochs": 12, "hidden": (8,), "batch_size": 20, "settings": {"vectors.dimension": 12}, "random_state": 0}
@@ -79,7 +79,7 @@ def test_partial_fit_learns_from_what_it_is_given(weather):
         for part in (slice(0, 120), slice(120, 240)):
             classifier.partial_fit(X[part], y[part], classes=np.unique(y))
     assert classifier.score(X, y) > 0.9
-    classifier.set_params(settings={"optimizer.name": "momentum"})
+    classifier.set_params(settings={**(classifier.settings or {}), "optimizer.name": "momentum"})
     with pytest.raises(ConfigError, match=r"optimizer\.name was changed"):
         classifier.partial_fit(X, y)
 

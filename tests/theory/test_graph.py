@@ -191,7 +191,7 @@ def broken(case: str):
     ("case", "message"),
     [
         ("no output", "none of 'attention', 'hidden', 'output' has a cost"),
-        ("two outputs", "'hidden' and 'output' has a cost"),
+        ("two outputs", "'hidden' and 'output' have a cost"),
         ("unreachable", "no synapse joins layer 'island'"),
         ("itself", "synapse 'loop' joins layer 'hidden' to itself"),
         ("foreign layer", "synapse 'far' joins layer 'elsewhere', which the network does not have"),
@@ -324,3 +324,52 @@ def test_what_a_layer_with_rows_is_driven_by_for_ever():
     p = with_batch([hidden, a, rows, last], synapses, 0)
     check_synapse(offset, p[0], p[1])
     assert check_energy(*p) <= 1e-10
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            {"drive": lambda self, at, *rest: Convolved.drive(self, at, *rest)[:, :1]},
+            "synapse 'own' gives 'hidden' a drive",
+        ),
+        ({"drive": lambda self, at, *rest: None}, r"synapse 'own' gives 'hidden' a drive of shape \(\)"),
+        (
+            {"ends": lambda self, x, states: iter([Bundle("own.wieght", slice(None), *ENDS)])},
+            "did you mean 'own.weight'",
+        ),
+        (
+            {"ends": lambda self, x, states: iter([Bundle("own.weight", slice(None), *ENDS)])},
+            "the ends of 'own.weight'",
+        ),
+    ],
+)
+def test_shapes_of_a_synapse_are_told_by_its_name(spoil, message):
+    """If this fails, a wrong shape is broadcast, or stops inside NumPy without a word of where it came from."""
+    a, hidden, last, synapses = parts()
+    own = type("Own", (Convolved,), spoil)("own", hidden, (a,))
+    p = with_batch([a, hidden, last], [synapses[0], own, synapses[2]], 0)
+    with pytest.raises(ConfigError, match=message):
+        estimate(*p, LearningConfig(), SettlingConfig())
+
+
+ENDS = (np.zeros((2, 3, 3)), np.zeros((2, 3, 5)))
+
+
+class Convolved(Synapse):
+    """⟨s_post, W mean_r s_pre[r]⟩, in plain NumPy."""
+
+    def __init__(self, name, post, pres):
+        super().__init__(name, post, pres)
+        self.declare("weight", (3, WIDTH), uniform)
+
+    def drive(self, at, parameters, x, states):
+        """W times the mean, or its transpose for each row."""
+        weight = parameters[f"{self.name}.weight"]
+        if at == self.post.name:
+            return states[self.pres[0].name].mean(axis=1) @ weight.T
+        return np.repeat((states[self.post.name] @ weight / 2)[:, None], 2, axis=1)
+
+    def ends(self, x, states):
+        """The state, and the mean."""
+        yield Bundle(f"{self.name}.weight", slice(None), states[self.post.name], states[self.pres[0].name].mean(axis=2))
