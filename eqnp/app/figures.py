@@ -90,7 +90,7 @@ def settling(traces: Sequence[Mapping], path: Path) -> None:
         panels[1].semilogy(sweeps[above > 0], above[above > 0], **style, marker="o", ms=3, label=trace["phase"])
     for panel in panels:
         panel.xaxis.get_major_locator().set_params(integer=True)
-    panels[0].set(xlabel="sweep", title="Residual: the largest change of a unit")
+    panels[0].set(xlabel="sweep", title="Residual: the largest change of a unit, in any text")
     panels[1].set(xlabel="sweep", title="Energy F above its end (mean of the batch)")
     panels[0].legend()
     save(figure, path)
@@ -174,7 +174,8 @@ def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequen
     towards = ("towards" if beta > 0 else "away from") + f" the label (β = {beta:g})"
     away = f"nudged away (β = {other:g})" if other else "free"
     classes = [plain(name) for name in classes]
-    order = np.argsort(-np.abs(pre[0] - pre[1]))[:40]
+    moved = np.abs(pre[0] - pre[1])
+    order = np.argsort(-moved)[: min(40, max(8, int((moved > 1e-3).sum())))]
     pre, update = pre[:, order], update[:, order]
     figure = Figure(figsize=(10, 5.2))
     panels = figure.subplots(3, 1, height_ratios=(2.2, 1.2, 1.4))
@@ -189,7 +190,7 @@ def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequen
         panel.set_title(what)
         panel.set_xticks(at if labels is not None else [], labels)
         panel.margins(x=0.02, y=0.2)
-    panels[0].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
+    panels[1].legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)  # beside a short title
     largest = np.abs(update).max() or 1.0
     image = panels[2].imshow(update, aspect="auto", cmap="cividis", vmin=-largest, vmax=largest)
     panels[2].grid(False)
