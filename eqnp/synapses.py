@@ -107,12 +107,33 @@ class Synapse:
                 yield name, columns, (post[0].T @ pre[0] - post[1].T @ pre[-1]) / 2
 
 
-class Dense(Synapse):
+class Bilinear(Synapse):
+    """⟨s_post, Σ_i W_i s_pre_i (+ b)⟩: the base of the package's own synapses, whose changes are single products."""
+
+    crossed = False
+
+    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
+        """As `Synapse.drive_change`; other states do not matter."""
+        return self.drive(at, parameters, x, {by: v})
+
+    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
+        """λ_post ⊗ pre + post ⊗ λ_pre of every bundle, the latter where the pre end moves: it is there once a phase."""
+        changed = {**states, self.post.name: by[self.post.name]}
+        for name, columns, post, pre in self.ends(x, {name: s[None] for name, s in changed.items()}):
+            yield name, columns, post[0].T @ pre[0]
+        if self.pres:
+            moved = {name: np.stack([by[name]] * 2) for name in (layer.name for layer in self.pres)}
+            moved[self.post.name] = np.stack([states[self.post.name]] * 2)
+            for name, columns, post, pre in self.ends(x, moved):
+                if len(pre) > 1:
+                    yield name, columns, post[0].T @ pre[0]
+
+
+class Dense(Bilinear):
     """Synapses ⟨s_post, Σ_i W_i s_pre_i + b⟩ from all units of several layers to a dense layer; W is (H, Σ K_i)."""
 
     wide = True
     compiled = True
-    crossed = False
 
     def __init__(self, name: str, pres: tuple[Layer, ...], post: Layer, family: str = "", initial_bias: float = 0.0):
         super().__init__(name, post, pres)
@@ -183,10 +204,6 @@ class Dense(Synapse):
             return self.seen(by, v, x) @ self._weight(parameters, by).T
         return self.drive(at, parameters, x, {self.post.name: v})
 
-    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
-        """As `Synapse.gradient_change`: λ_post ⊗ s_pre + s_post ⊗ λ_pre, and λ_post for the bias."""
-        return _bilinear_change(self, x, states, by)
-
 
 class Mean(Dense):
     """Synapses ⟨s_post, Σ_i W_i mean_n(s_pre_i[n]) + b⟩ from layers with a row for each token n; W is (H, Σ K_i)."""
@@ -228,7 +245,7 @@ class Mean(Dense):
         return super().ends(x, {**means, self.post.name: states[self.post.name]})
 
 
-class Compare(Synapse):
+class Compare(Bilinear):
     """Synapses ⟨s_post[n], W s_pre[n]⟩ from each row of a layer to the same row of another; W is (H, D)."""
 
     compiled = True
@@ -262,16 +279,8 @@ class Compare(Synapse):
         post, pre = states[self.post.name], states[self.pres[0].name]
         yield Bundle(self.weight, slice(None), _phase_rows(post), _phase_rows(pre))
 
-    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
-        """As `Synapse.drive_change`."""
-        return self.drive(at, parameters, x, {by: v})
 
-    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
-        """As `Synapse.gradient_change`."""
-        return _bilinear_change(self, x, states, by)
-
-
-class Projection(Synapse):
+class Projection(Bilinear):
     """Synapses ⟨s_post[n], P x[n] (+ b)⟩ from the clamped tokens of a segment to the rows of a layer; P is (H, D)."""
 
     compiled = True
@@ -316,16 +325,8 @@ class Projection(Synapse):
         """out[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
         x.kernels.add_contrast(states[self.post.name], parameters[self.weight], coefficients, out[self.segment])
 
-    def drive_change(self, at: str, by: str, parameters, x: Clamped, states: States, v: np.ndarray) -> np.ndarray:
-        """As `Synapse.drive_change`."""
-        return self.drive(at, parameters, x, {by: v})
 
-    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
-        """As `Synapse.gradient_change`."""
-        return _bilinear_change(self, x, states, by)
-
-
-class Queries(Synapse):
+class Queries(Bilinear):
     """Synapses ⟨s_post, Q⟩ from a unit that is always 1 to the attention rows: R learned queries, Q (R, D)."""
 
     compiled = True
@@ -345,32 +346,12 @@ class Queries(Synapse):
         post = post.reshape(*post.shape[:2], -1)
         yield Bundle(self.weight, slice(None), post, _ones(post, x))
 
-    def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
-        """As `Synapse.gradient_change`."""
-        return _bilinear_change(self, x, states, by)
-
-
-def _bilinear_change(synapse: Synapse, x: Clamped, states: States, by: States):
-    """λ_post ⊗ pre + post ⊗ λ_pre of every bundle, the latter where the pre end moves: it is there once a phase."""
-    for name, columns, post, pre in synapse.ends(x, _one_phase({**states, synapse.post.name: by[synapse.post.name]})):
-        yield name, columns, post[0].T @ pre[0]
-    if synapse.pres:
-        moved = {name: np.stack([by[name]] * 2) for name in (layer.name for layer in synapse.pres)}
-        moved[synapse.post.name] = np.stack([states[synapse.post.name]] * 2)
-        for name, columns, post, pre in synapse.ends(x, moved):
-            if len(pre) > 1:
-                yield name, columns, post[0].T @ pre[0]
-
 
 def shaped(synapse: Synapse, at: str, drive: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A drive that has the shape of what it drives; raises ConfigError."""
     if np.shape(drive) != shape:
         raise ConfigError(f"synapse {synapse.name!r} gives {at!r} a drive of shape {np.shape(drive)}, not {shape}")
     return drive
-
-
-def _one_phase(states: States) -> dict[str, np.ndarray]:
-    return {name: s[None] for name, s in states.items()}
 
 
 def _rows(state: np.ndarray) -> np.ndarray:
