@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from eqnp import (
@@ -104,7 +104,7 @@ def alone(seed: int):
 GRAPHS = {"gated": (gated, 3), "shortcut": (shortcut, 3), "alone": (alone, 2)}
 
 
-@settings(max_examples=5)
+@settings(max_examples=5, phases=[Phase.generate])  # a seed is as good as any smaller one
 @pytest.mark.parametrize("kind", GRAPHS)
 @given(seed=st.integers(0, 2**16))
 def test_any_graph_settles_and_learns(kind, seed):
