@@ -43,10 +43,11 @@ def contrast(
                 f"ends are given of parameter {name!r}, which no synapse declares{nearest(name, network.parameters)}"
             )
         gradient = gradients.setdefault(name, buffers(name, network.parameters[name].shape, network.dtype))
-        if gradient.size % post.shape[2] or gradient.reshape(post.shape[2], -1)[:, columns].shape[1] != pre.shape[2]:
-            raise ConfigError(f"the ends of {name!r} {gradient.shape} have {post.shape[2]} and {pre.shape[2]} units")
-        out = gradient.reshape(post.shape[2], -1)[:, columns]
-        for block in network.machine.columns(pre.shape[2]):
+        units, seen = post.shape[2], pre.shape[2]
+        out = None if gradient.size % units else gradient.reshape(units, -1)[:, columns]
+        if out is None or out.shape[1] != seen:
+            raise ConfigError(f"the ends of {name!r} {gradient.shape} have {units} and {seen} units")
+        for block in network.machine.columns(seen):
             tasks.append((post, pre[:, :, block], coefficients, out[:, block]))
     list(map_over(lambda task: network.kernels.local_update(*task), tasks))
     return gradients

@@ -111,6 +111,7 @@ class Network(Graph):
         """
         buffers, x = buffers or Buffers(self.kernels.empty), self.unclamped(batch)
         table, there = self.parameters[EMBEDDING], self.kernels.device
+        check_batch(x.segments, len(table), self.limits)
         for name, segment in x.segments.items():
             x.tokens[name] = buffers((name, "tokens"), (*segment.ids.shape, table.shape[1]), self.dtype)
             x.lengths[name] = there(segment.lengths)
@@ -135,7 +136,6 @@ class Network(Graph):
         for name in self.positions:
             if name not in batch:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, batch)}")
-        check_batch({name: batch[name] for name in self.positions}, len(self.parameters[EMBEDDING]), self.limits)
         segments, shapes = self.fitted(batch), self.shapes(batch)
         size = len(next(iter(batch.values())).ids)
         again = tuple({segment for synapse in self.synapses if synapse.pres for segment in synapse.segments})

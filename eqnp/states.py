@@ -5,7 +5,7 @@ Shapes: B samples, P phases, and of a layer its own shape, (H,) units or (R, D) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from types import ModuleType
@@ -71,10 +71,9 @@ class Clamped:
     ``segments`` are its texts, ``tokens`` their embeddings (B, M, D) and ``lengths`` (B,) the number of them, where the
     kernels can reach it; ``positions`` how many tokens a segment has at most. ``shapes`` has the shape of every layer's
     state per sample. ``potentials`` are those of the layers, bound to the batch; ``static`` is the part of a layer's
-    drive that comes from no layer, (B, *shape); ``shares`` (B, R) what each row of a layer counts for in the mean over
-    its sample's tokens. ``prepared`` is what synapses keep of the batch, (B, …) by keys of their
-    own. ``read_again`` names the segments whose tokens are needed while states settle. ``map`` calls a
-    function for several layers, perhaps at the same time.
+    drive that comes from no layer, (B, *shape); ``prepared`` is what synapses keep of the batch, (B, …) by keys of
+    their own. ``read_again`` names the segments whose tokens are needed while states settle. ``map`` calls a function
+    for several layers, perhaps at the same time.
     """
 
     segments: Batch
@@ -87,10 +86,9 @@ class Clamped:
     kernels: ModuleType
     read_again: tuple[str, ...] = ()
     map: MapOver = map
-    prepared: dict[str, np.ndarray] = field(default_factory=dict)
+    prepared: dict[Hashable, np.ndarray] = field(default_factory=dict)
     potentials: dict[str, Potential] = field(default_factory=dict)
     static: dict[str, np.ndarray] = field(default_factory=dict)
-    shares: dict[str, np.ndarray] = field(default_factory=dict)
 
     def live_rows(self, layer: Layer) -> np.ndarray:
         """How many rows of a layer each sample uses, (B,): those of its tokens, or all."""
@@ -98,25 +96,16 @@ class Clamped:
             return np.asarray(self.segments[layer.segment].lengths, np.int64)
         return np.full(self.size, self.shapes[layer.name][0], np.int64)
 
-    def share_rows(self, layer: Layer) -> None:
-        """Have ``shares`` of a layer: 1/length for the row of each token, the same for all rows without; 0 beyond."""
-        if layer.name not in self.shares:
-            live = self.live_rows(layer)
-            inside = np.arange(self.shapes[layer.name][0]) < live[:, None]
-            shares = (inside / np.maximum(live, 1)[:, None]).astype(self.dtype)
-            self.shares[layer.name] = self.kernels.device(shares)
-
     def take(self, index: np.ndarray) -> Clamped:
         """What some of the samples need to settle on; tokens that are not read again stay with the whole."""
         potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
         static = dict(zip(self.static, self.map(lambda array: array[index], self.static.values()), strict=True))
-        shares = {name: array[index] for name, array in self.shares.items()}
         prepared = {key: array[index] for key, array in self.prepared.items()}
         segments = {name: Segment(ids[index], lengths[index]) for name, (ids, lengths) in self.segments.items()}
         tokens = {name: self.tokens[name][index] for name in self.read_again}
         lengths = {name: length[index] for name, length in self.lengths.items()}
         fixed = (self.positions, self.shapes, len(index), self.dtype, self.kernels, self.read_again, self.map)
-        return Clamped(segments, tokens, lengths, *fixed, prepared, potentials, static, shares)
+        return Clamped(segments, tokens, lengths, *fixed, prepared, potentials, static)
 
 
 @dataclass

@@ -217,19 +217,23 @@ class Mean(Dense):
         return pre.shape[-1]
 
     def prepare(self, x: Clamped) -> None:
-        """The share of each row in the mean."""
+        """The shares (B, R) of the rows in the mean: 1/length for each token, the same for all rows without; else 0."""
         for pre in self.pres:
-            x.share_rows(pre)
+            if (pre.name, "shares") not in x.prepared:
+                live = x.live_rows(pre)
+                inside = np.arange(x.shapes[pre.name][0]) < live[:, None]
+                shares = (inside / np.maximum(live, 1)[:, None]).astype(x.dtype)
+                x.prepared[pre.name, "shares"] = x.kernels.device(shares)
 
     def seen(self, pre: str, state: np.ndarray, x: Clamped) -> np.ndarray:
         """The mean over the tokens of each sample, (B, K)."""
         mean = x.kernels.scratch(("mean", pre), (len(state), state.shape[2]), state.dtype)
-        x.kernels.mean_rows(x.shares[pre], state, mean)
+        x.kernels.mean_rows(x.prepared[pre, "shares"], state, mean)
         return mean
 
     def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
         """out (B, R, K): every row gets s_post W_i by its share in the mean."""
-        shares, weight, post = x.shares[pre], self._weight(parameters, pre), states[self.post.name]
+        weight, post, shares = self._weight(parameters, pre), states[self.post.name], x.prepared[pre, "shares"]
         back = x.kernels.scratch("back", (len(post), weight.shape[1]), post.dtype)
         x.kernels.product(post, weight, back)
         x.kernels.spread_rows(shares, back, out.reshape(*shares.shape, weight.shape[1]))
@@ -241,7 +245,7 @@ class Mean(Dense):
             phases, size, _, units = states[name].shape
             means[name] = x.kernels.empty((phases, size, units), states[name].dtype)
             for p in range(phases):
-                x.kernels.mean_rows(x.shares[name], states[name][p], means[name][p])
+                x.kernels.mean_rows(x.prepared[name, "shares"], states[name][p], means[name][p])
         return super().ends(x, {**means, self.post.name: states[self.post.name]})
 
 

@@ -103,7 +103,11 @@ def kink_distance(p: Problem) -> float:
     x = p.network.clamp(p.batch)
     state = p.network.zero_state(x)
     settle(p.network, x, state, EXACT)
-    live = {name: share > 0 for name, share in x.shares.items()}  # other rows have drive 0 and no part
-    clipped = [layer.name for layer in p.network.layers if layer.potential.name == "clipped"]
-    drives = [state.drives[name][live.get(name, ...)] for name in clipped]
+    clipped = [layer for layer in p.network.layers if layer.potential.name == "clipped"]
+    drives = [
+        state.drives[layer.name][np.arange(x.shapes[layer.name][0]) < x.live_rows(layer)[:, None]]
+        if layer.segment  # rows without a token have drive 0 and no part
+        else state.drives[layer.name]
+        for layer in clipped
+    ]
     return min((float(np.minimum(np.abs(u), np.abs(u - 2)).min()) for u in drives if u.size), default=np.inf)

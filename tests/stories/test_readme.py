@@ -39,6 +39,13 @@ def test_every_snippet_runs(snippet):
     assert result.stdout
 
 
+def test_proving_a_layer_of_ones_own_is_short():
+    """If this fails, the first property test that a reader writes takes more than a look."""
+    (snippet,) = (body for body in SNIPPETS if "eqnp.testing" in body)
+    assert "@given" in snippet
+    assert len(snippet.splitlines()) <= 15
+
+
 @pytest.mark.parametrize("recipe", ["train_sentiment.py", "train_nli.py"])
 def test_the_recipes_run(recipe):
     """If this fails, the script that a reader opens first is broken."""
