@@ -25,6 +25,7 @@ from eqnp.optim import OptimizerConfig
 from eqnp.potentials import elementwise
 
 PRECISIONS = ("single", "half")
+Source = str | tuple[str, ...]  # of texts: one, or several that are read one after the other
 LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
 LARGEST_SEED = 2**63 - 1
 MOST_WORDS_IN_TRIPLES = 2_000_000  # three of them still fit into one int64
@@ -35,10 +36,12 @@ SEGMENT = re.compile(r"[A-Za-z_]\w*")
 class DataConfig:
     """Where the samples come from, which columns they are in, and how their text becomes ids.
 
-    ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`. Left empty, validation
-    and test are the splits of those names of the training source, if it has them; else validation is a random
-    ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every segment.
-    ``classes`` are the names that all labels must have, in order; without them, the classes are those of the training
+    ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`, or lists of them. Text
+    files are read as ``encoding`` says, and tables in them as beginning with the names of their columns; without such a
+    ``header``, columns go by number, "1" being the first. Left
+    empty, validation and test are the splits of those names of the training source, if it has them; else validation is a
+    random ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every
+    segment. ``classes`` are the names that all labels must have, in order; without them, the classes are those of the training
     data, and ``number_names`` what they are called where they are as many whole numbers.
     With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
     ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot for each of its words
@@ -46,9 +49,11 @@ class DataConfig:
     −1: ``training.seed``, until it is prepared.
     """
 
-    train: str = "mini-sentiment"
-    validation: str = ""
-    test: str = ""
+    train: Source = "mini-sentiment"
+    validation: Source = ""
+    test: Source = ""
+    encoding: str = "utf-8"
+    header: bool = True
     columns: dict[str, str] = field(default_factory=lambda: {"text": "text"})
     label: str = "label"
     classes: tuple[str, ...] = ()
@@ -74,7 +79,7 @@ class VectorsConfig:
     """
 
     source: str = "corpus"
-    unlabelled: str = ""
+    unlabelled: Source = ""
     dimension: int = 100
     norm: float = 3.0
 
@@ -164,6 +169,9 @@ class Config:
             raise ConfigError(
                 f'{key} needs learned queries in every attention layer, and network.padding = "masked"; leave it out'
             )
+        if not _is_encoding(self.data.encoding):
+            hint = nearest(self.data.encoding, ("utf-8", "utf-16", "latin-1", "cp1252"))
+            raise ConfigError(f"unknown data.encoding {self.data.encoding!r}{hint}, or another that Python knows")
         if self.training.precision not in PRECISIONS:
             hint = nearest(self.training.precision, PRECISIONS)
             raise ConfigError(f"unknown training.precision {self.training.precision!r}{hint}")
@@ -175,6 +183,14 @@ class Config:
             raise ConfigError('vectors.unlabelled is for vectors.source = "corpus"; leave it out, or --vectors corpus')
         if not self.vectors.norm > 0:
             raise ConfigError(f"vectors.norm is {self.vectors.norm}; it must be greater than 0")
+
+
+def _is_encoding(name: str) -> bool:
+    """Whether Python knows an encoding of that name that turns bytes to text."""
+    try:
+        return b"".decode(name) == ""
+    except (LookupError, ValueError):
+        return False
 
 
 def presets() -> list[str]:
@@ -300,6 +316,10 @@ def _build(kind, value, where: str):
         return float(value)
     if type(value) is int and abs(value) > (LARGEST_SEED if where.endswith(".seed") else LARGEST):
         raise ConfigError(f"{where} is {value}; it must be at most {LARGEST:,} (a seed: {LARGEST_SEED:,})")
+    if kind == Source and not isinstance(value, str):
+        if not isinstance(value, list | tuple) or not value:
+            raise ConfigError(f"{where} is {value!r}; it must be text, or a list of texts")
+        return _build(tuple[str, ...], value, where)
     plain = arguments if isinstance(kind, types.UnionType) else (kind,)
     if any(p in (str, int, float, bool) and type(value) is p for p in plain):
         return value

@@ -30,6 +30,18 @@ class SettlingError(EqnpError):
     """A state or an update that is no longer a finite number."""
 
 
+def some(names: Iterable[str], most: int = 8) -> str:
+    """The first of some names, and how many there are if that is not all of them."""
+    names = [str(name) for name in names]
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])}, … ({len(names)})"
+
+
+def close(name: str, allowed: Iterable[str]) -> str:
+    """A hint for an error message: ``"; did you mean 'x'?"``, or nothing where none is close."""
+    found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or the allowed names when none is close."""
     allowed = sorted(allowed)

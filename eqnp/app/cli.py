@@ -34,6 +34,15 @@ class Version(argparse.Action):
         parser.exit(0, f"eqnp {version('eqnp')}\n")
 
 
+class Sources(argparse.Action):
+    """A source, or a list of them where the option is given more than once."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        """Keep what came before."""
+        before = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*([before] if isinstance(before, str) else before), value] if before else value)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, with the nearest option where one is unknown."""
 
@@ -78,7 +87,9 @@ def build_parser() -> Parser:
 
     evaluate = _command(added, "evaluate", commands.evaluate_command, "accuracy of a trained run")
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
-    evaluate.add_argument("--data", metavar="F", help="data to evaluate on (default: a split of the run's own)")
+    evaluate.add_argument(
+        "--data", metavar="F", action=Sources, help="data to evaluate on (default: a split of the run's own)"
+    )
     evaluate.add_argument(
         "--split", metavar="S", help="split: train, validation or test (default: test if there is one)"
     )
@@ -108,7 +119,7 @@ def build_parser() -> Parser:
 
     check = _command(added, "check", commands.check_command, "hold the gradients of a network against exact ones")
     check.add_argument("source", metavar="RUN", help="run folder, or a preset or TOML file for fresh weights")
-    check.add_argument("--data", metavar="F", help="training data of a preset")
+    check.add_argument("--data", metavar="F", action=Sources, help="training data of a preset")
     check.add_argument("--vectors", metavar="F", help="word vectors of a preset")
     check.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a key of the preset")
     check.add_argument("--samples", metavar="N", type=_at_least_one, default=8, help="size of the batch (8)")
@@ -140,13 +151,13 @@ def _data_options(command: Parser, default: str | None) -> None:
     command.add_argument("source", metavar="CONFIG", nargs="?", default=default,
                          help=f"preset, TOML file, prepared folder or run folder ({DEFAULT})")  # fmt: skip
     for option, what in (
-        ("--data", "training data: .parquet, .csv, .tsv, .jsonl, hub or embedded name"),
+        ("--data", "training data: a table, a folder of texts, a hub or embedded name; again for more of it"),
         ("--val-data", "validation data (default: a random share of the training data)"),
         ("--test-data", "test data, looked at once at the end"),
-        ("--vectors", "word vectors: file, installed package, or 'corpus'"),
         ("--unlabelled", "further texts, without labels, for --vectors corpus to learn from"),
     ):
-        command.add_argument(option, metavar="F", help=what)
+        command.add_argument(option, metavar="F", action=Sources, help=what)
+    command.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     command.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
 

@@ -94,11 +94,14 @@ def evaluate_command(options) -> dict:
     machine = Machine(choose(options.device))
     model = Model.load(options.run, machine)
     if options.data:
-        from eqnp.text.corpora import load_corpus, splits_of
-        from eqnp.text.prepare import is_numbered
+        from eqnp.text.corpora import load_corpus
+        from eqnp.text.prepare import is_numbered, reading_of
+        from eqnp.text.sources import splits_of
 
-        if options.split and not splits_of(options.data):
-            raise ConfigError(f"--split {options.split}: {options.data} has no splits; leave --split out")
+        where = options.data if isinstance(options.data, str) else ", ".join(options.data)
+        if options.split and options.split not in (splits := splits_of(options.data)):
+            found = f"the splits {', '.join(splits)}" if splits else "no splits; leave --split out"
+            raise ConfigError(f"--split {options.split}: {where} has {found}")
         data = model.config.data
         corpus = load_corpus(
             options.data,
@@ -107,9 +110,11 @@ def evaluate_command(options) -> dict:
             split=options.split or "test",
             classes=model.classes,
             numbered=is_numbered(data, model.classes),
+            reading=reading_of(data),
         )
-        split, where = model.encode_corpus(corpus), options.data
-        left_out = corpus.unlabelled
+        for note in corpus.notes:
+            print(note)
+        split, left_out = model.encode_corpus(corpus), corpus.unlabelled
     else:
         names = split_names(options.run / STORE)
         where = options.split or ("test" if "test" in names else "validation")
@@ -235,7 +240,7 @@ def report_command(options) -> dict:
 def list_command(options) -> dict:
     """``eqnp list``: returns presets, embedded data sets and packages of vectors."""
     from eqnp.config import load_config, presets
-    from eqnp.text.corpora import EMBEDDED
+    from eqnp.text.sources import EMBEDDED
     from eqnp.text.vectors import installed_packages
 
     described = {}

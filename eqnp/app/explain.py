@@ -119,8 +119,8 @@ def shares_by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: 
 
 def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:
     """The text in stretches: known words with their attention, and what is between them."""
-    encoding, pieces, start_of_last, end, known = model.tokenizer.encode(text), [], 0, 0, 0
-    for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+    pieces, start_of_last, end, known = [], 0, 0, 0
+    for token, start, stop in model.tokenizer.places(text):
         if token <= UNKNOWN or free is None or known >= len(free):
             continue
         weights, known = (float(free[known]), float(nudged[known])), known + 1

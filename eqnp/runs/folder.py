@@ -24,12 +24,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from eqnp import files
-from eqnp.config import Config, load_config
+from eqnp.config import Config, Source, load_config
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.machine.threads import available_cores
 from eqnp.runs.model import MODEL, PARAMETERS, Model
-from eqnp.text.corpora import EMBEDDED
 from eqnp.text.prepare import START
+from eqnp.text.sources import paths_of
 from eqnp.text.store import STORE
 
 FIGURES = ("best_epoch", "accuracy", "baselines", "samples", "seconds")
@@ -96,14 +96,17 @@ def claim(folder: Path, numbered: bool) -> Path:
 def pinned(config: Config) -> Config:
     """The same configuration with files named in full and every seed a number: it repeats the run from any folder."""
 
-    def full(source: str) -> str:
-        named = source in (*EMBEDDED, "corpus", "")
-        return source if named or not Path(source).is_file() else str(Path(source).resolve())
+    def full(source: Source) -> Source:
+        each = [source] if isinstance(source, str) else source
+        found = [path for one in each for path in (paths_of(one) if one else [one])]
+        return found[0] if len(found) == 1 else tuple(found)
 
     data, vectors = config.data, config.vectors
     sources = {"train": full(data.train), "validation": full(data.validation), "test": full(data.test)}
     seed = config.training.seed if data.seed < 0 else data.seed
-    given = {"source": full(vectors.source), "unlabelled": full(vectors.unlabelled)}
+    file = Path(vectors.source)
+    named = vectors.source == "corpus" or not file.is_file()
+    given = {"source": vectors.source if named else str(file.absolute()), "unlabelled": full(vectors.unlabelled)}
     return dataclasses.replace(
         config,
         data=dataclasses.replace(data, **sources, seed=seed),
@@ -160,7 +163,7 @@ def summary(run: Path) -> dict:
         about |= {"classes": list(model.classes), "weights": shapes}
         about |= {
             "parameters": sum(array.size for array in arrays.values()),
-            "words": len(model.tokenizer.get_vocab()) - 2,
+            "words": len(model.tokenizer) - 2,
         }
         about["digest"] = files.digest(arrays[PARAMETERS + "output.weight"])[:16]
     return about

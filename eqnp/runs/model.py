@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from eqnp import files
 from eqnp.architecture import build_network, layers_and_synapses
@@ -21,7 +20,7 @@ from eqnp.runs.loop import Score, evaluate, free_outputs
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
-from eqnp.text.tokens import Ragged
+from eqnp.text.tokens import Ragged, WordTokenizer
 
 if TYPE_CHECKING:
     from eqnp.text.corpora import Corpus
@@ -51,7 +50,7 @@ class Model:
         self,
         network: Network,
         config: Config,
-        tokenizer: Tokenizer,
+        tokenizer: WordTokenizer,
         ngrams: NGrams,
         classes: Sequence[str],
         prior: Sequence[float],
@@ -110,7 +109,7 @@ class Model:
         """Everything else, as JSON can hold it."""
         return {
             "config": to_tree(self.config),
-            "tokenizer": self.tokenizer.to_str(),
+            **self.tokenizer.about(),
             "classes": list(self.classes),
             "prior": [float(p) for p in self.prior],
         }
@@ -137,7 +136,7 @@ class Model:
             parameters[EMBEDDING] = parameters[EMBEDDING].astype(np.float32)
         try:
             config = from_tree(about["config"])
-            tokenizer = Tokenizer.from_str(about["tokenizer"])
+            tokenizer = WordTokenizer.from_about(about)
             classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
             network = build_network(
                 config.network,
@@ -147,7 +146,7 @@ class Model:
                 parameters=parameters,
                 machine=(machine or Machine()).of_shards(config.training.shard),
             )
-            ngrams = NGrams(arrays[NGRAMS], tokenizer.get_vocab_size())
+            ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
             size, parts = ngrams.first_id + len(ngrams), ngrams.parts
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
             if not inside or size != len(parameters[EMBEDDING]) or len(prior) != len(classes):

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from eqnp import files
-from eqnp.config import Config, DataConfig, to_tree
-from eqnp.errors import CheckpointError, DataError
+from eqnp.config import Config, DataConfig, Source, to_tree
+from eqnp.errors import CheckpointError, DataError, some
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots
+from eqnp.text.sources import splits_of
 from eqnp.text.store import STORE, Split, read_store, write_store
-from eqnp.text.tokens import Ragged
+from eqnp.text.tables import Reading
+from eqnp.text.tokens import Ragged, WordTokenizer
 from eqnp.text.vectors import load_vectors, rescale
 
 START = "start.h5"
@@ -32,7 +33,7 @@ class Prepared:
     """
 
     splits: dict[str, Split]
-    tokenizer: Tokenizer
+    tokenizer: WordTokenizer
     ngrams: NGrams
     words: list[str]
     classes: tuple[str, ...]
@@ -61,7 +62,7 @@ class Encoded:
 
     splits: dict[str, Split]
     unlabelled: list[Ragged]
-    tokenizer: Tokenizer
+    tokenizer: WordTokenizer
     classes: tuple[str, ...]
 
 
@@ -69,7 +70,9 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
     """Learn the vocabulary and encode all texts, which are not needed after that."""
     train = loaded["train"]
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
-    say(f"data: {counts}; classes {', '.join(train.classes)}")
+    for note in dict.fromkeys(note for corpus in loaded.values() for note in corpus.notes):
+        say(note)
+    say(f"data: {counts}; classes {some(train.classes)}")
     if left_out := {name: corpus.unlabelled for name, corpus in loaded.items() if corpus.unlabelled}:
         say(f"left out, without an agreed label: {', '.join(f'{n:,} {name}' for name, n in left_out.items())}")
 
@@ -79,7 +82,7 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
     for name, split in splits.items():
         if split.lengths.max(initial=0) == 0:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
-    say(f"vocabulary: {tokenizer.get_vocab_size() - len(tokens.SPECIAL):,} words")
+    say(f"vocabulary: {len(tokenizer) - len(tokens.SPECIAL):,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
     return Encoded(splits, encode_unlabelled(config, tokenizer, loaded, say), tokenizer, train.classes)
@@ -102,7 +105,7 @@ def _complete(config: Config, encoded: Encoded, rng: np.random.Generator, say: C
 def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
     """Write the splits as a token store, and the rest beside it, with the settings that all of it was made by."""
     about = {
-        "tokenizer": prepared.tokenizer.to_str(),
+        **prepared.tokenizer.about(),
         "classes": list(prepared.classes),
         "found": prepared.found,
         "made_by": _sources(config),
@@ -119,11 +122,12 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
             raise CheckpointError(f"{folder} holds no {name}; make such a folder with eqnp prepare")
     arrays, about = files.load(folder / START, "start")
     try:
-        if about["made_by"] != _sources(config):
+        made_by = {name: {**keys, **about["made_by"][name]} for name, keys in _sources(Config()).items()}
+        if made_by != _sources(config):  # a key that was not there when it was made has its default
             raise CheckpointError(
                 f"{folder}: its config.toml has other data or vectors than it was made by; prepare again"
             )
-        tokenizer = Tokenizer.from_str(about["tokenizer"])
+        tokenizer = WordTokenizer.from_about(about)
         words, embedding, classes = tokens.words(tokenizer), arrays["embedding.weight"], tuple(about["classes"])
         ngrams = NGrams(arrays["ngrams"], len(words))
         words += ngrams.names(words)
@@ -152,15 +156,14 @@ def _sources(config: Config) -> dict:
 def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
     """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
 
-    def load(source: str, split: str, classes=(), numbered=True) -> Corpus:
-        return corpora.load_corpus(
-            source, config.columns, config.label, split=split, classes=classes, numbered=numbered
-        )
+    def load(source: Source, split: str, classes=(), numbered=True) -> Corpus:
+        given = {"split": split, "classes": classes, "numbered": numbered, "reading": reading_of(config)}
+        return corpora.load_corpus(source, config.columns, config.label, **given)
 
     train = load(config.train, "train", config.classes)
     if len(np.unique(train.labels)) < 2:
         raise DataError(f"{config.train}: all texts have one and the same label; at least two classes are needed")
-    own, numbered = corpora.splits_of(config.train), is_numbered(config, train.classes)
+    own, numbered = splits_of(config.train), is_numbered(config, train.classes)
     loaded = {"train": train}
     if config.validation or "validation" in own:
         loaded["validation"] = load(config.validation or config.train, "validation", train.classes, numbered)
@@ -174,10 +177,15 @@ def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpu
     return loaded
 
 
+def reading_of(config: DataConfig) -> Reading:
+    """How text files are read, also those that are given later."""
+    return Reading(config.encoding, config.header)
+
+
 def is_numbered(config: DataConfig, classes: Sequence[str]) -> bool:
     """Whether bare numbers may stand for the classes: their order was given, or they are numbers themselves."""
     given = config.classes or tuple(classes) == config.number_names
-    return bool(given) or list(classes) == [str(i) for i in range(len(classes))]
+    return bool(given) or [name.removesuffix(".0") for name in classes] == [str(i) for i in range(len(classes))]
 
 
 def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:
@@ -190,7 +198,7 @@ def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[C
     return train, validation
 
 
-def encode_corpus(tokenizer: Tokenizer, corpus: Corpus, max_tokens: int) -> Split:
+def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int) -> Split:
     """Token ids of a corpus, with the count of what was left out."""
     segments, coverage = {}, tokens.Coverage()
     for name, texts in corpus.texts.items():
@@ -206,12 +214,12 @@ def find_ngrams(config: DataConfig, train: Split, words: int) -> NGrams:
 
 
 def encode_unlabelled(
-    config: Config, tokenizer: Tokenizer, loaded: dict[str, Corpus], say: Callable[[str], None]
+    config: Config, tokenizer: WordTokenizer, loaded: dict[str, Corpus], say: Callable[[str], None]
 ) -> list[Ragged]:
     """Token ids of the unlabelled texts, if there are any, without those that stand in validation or test data."""
     if not config.vectors.unlabelled:
         return []
-    columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns)
+    columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns, reading_of(config.data))
     held = [corpus.texts[name] for split, corpus in loaded.items() if split != "train" for name in corpus.texts]
     known = {text.strip() for column in held for text in column}
     result, left_out = [], 0

@@ -1,13 +1,19 @@
 """Text to token ids: normalise, split into words, look up in a word-level vocabulary (library `tokenizers`).
 
-Words are lower-cased and split as in the Penn Treebank ("don't" → "do" "n't"), which is how the common word vectors
-were made. Id 0 is padding and id 1 any word outside the vocabulary; neither ever reaches the network's memory.
+Tags are removed, then entities decoded ("&amp;" → "&"), and format characters (soft hyphens, zero-width spaces, marks
+of direction) left out. Words are lower-cased and split as in the Penn Treebank ("don't" → "do" "n't"), which is how the
+common word vectors were made. Id 0 is padding and id 1 any word outside the vocabulary; neither ever reaches the
+network's memory.
 """
 
 from __future__ import annotations
 
+import html
+import html.entities
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +22,10 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
-MARKUP = r"</?[a-zA-Z]\w*(?:\s[^<>]*=[^<>]*)?\s*/?>"  # <br />, <a href="…">, but not "a <b and c> d"
+TAG = r"</?[a-zA-Z]\w*(?:\s[^<>]*=[^<>]*)?\s*/?>"  # <br />, <a href="…">, but not "a <b and c> d"
+ENTITY = r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
+MARKUP = re.compile(f"(?!{'|'.join(SPECIAL)}){TAG}|{ENTITY}")
+UNSEEN = r"[\p{Cf}\x{FE00}-\x{FE0F}]"  # format characters and variation selectors: how a word looks, not what it is
 WORD = r"\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
 CHUNK = 1000  # texts encoded at a time: an encoding holds far more than the ids that are kept of it
 
@@ -101,45 +110,98 @@ class Coverage:
         return f"{self.unknown / tokens:.2%} unknown, {self.cut / tokens:.2%} cut off"
 
 
-def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> Tokenizer:
-    """A word-level tokenizer with the words seen at least ``min_count`` times, at most ``max_words`` of them.
+def plain(text: str) -> str:
+    """The text without markup: tags become blanks, entities what they stand for, which is not looked at again."""
+    return MARKUP.sub(_meaning, text) if "<" in text or "&" in text else text
+
+
+def _meaning(markup: re.Match) -> str:
+    """What a tag or an entity stands for; an unknown name stands for itself."""
+    found = markup[0]
+    if found[0] == "<":
+        return " "
+    return html.unescape(found) if found[1] == "#" else html.entities.html5.get(found[1:], found)
+
+
+@dataclass(frozen=True)
+class WordTokenizer:
+    """What is done to a text, what a word is, and which words are known: kept with a model, so that it reads as it did.
+
+    ``markup`` says whether tags and entities are dealt with before ``rules`` see a text. For models of earlier releases
+    they are not: their rules remove tags, and leave entities alone.
+    """
+
+    rules: Tokenizer
+    markup: bool = True
+
+    def about(self) -> dict:
+        """All of it, as JSON can hold it; `from_about` makes the same from it."""
+        return {"tokenizer": self.rules.to_str(), "markup": self.markup}
+
+    @classmethod
+    def from_about(cls, about: Mapping) -> WordTokenizer:
+        """The one of a file, also of earlier releases, which say nothing of markup."""
+        return cls(Tokenizer.from_str(about["tokenizer"]), bool(about.get("markup", False)))
+
+    def __len__(self) -> int:
+        """The number of ids."""
+        return self.rules.get_vocab_size()
+
+    def places(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Of every token of a text: its id, and where it begins and ends in the text as it was given."""
+        there, here, without = [0], [0], text  # places in the plain text from which on the given one runs alike
+        if self.markup:
+            without, at = plain(text), 0
+            for found in MARKUP.finditer(text):
+                at += found.start() - here[-1] + len(_meaning(found))
+                there.append(at)
+                here.append(found.end())
+        encoding = self.rules.encode(without)
+        for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            first, last = bisect_right(there, start) - 1, bisect_right(there, stop) - 1
+            yield token, here[first] + start - there[first], here[last] + stop - there[last]
+
+
+def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> WordTokenizer:
+    """One with the words seen at least ``min_count`` times in the texts, at most ``max_words`` of them.
 
     Ids follow frequency (ties alphabetically) after the two special ids.
     """
-    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[UNKNOWN]))
-    tokenizer.normalizer = normalizers.Sequence(
+    rules = Tokenizer(models.WordLevel(unk_token=SPECIAL[UNKNOWN]))
+    rules.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
+            normalizers.Replace(Regex(UNSEEN), ""),
             normalizers.Replace(Regex(r"[\x00-\x1f\x7f]"), " "),
-            normalizers.Replace(Regex(MARKUP), " "),
             normalizers.Replace(Regex("[\u2018\u2019`\u00b4]"), "'"),
             normalizers.Lowercase(),
         ]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
+    rules.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
     trainer = trainers.WordLevelTrainer(
         vocab_size=max_words + len(SPECIAL),
         min_frequency=min_count,
         special_tokens=list(SPECIAL),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    rules.train_from_iterator(map(plain, texts), trainer)
+    return WordTokenizer(rules)
 
 
-def words(tokenizer: Tokenizer) -> list[str]:
+def words(tokenizer: WordTokenizer) -> list[str]:
     """The vocabulary in the order of ids, special ones included."""
-    vocabulary = tokenizer.get_vocab()
+    vocabulary = tokenizer.rules.get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
+def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
     """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown."""
     coverage = Coverage()
 
     def encoded(chunk: list[str]) -> Ragged:
         nonlocal coverage
-        every = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(chunk)]
+        chunk = list(map(plain, chunk)) if tokenizer.markup else chunk
+        every = [np.array(encoding.ids, np.int32) for encoding in tokenizer.rules.encode_batch_fast(chunk)]
         known = [ids[ids > UNKNOWN] for ids in every]
         kept = [ids[:max_tokens] for ids in known]
         tokens, inside, left = (sum(map(len, each)) for each in (every, known, kept))

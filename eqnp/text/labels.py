@@ -1,0 +1,187 @@
+"""From what stands in a label column to indices of class names."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqnp.errors import DataError, close, some
+from eqnp.text.formats import Number
+from eqnp.text.tables import Places
+
+INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,17})(?:\.0+)?")
+NO_LABEL = ("-", "-1")
+LONE = re.compile("[\ud800-\udfff]")  # half of a character, which no file can hold
+
+
+def label_of(value):
+    """A label as text without blanks around it, or as the whole number that it is in a format with types.
+
+    Returns None for a missing one, and what is neither text nor a whole number as it is.
+    """
+    if type(value) is Number:
+        value = float(value) if not INTEGER.fullmatch(value) else int(INTEGER.fullmatch(value)[1])
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return value.strip() or None
+    return None if value is None or value != value else value
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Turns the labels of a source into indices of class names.
+
+    ``classes`` are the names in order, if they are known; ``numbered`` says whether bare numbers may stand for them.
+    """
+
+    column: str
+    places: Places
+    classes: tuple[str, ...]
+    numbered: bool
+
+    def read(self, values: list, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+        """(indices, class names, rows that have a label) of what `label_of` made of a column.
+
+        ``own_names`` are those that the data set gives to its numbers. Raises DataError.
+        """
+        missing = next((row for row, value in enumerate(values) if value is None), None)
+        if missing is not None:
+            self.refuse(f"{self.places.at(missing)} has no label; remove or fill such rows")
+        strange = next((row for row, value in enumerate(values) if not _is_label(value)), None)
+        if strange is not None:
+            self.refuse_kind(strange, values[strange])
+        signs = self.unlabelled({*values}, own_names)
+        kept = np.flatnonzero([value not in signs for value in values])
+        values = [values[row] for row in kept]
+        if not values:
+            self.refuse("no row has a label; at least one is needed")
+        distinct = {*values}
+        typed = all(isinstance(value, int) for value in distinct)
+        if typed and own_names:
+            return *self.indices(values, own_names), kept
+        if not typed:
+            values = list(map(str, values))
+        if self.classes:
+            return *self.known(values, typed, kept), kept
+        return *self.found(values, typed), kept
+
+    def unlabelled(self, values: set, own_names: tuple[str, ...]) -> set:
+        """Those of the labels that say that a row has none.
+
+        They may be classes too: −1 of −1, 0 and 1, or "-" of "+" and "-". So −1 is none only where the data set names
+        its numbers, or the other numbers are those of all known classes; and "-" only where the others have letters.
+        """
+        others = {str(value) for value in values} - {*NO_LABEL}
+        names = self.classes or {*others}
+        complete = self.numbered and self.classes and others == {str(i) for i in range(len(self.classes))}
+        named = bool(names) and all(any(map(str.isalpha, name)) for name in names)
+        no_number = {-1, "-1"} if own_names or (complete and named) else set()
+        return no_number | ({"-"} if named else set())
+
+    def indices(self, values: list[int], own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Of numbers that the data set itself has names for."""
+        self.check_range(values, len(own_names))
+        indices = np.array(values, np.int64)
+        if not self.classes or self.classes == own_names:
+            return indices, own_names
+        if {*own_names} == {*self.classes}:
+            return np.array([self.classes.index(name) for name in own_names])[indices], self.classes
+        if self.numbered and len(own_names) == len(self.classes):
+            return indices, self.classes
+        self.refuse_numbers(f" named {some(own_names)}")
+
+    def known(self, values: list, typed: bool, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Of classes that are known: by name, or by number where all are numbers."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        names = {value: str(value) for value in {*values}}
+        if {*names.values()} <= {*index}:
+            return np.array([index[names[value]] for value in values], np.int64), self.classes
+        numbers = {value: _number(name) for value, name in names.items()}
+        if None in numbers.values():
+            self.refuse_unknown([names[value] for value in values], rows)
+        if not self.numbered:
+            self.refuse_numbers("")
+        indices = [numbers[value] for value in values]
+        if typed or max(indices) < len(self.classes):
+            self.check_range(indices, len(self.classes))
+            return np.array(indices, np.int64), self.classes
+        self.refuse_unknown([names[value] for value in values], rows)
+
+    def found(self, values: list, typed: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Of classes that are those of the data: numbers in their order, else by the alphabet."""
+        distinct = {*values}
+        numbers = {value: _number(str(value)) for value in distinct}
+        if typed:
+            self.check_range(values, len(distinct))
+        elif "-1" in distinct and None not in numbers.values():
+            named = f"--set 'data.classes={json.dumps(sorted(distinct))}'"
+            self.refuse(
+                f"labels are {self.listed(numbers.values())}; if -1 is no class, leave these rows out; if it is one, "
+                f"say so by naming the classes: {named}"
+            )
+        if None in numbers.values():
+            order = sorted(distinct)
+        else:
+            order = sorted(distinct, key=lambda value: (numbers[value], str(value)))
+        index = {value: i for i, value in enumerate(order)}
+        return np.array([index[value] for value in values], np.int64), tuple(map(str, order))
+
+    def check_range(self, values: Iterable[int], count: int) -> None:
+        """Raise DataError unless numbers are indices of so many classes."""
+        if min(values) < 0 or max(values) >= count:
+            self.refuse(
+                f"labels are {self.listed(values)}, but whole numbers must be 0 … C−1 without gaps "
+                f"(here 0 … {count - 1}); renumber them or use class names"
+            )
+
+    def listed(self, numbers: Iterable[int]) -> str:
+        """The first of some numbers, in order."""
+        return some([str(number) for number in sorted({*numbers})])
+
+    def refuse_unknown(self, names: Sequence[str], rows: np.ndarray) -> None:
+        """Raise DataError for labels that are none of the known classes; ``rows`` are their places in the file."""
+        strange = [i for i, name in enumerate(names) if name not in self.classes]
+        name = names[strange[0]]
+        self.refuse(
+            f"unknown label {name!r} ({len(strange):,} row(s) with classes that are not known, the first in "
+            f"{self.places.at(rows[strange[0]])}); the classes are {some(self.classes)}{close(name, self.classes)}; "
+            "leave such rows out, or train on data that have all classes"
+        )
+
+    def refuse_numbers(self, named: str) -> None:
+        """Raise DataError for numbers that may not stand for the known classes."""
+        self.refuse(
+            f"labels are numbers{named}, but the classes are {some(self.classes)}; "
+            "use these names, or train with --set data.classes=[…] to say which number is which"
+        )
+
+    def refuse_kind(self, row: int, value) -> None:
+        """Raise DataError for a value that is neither text nor a whole number."""
+        where = self.places.at(row)
+        if isinstance(value, float):
+            self.refuse(f"labels are fractions ({value} in {where}); use whole numbers 0 … C−1 or class names")
+        found = f"{type(value).__name__} in {where}: {value!r:.60}"
+        self.refuse(f"labels are neither numbers nor text ({found}); use whole numbers 0 … C−1 or class names")
+
+    def refuse(self, why: str):
+        """Raise DataError."""
+        raise DataError(f"{self.places.where}: column {self.column!r}: {why}")
+
+
+def _is_label(value) -> bool:
+    """Whether a label can be a class name: text that can be written, or a whole number."""
+    return isinstance(value, int) or (isinstance(value, str) and (value.isascii() or not LONE.search(value)))
+
+
+def _number(name: str) -> int | None:
+    """The whole number that a label is, as in "3" or "3.0"; None if it is none."""
+    found = INTEGER.fullmatch(name)
+    return int(found[1]) if found else None

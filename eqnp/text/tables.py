@@ -1,0 +1,335 @@
+"""Tables in text files, read as they stand: lines and their encoding, separators, quotes, and rows of one width.
+
+Every field is text, character for character; only the names of columns lose the blanks around them. What a file leaves
+open is decided by a rule and said in a note; what it contradicts is a DataError with its line.
+"""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import gzip
+import io
+import itertools
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eqnp.errors import DataError, some
+
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+WHOLE = re.compile(r"0|[1-9][0-9]*")
+SEPARATORS = ",;\t"
+SURVEYED = 50  # rows that must agree on a separator where no header tells
+LONGEST_FIELD = 2**31 - 1  # characters; `csv` allows 131,072 unless told otherwise
+STRANGERS = {  # what files of other kinds begin with
+    b"PK\x03\x04": "is a spreadsheet or an archive; export its table as .csv",
+    b"PAR1": "is a Parquet file; give it a name that ends in .parquet",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet; export its table as .csv",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How text files are read: their encoding, and whether a table begins with the names of its columns."""
+
+    encoding: str = "utf-8"
+    header: bool = True
+
+
+@dataclass
+class Table:
+    """A table that can be read once.
+
+    ``read(columns)`` yields of every row what stands in these columns: text, or a number, None or another value where
+    the format has types. ``own_names`` are the class names that a data set gives to the numbers of a column. ``notes``
+    say what was decided, and are complete when all rows are read. ``advice`` is for who asks for a column in vain.
+    ``start`` is the number of rows of the source before it.
+    """
+
+    where: str
+    names: list[str]
+    read: Callable[[Sequence[str]], Iterator[Sequence]]
+    notes: list[str] = field(default_factory=list)
+    own_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    advice: str = ""
+    start: int = 0
+
+    def row(self, row: int) -> int:
+        """The number, from 1, that a row of the whole source has in this table."""
+        return row - self.start + 1
+
+
+class Places:
+    """Where the rows of a source stand that may be several tables, for messages."""
+
+    def __init__(self):
+        self._names: list[str] = []
+        self._starts: list[int] = []
+
+    def add(self, where: str, start: int) -> None:
+        """From row ``start`` on, rows are of another table."""
+        self._names.append(where)
+        self._starts.append(start)
+
+    @property
+    def where(self) -> str:
+        """All of the tables."""
+        return some(self._names, 3)
+
+    def at(self, row: int) -> str:
+        """As in "row 3" or, of several tables, "row 3 of b.csv"; ``row`` counts from 0."""
+        number = bisect.bisect_right(self._starts, row) - 1
+        of = f" of {self._names[number]}" if len(self._names) > 1 else ""
+        return f"row {row - self._starts[number] + 1}{of}"
+
+
+class TextFile:
+    """A text file, compressed by gzip or not, whose lines can be read again and again.
+
+    ``rows`` is for who reads it: the number of rows found so far, for messages.
+    """
+
+    def __init__(self, path: Path, where: str, encoding: str):
+        self.path, self.where, self.encoding, self.rows = path, where, encoding, 0
+        with open(path, "rb") as file:
+            self.beginning = file.read(4)
+        stranger = next((what for magic, what in STRANGERS.items() if self.beginning.startswith(magic)), None)
+        if stranger:
+            raise DataError(f"{where}: {stranger}")
+
+    def lines(self, errors: str = "strict") -> Iterator[str]:
+        """The lines, each with its end; a byte order mark is left out.
+
+        Raises DataError for bytes of another encoding, unless ``errors`` is "replace" (for a look ahead), and for what
+        cannot be read.
+        """
+        packed = self.beginning.startswith(b"\x1f\x8b")
+        try:
+            with gzip.open(self.path, "rb") if packed else open(self.path, "rb") as file:
+                by_line = "\n".encode(self.encoding) == b"\n"
+                yield from (self._decoded_by_line if by_line else self._decoded)(file, errors)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{self.where}: cannot be read ({error}); check the file, or fetch it again") from error
+
+    def _decoded_by_line(self, file, errors: str) -> Iterator[str]:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode(self.encoding, errors)
+            except UnicodeDecodeError as error:
+                raise DataError(self._undecodable(number, line, error.start)) from error
+            if number == 1:
+                text = text.removeprefix("\ufeff")
+            if "\r" in text[:-2] or text.endswith("\r"):  # which ends a line of its own
+                yield from LINE.findall(text)
+            else:
+                yield text
+
+    def _decoded(self, file, errors: str) -> Iterator[str]:
+        """Of an encoding such as UTF-16, whose line ends are not those of bytes."""
+        with io.TextIOWrapper(file, self.encoding, errors, newline="") as text:
+            try:
+                for number, line in enumerate(text, start=1):
+                    yield line.removeprefix("\ufeff") if number == 1 else line
+            except UnicodeError as error:
+                raise DataError(
+                    f"{self.where}: after row {self.rows} it is not {self.encoding} ({error}); "
+                    "check data.encoding: it is that of all text files of a run"
+                ) from error
+
+    def _undecodable(self, number: int, line: bytes, place: int) -> str:
+        if self.beginning[:2] in (b"\xff\xfe", b"\xfe\xff") or line.count(b"\0") > len(line) // 3:
+            other = "utf-16"
+        else:
+            other = "cp1252" if _decodes(line, "cp1252") else "latin-1"
+        row = f"row {self.rows + 1} (line {number})" if number > 1 else "line 1"
+        return (
+            f"{self.where}: {row} is not {self.encoding}: byte 0x{line[place]:02x} at place {place + 1} of the line; "
+            f"save the file as UTF-8, or say what it is: --set data.encoding={other}"
+        )
+
+
+def _decodes(line: bytes, encoding: str) -> bool:
+    try:
+        return bool(line.decode(encoding))
+    except UnicodeDecodeError:
+        return False
+
+
+def delimited(file: TextFile, tabs: bool, reading: Reading, wanted: Sequence[str]) -> Table:
+    """A table of separated fields. ``tabs`` separate them, or what the header tells: the comma, semicolon or tab.
+
+    Quotes count as `csv` has it, strictly; between tabs they count only if the whole file is consistent with them.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    notes: list[str] = []
+    separator = "\t" if tabs else _separator(file, wanted if reading.header else ())
+    if not tabs and separator != ",":
+        notes.append(f"{file.where}: fields are separated by {separator!r}, as {_first_is(reading)} has it")
+    records = _Records(file, separator, separator != "\t" or _quotes_count(file, notes))
+    rows = iter(records)
+    first = next(rows, None)
+    second = next(rows, None) if reading.header and first else first
+    if first is None or second is None:
+        raise DataError(f"{file.where}: there are no rows; at least one text with a label is needed")
+    header = [name.strip() for name in first[1]] if reading.header else [str(i + 1) for i in range(len(first[1]))]
+    shape = _Shape(file, header, second[1], separator, reading.header)
+    if shape.named:
+        notes.append(f"{file.where}: the header is one name short, so the number before each row is its name, as in R")
+
+    def read(columns: Sequence[str]) -> Iterator[list[str]]:
+        places = [shape.names.index(column) + shape.named for column in columns]
+        for line, fields in itertools.chain([second], rows):
+            shape.check(line, fields)
+            file.rows += 1
+            yield [fields[place] for place in places]
+        if records.spanning:
+            notes.append(f"{file.where}: a field goes over several lines in {records.spanning:,} row(s)")
+
+    if reading.header:
+        advice = "; is it a file without a header? then --set data.header=false"
+    else:
+        advice = "; without a header (data.header=false) columns go by number, as in --set data.columns.text=1"
+    return Table(file.where, shape.names, read, notes, advice=advice)
+
+
+class _Records:
+    """The rows of a file as `csv` splits them, each with the number of its first line; empty lines are left out."""
+
+    def __init__(self, file: TextFile, separator: str, quotes: bool, errors: str = "strict"):
+        self.file, self.spanning, self.line, self.separator = file, 0, "", separator
+        quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        self.reader = csv.reader(self._lines(errors), delimiter=separator, quoting=quoting, strict=True)
+
+    def _lines(self, errors: str) -> Iterator[str]:
+        for line in self.file.lines(errors):
+            self.line = line
+            yield line
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        while True:
+            line = self.reader.line_num + 1
+            try:
+                fields = next(self.reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise _Fault(self.file.where, line, self.reader.line_num, self._cause(error)) from error
+            if fields:
+                self.spanning += self.reader.line_num > line
+                yield line, fields
+
+    def _cause(self, error: csv.Error) -> str:
+        if "end of data" in str(error):
+            return "a quote opens there and is never closed; close it, or double a quote that is part of a text"
+        if "expected after" in str(error):
+            return (
+                f"a field in quotes must end with {self.separator!r} or the line after its closing quote; "
+                "double a quote that is part of a text"
+            )
+        return f"it is no row of a table ({error})"
+
+
+class _Fault(DataError):
+    """A line that does not fit; ``line`` is where its row begins, ``last`` where the reader stopped."""
+
+    def __init__(self, where: str, line: int, last: int, why: str):
+        self.line, self.at = line, f"line {line}" if last <= line else f"lines {line} to {last}"
+        super().__init__(f"{where}: {self.at}: {why}")
+
+
+class _Shape:
+    """How many fields the rows of a table have, and which of them are columns: told by the header and the first row.
+
+    Empty fields may follow the last column, if the first row has them; and where the last columns have no name, rows
+    may end before them. Before the first column there may be a number that the header leaves out (so R writes the names
+    of rows): a whole number, larger from row to row.
+    """
+
+    def __init__(self, file: TextFile, names: list[str], first: list[str], separator: str, has_header: bool):
+        self.file, self.names, self.separator = file, names, separator
+        self.told_by = "the header has" if has_header else "line 1 has"
+        unnamed = sum(1 for _ in itertools.takewhile(lambda name: not name, reversed(names)))
+        beyond = first[len(names) :]
+        empty = not any(map(str.strip, beyond))
+        self.named = len(beyond) == 1 and not empty and WHOLE.fullmatch(first[0].strip()) is not None
+        self.least = len(names) - min(unnamed, len(names) - 1) + self.named
+        self.most = len(names) + (len(beyond) if empty or self.named else 0)
+        self.last_name = -1
+
+    def check(self, line: int, fields: list[str]) -> None:
+        """Raise DataError unless a row has this shape."""
+        columns, found = len(self.names) + self.named, len(fields)
+        if not self.least <= found <= self.most or any(map(str.strip, fields[columns:])):
+            if found > columns:
+                cause = f"a text that holds {self.separator!r} must stand in double quotes"
+            else:
+                cause = "a separator is missing, or a text is broken over two lines without quotes around it"
+            why = f"{found} field(s), where {self.told_by} {len(self.names)}; the likely cause: {cause}"
+            raise _Fault(self.file.where, line, line, why)
+        if self.named:
+            name = fields[0].strip()
+            if not WHOLE.fullmatch(name) or int(name) <= self.last_name:
+                why = f"it begins with {name[:40]!r}, where numbers that the header does not name go up from row to row"
+                raise _Fault(self.file.where, line, line, f"{why}; {self.told_by} {len(self.names)} names for {found}")
+            self.last_name = int(name)
+
+
+def _first_is(reading: Reading) -> str:
+    return "the header" if reading.header else "each row"
+
+
+def _separator(file: TextFile, wanted: Sequence[str]) -> str:
+    """What separates fields: by which the header has most of the columns wanted, or most names; else the comma.
+
+    Without a header, that by which the first rows have one and the same number of fields, above one.
+    """
+    lines = [line for line in itertools.islice(file.lines("replace"), SURVEYED) if line.strip()]
+    if not lines:
+        return ","
+    if wanted:
+        names = {each: [name.strip() for name in _split(lines[0], each)] for each in SEPARATORS}
+        return max(SEPARATORS, key=lambda each: (len({*wanted} & {*names[each]}), len(names[each])))
+    widths = {each: {len(_split(line, each)) for line in lines} for each in SEPARATORS}
+    return next((each for each in SEPARATORS if len(widths[each]) == 1 and widths[each] != {1}), ",")
+
+
+def _split(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _quotes_count(file: TextFile, notes: list[str]) -> bool:
+    """Whether quotes between tabs are those of a program that writes tables, or part of the texts."""
+    if not any('"' in line and any(f.startswith('"') for f in line.split("\t")) for line in file.lines("replace")):
+        return False
+    fault = _first_fault(file, quotes=True)
+    if fault is None:
+        notes.append(
+            f"{file.where}: quotes around fields are not part of them; all of the file is consistent with that"
+        )
+        return True
+    other = _first_fault(file, quotes=False)
+    if other is not None and other.line < fault.line:
+        return True  # read so, it goes wrong later: what is wrong there is what is to be mended
+    notes.append(
+        f"{file.where}: quotes are part of the texts; taken as quotes around fields they go wrong in {fault.at}"
+    )
+    return False
+
+
+def _first_fault(file: TextFile, quotes: bool) -> _Fault | None:
+    """Where a file of tabs contradicts itself, if it does: in its quotes, or the number of fields of a row."""
+    records, width = _Records(file, "\t", quotes, "replace"), 0
+    try:
+        for row, (line, fields) in enumerate(records):
+            width = len(fields) if row < 2 else width
+            if len(fields) != width:
+                return _Fault(file.where, line, line, f"{len(fields)} fields, not {width}")
+            raw = records.line.rstrip("\r\n").split("\t")
+            if quotes and len(raw) == len(fields) and any('"' in each and each[0] != '"' for each in raw):
+                return _Fault(file.where, line, line, "a quote inside a field without quotes around it")
+    except _Fault as fault:
+        return fault
+    return None
