@@ -38,11 +38,11 @@ class DataConfig:
 
     ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`, or lists of them. Text
     files are read as ``encoding`` says, and tables in them as beginning with the names of their columns; without such a
-    ``header``, columns go by number, "1" being the first. Left
-    empty, validation and test are the splits of those names of the training source, if it has them; else validation is a
-    random ``validation_share`` of the training samples and there is no test. ``columns`` gives the column of every
-    segment. ``classes`` are the names that all labels must have, in order; without them, the classes are those of the training
-    data, and ``number_names`` what they are called where they are as many whole numbers.
+    ``header``, columns go by number, "1" being the first. Left empty, validation and test are the splits of those names
+    of the training source, if it has them; else validation is a random ``validation_share`` of the training samples and
+    there is no test. ``columns`` gives the column of every segment. ``classes`` are the names that all labels must
+    have, in order; without them, the classes are those of the training data, and ``number_names`` what they are called
+    where they are as many whole numbers.
     With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
     ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot for each of its words
     and n-grams, however often they stand there. ``seed`` is that of the share held out and of vectors from the corpus;
@@ -188,7 +188,7 @@ class Config:
 def _is_encoding(name: str) -> bool:
     """Whether Python knows an encoding of that name that turns bytes to text."""
     try:
-        return b"".decode(name) == ""
+        return bool("a".encode(name))
     except (LookupError, ValueError):
         return False
 

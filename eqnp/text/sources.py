@@ -61,7 +61,7 @@ def open_source(
         else:
             raise DataError(
                 f"cannot tell what data {each!r} is: no file or folder of that name, no known ending, no hub name such "
-                f"as stanfordnlp/imdb{nearest(each, EMBEDDED)}"
+                f"as stanfordnlp/imdb{_sibling(Path(each)) or nearest(each, EMBEDDED)}"
             )
 
 
@@ -119,10 +119,17 @@ def _files(source: str, split: str) -> list[Path]:
         return [splits.get(split, path)]
     if glob.has_magic(source):
         return [Path(each) for each in paths_of(source)]
-    siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.7)
-    hint = f"did you mean {str(path.parent / close[0])!r}?" if close else "give a file with the data"
-    raise DataError(f"{source}: no such file; {hint}")
+    raise DataError(f"{source}: no such file{_sibling(path) or '; give a file with the data'}")
+
+
+def _sibling(path: Path) -> str:
+    """A hint at the file of the nearest name in the same folder, if one is near."""
+    try:
+        names = [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return f"; did you mean {str(path.parent / close[0])!r}?" if close else ""
 
 
 def _folder_splits(path: Path) -> dict[str, Path]:
