@@ -69,7 +69,8 @@ def _rows_of_lines(file: TextFile) -> Iterator[dict]:
             try:
                 row = DECODER.decode(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{file.where}: line {number} is no JSON ({error}); each must be {OBJECT}") from error
+                why = _fault(error)
+                raise DataError(f"{file.where}: line {number} is no JSON ({why}); each must be {OBJECT}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{file.where}: line {number} is {line.strip()[:40]!r}; each must be {OBJECT}")
             yield row
@@ -83,9 +84,10 @@ def _rows_of_document(file: TextFile) -> Iterator[dict]:
         if error.msg == "Extra data":  # more than one value: one per line
             yield from _rows_of_lines(file)
             return
-        raise DataError(f"{file.where}: no JSON ({error}); {LIST} is needed") from error
+        why = _fault(error)
+        raise DataError(f"{file.where}: line {error.lineno} is no JSON ({why}); {LIST} is needed") from error
     except RecursionError as error:
-        raise DataError(f"{file.where}: too deep a JSON value; {LIST} is needed") from error
+        raise DataError(f"{file.where}: no JSON ({_fault(error)}); {LIST} is needed") from error
     if isinstance(value, dict):
         inner = [key for key, each in value.items() if _is_rows(each)]
         if len(inner) == 1:
@@ -100,6 +102,13 @@ def _rows_of_document(file: TextFile) -> Iterator[dict]:
         found = f"a list of {type(value[0]).__name__}" if isinstance(value, list) else type(value).__name__
         raise DataError(f"{file.where}: it holds {found}; {LIST} is needed")
     yield from value
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a text that should be JSON."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg.lower()} at place {error.colno}"
+    return "lists in lists without end" if isinstance(error, RecursionError) else str(error)
 
 
 def _is_rows(value) -> bool:

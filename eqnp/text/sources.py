@@ -102,11 +102,15 @@ def paths_of(source: str) -> list[str]:
         return [source]
     path = _expanded(source)
     if not _there(path) and glob.has_magic(source):
-        found = sorted(glob.glob(str(path), recursive=True))
-        if not found:
-            raise DataError(f"{source}: no file has such a name; give the name of a file, or another pattern")
-        return [str(Path(each).absolute()) for each in found]
+        return [str(each.absolute()) for each in _matching(path)]
     return [str(path.absolute())] if _there(path) else [source]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    found = sorted(glob.glob(str(pattern), recursive=True))
+    if not found:
+        raise DataError(f"{pattern}: no file has such a name; give the name of a file, or another pattern")
+    return [Path(each) for each in found]
 
 
 def _files(source: str, split: str) -> list[Path]:
@@ -118,7 +122,7 @@ def _files(source: str, split: str) -> list[Path]:
             raise DataError(f"{source}: has no split {split!r}, but {', '.join(splits)}; give one of these folders")
         return [splits.get(split, path)]
     if glob.has_magic(source):
-        return [Path(each) for each in paths_of(source)]
+        return _matching(path)
     raise DataError(f"{source}: no such file{_sibling(path) or '; give a file with the data'}")
 
 

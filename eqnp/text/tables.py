@@ -327,7 +327,7 @@ def _first_fault(file: TextFile, quotes: bool) -> _Fault | None:
             width = len(fields) if row < 2 else width
             if len(fields) != width:
                 return _Fault(file.where, line, line, f"{len(fields)} fields, not {width}")
-            raw = records.line.rstrip("\r\n").split("\t")
+            raw = records.line.rstrip("\r\n").split("\t") if records.reader.line_num == line else []
             if quotes and len(raw) == len(fields) and any('"' in each and each[0] != '"' for each in raw):
                 return _Fault(file.where, line, line, "a quote inside a field without quotes around it")
     except _Fault as fault:
