@@ -38,7 +38,7 @@ def some(names: Iterable[str], most: int = 8) -> str:
 
 def close(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or nothing where none is close."""
-    found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.75)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

@@ -190,6 +190,6 @@ def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:
             raise DataError(f"{table.where}: {count} columns are called {column!r}; give them names of their own")
         if not count:
             raise DataError(
-                f"{table.where}: no column {column!r}; it has {some(map(repr, table.names))}; "
+                f"{table.where}: no column {column!r}; it has {some(map(repr, table.names)) or 'none'}; "
                 f"training chooses with --set {key}=COLUMN{table.advice}"
             )

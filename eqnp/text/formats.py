@@ -38,7 +38,7 @@ def json_table(file: TextFile) -> Table:
     """A table of JSON: an object per line, a list of objects, or an object of columns."""
     beginning = list(itertools.islice((line for line in file.lines("replace") if line.strip()), 2))
     rows = _rows_of_lines(file) if _is_row(*beginning) else _rows_of_document(file)
-    head = next(rows, None)
+    head = next(rows, None) if beginning else None
     if head is None:
         raise DataError(f"{file.where}: {NO_ROWS}")
     names = [key.strip() for key in head]
@@ -171,6 +171,8 @@ def line_table(file: TextFile, wanted: Sequence[str], labelled: bool) -> Table:
     """
     first = next((line for line in file.lines("replace") if line.strip()), "")
     marked = first.lstrip().startswith(FASTTEXT)
+    if not first:
+        raise DataError(f"{file.where}: {NO_ROWS}")
     if labelled and not marked:
         raise DataError(f"{file.where}: line 1 has no label; lines of a .txt file must be: {FASTTEXT}NAME text")
     names = _nameless(wanted, labelled)

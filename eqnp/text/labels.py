@@ -15,6 +15,7 @@ from eqnp.text.formats import Number
 from eqnp.text.tables import Places
 
 INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,17})(?:\.0+)?")
+FEW = 12  # classes whose names a message may list
 NO_LABEL = ("-", "-1")
 LONE = re.compile("[\ud800-\udfff]")  # half of a character, which no file can hold
 
@@ -149,11 +150,12 @@ class Labels:
     def refuse_unknown(self, names: Sequence[str], rows: np.ndarray) -> None:
         """Raise DataError for labels that are none of the known classes; ``rows`` are their places in the file."""
         strange = [i for i, name in enumerate(names) if name not in self.classes]
-        name = names[strange[0]]
+        name, every = names[strange[0]], [*self.classes, *sorted({names[i] for i in strange})]
+        naming = f", or with --set 'data.classes={json.dumps(every, ensure_ascii=False)}'" if len(every) <= FEW else ""
         self.refuse(
             f"unknown label {name!r} ({len(strange):,} row(s) with classes that are not known, the first in "
             f"{self.places.at(rows[strange[0]])}); the classes are {some(self.classes)}{close(name, self.classes)}; "
-            "leave such rows out, or train on data that have all classes"
+            f"leave such rows out, or train on data with all classes{naming}"
         )
 
     def refuse_numbers(self, named: str) -> None:

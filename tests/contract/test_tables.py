@@ -204,7 +204,9 @@ def test_numbers_as_labels_keep_their_meaning(tmp_path):
     assert "which number is which" in refused(named, classes=("cold", "hot"), numbered=False)
     unknown = refused(stars, classes=("cold", "hot"))
     assert "unknown label '5' (3 row(s) with classes that are not known, the first in row 1)" in unknown
-    assert "leave such rows out, or train on data that have all classes" in unknown
+    assert "leave such rows out, or train on data with all classes" in unknown
+    assert """or with --set 'data.classes=["cold", "hot", "1", "10", "5"]'""" in unknown
+    assert read(stars, classes=("cold", "hot", "1", "10", "5")) == [("hot", "5"), ("cold", "1"), ("sun", "10")]
     minus = written(tmp_path / "d.csv", "text,label\nhot,1\ncold,-1\nsun,0\n")
     assert """--set 'data.classes=["-1", "0", "1"]'""" in refused(minus)
     assert read(minus, classes=("-1", "0", "1"))[1] == ("cold", "-1")
@@ -262,6 +264,13 @@ def test_rows_of_another_width(tmp_path):
     assert "lines 3 to 4: a quote opens there and is never closed" in refused(unclosed)
     inner = written(tmp_path / "a.csv", 'text,label\n"the "old" lake",hot\n')
     assert "double a quote that is part of a text" in refused(inner)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "txt"])
+def test_files_of_blanks_alone(tmp_path, ending):
+    """If this fails, an empty export is a traceback, or a riddle."""
+    for content in ("\n\n", "  \n", "text,label" if ending == "csv" else "\n"):
+        assert "there are no rows" in refused(written(tmp_path / f"a.{ending}", content))
 
 
 def test_blanks_around_names_make_no_classes(tmp_path):
