@@ -14,10 +14,12 @@ from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.machine.ranks import Ranks
 from eqnp.runs import baselines
 from eqnp.runs.baselines import bag_of_words
+from eqnp.runs.model import Model
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
-from eqnp.text.tokens import Coverage, Ragged, encode, learn_tokenizer, ragged, words
+from eqnp.text.tokens import Coverage, Ragged, WordTokenizer, encode, learn_tokenizer, ragged, words
+from tests.conftest import ROOT
 
 TEXTS = ["I don't LIKE it.<br /><br />It's bad!", "it is what it is, isn’t it?", "<b>Café</b> 10/10"]
 
@@ -63,6 +65,49 @@ def test_words_are_those_of_common_vectors():
     assert tokenised(TEXTS[1]) == ["it", "is", "what", "it", "is", ",", "is", "n't", "it", "?"]
     assert tokenised(TEXTS[2]) == ["café", "10", "/", "10"]
     assert tokenised("can't won't a<b and c>d") == ["ca", "n't", "wo", "n't", "a", "<", "b", "and", "c", ">", "d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("beau\u00adti\u00adful zero\u200bwidth", ["beautiful", "zerowidth"]),
+        ("\ufeffhot \u202asun\u202c \u2764\ufe0f", ["hot", "sun", "\u2764"]),
+        ("Q&amp;A &quot;hot&quot; it&#39;s caf&eacute;", ["q", "&", "a", '"', "hot", '"', "it", "'s", "café"]),
+        ("&lt;b&gt;sun&lt;/b&gt;<br/>ice", ["<", "b", ">", "sun", "<", "/", "b", ">", "ice"]),
+        ("&amp;lt; AT&T &foo; R&D &#x41;&#65;", ["&", "lt", ";", "at", "&", "t", "&", "foo", ";", "r", "&", "d", "aa"]),
+        ("don&rsquo;t", ["do", "n't"]),
+    ],
+)
+def test_markup_and_characters_that_nobody_sees(text, expected):
+    """If this fails, soft hyphens split words, or what a browser would show is not what is read."""
+    assert tokenised(text) == expected
+
+
+def test_words_are_found_where_they_stand_in_the_text():
+    """If this fails, explanations shade other words than those that were attended to."""
+    text = "<p>Q&amp;A</p>: caf&eacute;s, beau\u00adti\u00adful &foo; <br>don&rsquo;t"
+    tokenizer = learn_tokenizer([text], min_count=1, max_words=100)
+    found = [(words(tokenizer)[token], text[start:stop]) for token, start, stop in tokenizer.places(text)]
+    assert found == [
+        ("q", "Q"), ("&", "&amp;"), ("a", "A"), (":", ":"), ("cafés", "caf&eacute;s"), (",", ","),
+        ("beautiful", "beau\u00adti\u00adful"), ("&", "&"), ("foo", "foo"), (";", ";"), ("do", "do"),
+        ("n't", "n&rsquo;t"),
+    ]  # fmt: skip
+    ids, _ = encode(tokenizer, [text], 100)
+    assert ids[0].tolist() == [token for token, _, _ in tokenizer.places(text)]
+
+
+def test_a_model_reads_texts_as_it_always_did():
+    """If this fails, a model of an earlier release gets other words than it was trained on."""
+    old = Model.load(ROOT / "tests" / "fixtures" / "v2").tokenizer
+    assert not old.markup
+    assert "Replace" in old.rules.to_str()  # which removes tags, as before
+    new = learn_tokenizer(["hot & cold"], min_count=1, max_words=10)
+    assert WordTokenizer.from_about(new.about()).markup
+    without = WordTokenizer.from_about({"tokenizer": new.rules.to_str()})
+    text = ["hot &amp; cold"]
+    assert [len(encode(each, text, 10)[0].ids) for each in (new, without)] == [3, 3]
+    assert [encode(each, text, 10)[1].unknown for each in (new, without)] == [0, 2]
 
 
 def test_rare_words_are_left_out_and_counted():
