@@ -34,7 +34,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or the allowed names when none is close."""
     allowed = sorted(allowed)
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {some(allowed)}"
+
+
+def some(names: Iterable[object], most: int = 8) -> str:
+    """The names for a line of text: all of them, or the first ``most`` and how many there are: "a, b, … (300)"."""
+    names = [str(name) for name in names]
+    return ", ".join(names if len(names) <= most else [*names[:most], f"… ({len(names)})"])
 
 
 class Interrupted(Exception):
