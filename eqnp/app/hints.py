@@ -31,7 +31,7 @@ ALSO_CALLED = {  # options by names that they have elsewhere
     "--resume": "continue restart resume_from go_on",
     "--distributed mpi": "mpi",
     "--html": "page html_file",
-    "--explain": "attention attend explanation explanations",
+    "--explain": "explanation explanations",
     "--json": "as_json format_json",
 }
 FIRST = {  # what is not an option but the first argument, by the commands that take it

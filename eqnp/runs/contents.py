@@ -43,6 +43,8 @@ def instead(folder: Path) -> str:
     if has(CONFIG) and has(LOG):
         done = "this run is not finished" if has(MODEL) else "no epoch of this run is finished yet"
         return f"{folder}: {done}; go on with eqnp train --resume {own}"
+    if has(CONFIG) and has(MODEL):
+        return f"{folder} has lost {LOG}; eqnp train {own} trains it anew, in another folder"
     if has(CONFIG):
         return f"{folder} is prepared and not trained yet; train it: eqnp train {own}"
     if is_saved(folder):
