@@ -312,7 +312,7 @@ def _no_text(value) -> str:
     if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
         return f"{value}, a missing value; leave such samples out, or give them a text"
     if isinstance(value, int | float | complex | np.number | np.bool_):
-        return f"the number {value}; give texts, or write it as one (str(number))"
+        return f"the number {value}; give strings, or make it one (str(number))"
     return ""
 
 

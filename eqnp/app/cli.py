@@ -19,6 +19,7 @@ from eqnp.app import commands
 from eqnp.errors import EqnpError, Interrupted
 
 DEFAULT = "mini-sentiment"
+AFTER = "\0"  # put before arguments that come after "--"; no shell can pass one on
 MISTAKEN, SIGNALLED = 2, 128  # the latter plus the signal's number, as shells have it
 
 
@@ -52,15 +53,17 @@ class Parser(argparse.ArgumentParser):
         commands = self._subparsers._group_actions[0].choices
         command = commands.get(next((each for each in given if not each.startswith("-")), ""))
         takes_text = command is not None and any(action.dest == "text" for action in command._actions)
-        end = given.index("--") if takes_text and "--" in given else len(given)
-        given, texts = given[:end], given[end + 1 :]
+        if takes_text and "--" in given:
+            end = given.index("--")
+            given = [*given[:end], *(f"{AFTER}{each}" for each in given[end + 1 :])]
         if command and (glued := [each for each in given if each.startswith("-h") and each != "-h"]):
             self._refuse(glued, given, argparse.Namespace(command=command.prog.split()[-1]))  # for argparse it is -h
         options, unknown = self.parse_known_args(given, namespace)
         if takes_text:
             if not any(argument.startswith("-") for argument in unknown):
                 options.text, unknown = [*options.text, *unknown], []  # after options, which argparse does not expect
-            options.text = [*options.text, *texts]
+            options.text = [text.removeprefix(AFTER) for text in options.text]
+            options.run = Path(str(options.run).removeprefix(AFTER))
         if unknown or any("=" not in setting or setting.endswith("=") for setting in getattr(options, "set", ())):
             self._refuse(unknown, given, options)
         return options
@@ -83,7 +86,7 @@ class Parser(argparse.ArgumentParser):
             after = given[place + 1] if place + 1 < len(given) else "-"
             value = None if after.startswith("-") and not after[1:2].isdigit() else after
             others = [g for i, g in enumerate(given) if not g.startswith("-") and (value is None or i != place + 1)]
-            run = shlex.quote(others[1]) if len(others) > 1 else "RUN"
+            run = shlex.quote(others[1].removeprefix(AFTER)) if len(others) > 1 else "RUN"
             advice = unknown_option(options.command, each, value, run, known)
             lines.append(f"unknown argument {each!r}; {advice}")
         first = f"unknown argument {unknown[0]!r}; see {self.prog} {options.command} --help"

@@ -28,7 +28,7 @@ def is_saved(folder: Path) -> bool:
 def instead(folder: Path) -> str:
     """For a path that is not what a command needs: one line on what it is, and the command that is for it."""
     if not folder.exists():
-        return f"{folder}: no such run folder; `eqnp train` makes one and prints its name"
+        return f"{folder}: no such run, and no run folder of that name; `eqnp train` makes one and prints its name"
     if not folder.is_dir():
         if folder.name in (CONFIG, LOG, LAST, METRICS, MODEL, *PARTS):
             return f"{folder} is a file of a run; give its folder, {folder.parent}"

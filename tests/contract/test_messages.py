@@ -202,11 +202,14 @@ def test_a_text_that_begins_with_a_dash(capsys, at, text):
         assert code == 2
         assert "put -- before a text that begins with a dash" in error
         assert advised(error, "predict") == f"eqnp predict run -- '{text}'"
-    for line in (f"eqnp predict run -- '{text}'", f"eqnp predict run cold --threads 1 -- '{text}' ice"):
-        code, out, _ = typed(capsys, line)
+    for line, texts in (
+        (f"run -- '{text}'", [text]),
+        (f"run cold --threads 1 -- '{text}' ice", ["cold", text, "ice"]),
+        (f"--threads 1 -- run '{text}' -- ice", [text, "--", "ice"]),
+    ):
+        code, out, _ = typed(capsys, f"eqnp predict {line}")
         assert code == 0
-        assert f"  {text}" in out
-        assert len(out.splitlines()) == (1 if "cold" not in line else 3)
+        assert [printed.split("  ")[2] for printed in out.splitlines()] == texts
 
 
 # ---- settings --------------------------------------------------------------------------------------------
@@ -441,7 +444,7 @@ def test_other_outputs_that_cannot_be_written(capsys, at, monkeypatch):
         (bytearray(b"hot"), "sample 1 of X is bytes; decode them"),
         (None, "sample 1 of X is None, a missing value; leave such samples out"),
         (float("nan"), "sample 1 of X is nan, a missing value"),
-        (3, "sample 1 of X is the number 3; give texts"),
+        (3, "sample 1 of X is the number 3; give strings"),
         (np.float64(0.5), "sample 1 of X is the number 0.5"),
         ((b"hot",), "sample 1 of X is bytes"),
         ({"a": 1}, "sample 1 of X is ({'a': 1},); it must be a string"),
