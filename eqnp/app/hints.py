@@ -59,8 +59,9 @@ def unknown_option(command: str, typed: str, value: str | None, run: str, option
     value = attached if equals else value
     word = name.lstrip("-").lower().replace("-", "_")
     own = options[command]
-    if command in TEXTS and (" " in typed or (not typed.startswith("--") and f"-{name}" not in own)):
-        return f"put -- before a text that begins with a dash: eqnp {command} {run} -- {_in_quotes(typed)}"
+    as_text = f"put -- before a text that begins with a dash: eqnp {command} {run} -- {_in_quotes(typed)}"
+    if command in TEXTS and not typed.startswith("--") and f"-{name}" not in own:
+        return as_text
     if command == "predict" and word in ("text", "texts", "sentence"):
         return f"texts need no option: eqnp predict {run} {_in_quotes(value or ANY)}"
     for words, commands in FIRST.items():
@@ -87,7 +88,8 @@ def unknown_option(command: str, typed: str, value: str | None, run: str, option
     if keys:
         settings = " or ".join(_setting(key, value) for key in keys)
         return f"write {settings}" if "--set" in own else f"for that there is eqnp train {settings}"
-    return nearest(name, close or own).removeprefix("; ")
+    hint = nearest(name, close or own).removeprefix("; ")
+    return as_text if command in TEXTS and hint.startswith("allowed") else hint
 
 
 def missing_value(arguments: Sequence[str]) -> str:

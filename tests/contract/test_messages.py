@@ -194,7 +194,7 @@ def test_a_gpu_by_any_name(capsys, name):
     assert "did you mean 'cuda'?" in typed(capsys, f"eqnp train --device {name}")[2]
 
 
-@pytest.mark.parametrize("text", ["-hot", "-bad", "-h", "-hot and sunny", "--very hot", "-1", "--json"])
+@pytest.mark.parametrize("text", ["-hot", "-bad", "-h", "-hot and sunny", "--awful", "--very hot", "-1", "--json"])
 def test_a_text_that_begins_with_a_dash(capsys, at, text):
     """If this fails, such a text cannot be predicted, or nobody learns how."""
     if text not in ("-h", "--json", "-1", "--very hot"):  # options, and what cannot be one
