@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import json
 import re
+import shlex
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,53 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.learning import LearningConfig, phases
 from eqnp.optim import OptimizerConfig
 from eqnp.potentials import elementwise
+from eqnp.settings import (
+    TypeOfValueError,
+    UnknownKeyError,
+    build,
+    inline,
+    keys_of,
+    kind_of,
+    mended,
+    put,
+    read_setting,
+)
 
 PRECISIONS = ("single", "half")
 Source = str | tuple[str, ...]  # of texts: one, or several that are read one after the other
-LARGEST = 10**7  # of any number in a configuration: products of two stay finite in float32 and countable in int64
-LARGEST_SEED = 2**63 - 1
 MOST_WORDS_IN_TRIPLES = 2_000_000  # three of them still fit into one int64
 SEGMENT = re.compile(r"[A-Za-z_]\w*")
+ALSO_CALLED = {  # keys by names that they have elsewhere
+    "data.label": "label_column label_col label_field label_name labels target target_column y category",
+    "data.columns.text": "text text_column text_col text_field text_name column columns x sentence content",
+    "data.classes": "class_names label_names labels_list",
+    "data.validation_share": "validation_split val_split validation_fraction validation_size val_size holdout",
+    "data.max_tokens": "max_len max_length maxlen max_seq_len max_seq_length max_sequence_length seq_len",
+    "data.min_count": "min_freq min_frequency min_df min_word_count",
+    "data.max_words": "vocab vocab_size vocabulary_size max_vocab max_features num_words",
+    "data.ngrams": "ngram_range word_ngrams n_grams",
+    "vectors.dimension": "dim dims embedding_dim embedding_size vector_size embed_dim",
+    "network.hidden": "hidden_size hidden_units hidden_dim hidden_layers layers units",
+    "network.attention.0.queries": "heads num_heads n_heads num_queries",
+    "settling.free_sweeps": "sweeps free_steps",
+    "settling.nudged_sweeps": "nudged_steps",
+    "settling.tolerance": "tol",
+    "learning.beta": "nudge nudging",
+    "optimizer.name": "optimizer optimiser optim",
+    "optimizer.learning_rate": "lr rate eta alpha learningrate step_size",
+    "optimizer.schedule": "scheduler lr_scheduler lr_schedule",
+    "optimizer.decay_mean": "momentum beta1 beta_1",
+    "optimizer.decay_square": "beta2 beta_2",
+    "optimizer.epsilon": "eps",
+    "optimizer.weight_decay": "wd l2 decay regularization",
+    "optimizer.clip": "grad_clip clip_grad gradient_clipping clipping clip_norm max_grad_norm gradient_clip",
+    "training.epochs": "n_epochs num_epochs nb_epochs num_train_epochs max_epochs iterations n_iter max_iter",
+    "training.batch": "batch_size batchsize bs minibatch mini_batch_size train_batch_size",
+    "training.word_dropout": "dropout drop_out dropout_rate p_drop",
+    "training.patience": "early_stopping early_stop early_stopping_patience",
+    "training.checkpoint_seconds": "checkpoint_every save_every",
+    "training.precision": "dtype fp16 half",
+}
 
 
 @dataclass(frozen=True)
@@ -211,10 +252,14 @@ def load_config(source: str, settings: Sequence[str] = (), given: Mapping[str, o
 
 def _read_toml(source: str) -> dict:
     try:
-        return tomllib.loads(Path(source).read_text("utf-8"))
+        return tomllib.loads(Path(source).read_text("utf-8-sig"))  # some editors begin with a byte order mark
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        byte = error.object[error.start]
+        raise ConfigError(f"{source}: line {line}: byte 0x{byte:02x} is no UTF-8; save the file as UTF-8") from error
+    except OSError as error:
         raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
 
 
@@ -233,14 +278,58 @@ def _over_preset(tree: dict) -> dict:
 def from_tree(tree: Mapping, settings: Sequence[str] = (), given: Mapping[str, object] | None = None) -> Config:
     """A configuration from nested mappings (as TOML gives them), settings and values; raises ConfigError."""
     tree = copy.deepcopy(dict(tree))
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {setting!r} has no '='; write --set section.key=value")
-        _put(tree, key.strip(), _value(value.strip()))
-    for key, value in (given or {}).items():
-        _put(tree, key, value)
-    return _build(Config, tree, "")
+    typed = [read_setting(Config, setting) for setting in settings]
+    for key, value in (*typed, *(given or {}).items()):
+        put(tree, key, value)
+    try:
+        return build(Config, tree)
+    except UnknownKeyError as error:
+        meant = [] if "." in error.key or isinstance(error.value, Mapping) else keys_named(error.key)
+        hint = f"unknown key {error.key!r}; did you mean {' or '.join(map(repr, meant))}?"
+        raise ConfigError(hint if meant else str(error)) from error
+    except TypeOfValueError as error:
+        raise ConfigError(f"{error}{_how_to_write(error.key, tree, dict(typed), given or {})}") from error
+
+
+def _how_to_write(where: str, tree: Mapping, typed: Mapping, given: Mapping) -> str:
+    """What to type for the value at ``where``, which is of a wrong type; nothing where that cannot be told."""
+    key = next((k for k in (*given, *typed) if where == k or where.startswith(f"{k}.")), where)
+    while key == where and where not in (*given, *typed) and key.rpartition(".")[2].isdigit():
+        key = where = key.rpartition(".")[0]  # of a list in a file, the whole list
+    value = tree
+    for step in key.split("."):
+        value = value[int(step) if isinstance(value, list) else step]
+    kind = kind_of(Config, key)
+    right = mended(kind, value)
+    if right is None:
+        return f"; write --set {key}.NAME=VALUE" if key in typed and typing.get_origin(kind) is dict else ""
+    quotes = " in quotes" if '"' in inline(right) else ""
+    if key in given:
+        return f"; write it{quotes}: {json.dumps(right, ensure_ascii=False)}"
+    if key in typed:
+        return f"; write it{quotes}: --set {shlex.quote(f'{key}={inline(right)}')}"
+    return f"; write it{quotes}: {key.rpartition('.')[2]} = {_toml(right)}"
+
+
+def keys_named(word: str, cutoff: float = 0.8) -> list[str]:
+    """The keys that somebody means by a word: their last part, or another name that they have in the field.
+
+    ``cutoff`` is the least likeness, 1 for the very word. Hyphens, capitals and a plural make no difference.
+    """
+    named: dict[str, list[str]] = {}
+    for key in keys_of(Config):
+        if key not in ("name", "data.columns"):
+            for name in {key.rpartition(".")[2], key.replace(".", "_")}:
+                named.setdefault(name, []).append(key)
+    for key, names in ALSO_CALLED.items():
+        for name in names.split():
+            named.setdefault(name, []).append(key)
+    word = re.sub(r"[-. ]", "_", word.strip().lower())
+    for same in (word, f"{word}s", word.removesuffix("s")):
+        if same in named:
+            return named[same]
+    close = difflib.get_close_matches(word, named, n=1, cutoff=cutoff)
+    return named[close[0]] if close else []
 
 
 def to_tree(config: Config) -> dict:
@@ -263,91 +352,3 @@ def _toml(value) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _value(text: str):
-    """A setting's value as TOML reads it; what TOML cannot read is taken as a plain string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _put(tree, key: str, value) -> None:
-    path = key.split(".")
-    if path[0] in ("preset", "name"):
-        raise ConfigError(f"{path[0]!r} cannot be set; name the preset itself, or begin a TOML file with preset = …")
-    for step in path[:-1]:
-        if isinstance(tree, list):
-            if not (step.isdigit() and int(step) < len(tree)):
-                raise ConfigError(f"--set {key}: there is no entry {step!r}; it has entries 0 … {len(tree) - 1}")
-            tree = tree[int(step)]
-        elif isinstance(tree, dict):
-            tree = tree.setdefault(step, {})
-    if not isinstance(tree, dict):
-        raise ConfigError(f"--set {key}: {path[-1]!r} is not a key inside a table; check the spelling of the key")
-    tree[path[-1]] = value
-
-
-def _build(kind, value, where: str):
-    """Check a value against a type annotation and convert it: tables to dataclasses, arrays to tuples."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} is {value!r}; it must be a table of keys")
-        hints = typing.get_type_hints(kind)
-        for key in value:
-            if key not in hints:
-                known = [_join(where, hint) for hint in hints]
-                raise ConfigError(f"unknown key {_join(where, key)!r}{nearest(_join(where, key), known)}")
-        missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in value]
-        if missing:
-            raise ConfigError(f"{where} lacks the key {missing[0]!r}; add it")
-        return kind(**{k: _build(hints[k], v, _join(where, k)) for k, v in value.items()})
-    if isinstance(value, str) and not value.isprintable() and not _is_utf8(value):
-        raise ConfigError(f"{where} is {value!a}, which is no UTF-8 text; rename the file")
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_build(arguments[0], v, f"{where}.{i}") for i, v in enumerate(value))
-    if origin is dict and isinstance(value, Mapping):
-        return {str(k): _build(arguments[1], v, _join(where, k)) for k, v in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) <= LARGEST:
-            raise ConfigError(f"{where} is {value}; it must be a number of at most {LARGEST:g}")
-        return float(value)
-    if type(value) is int and abs(value) > (LARGEST_SEED if where.endswith(".seed") else LARGEST):
-        raise ConfigError(f"{where} is {value}; it must be at most {LARGEST:,} (a seed: {LARGEST_SEED:,})")
-    if kind == Source and not isinstance(value, str):
-        if not isinstance(value, list | tuple) or not value:
-            raise ConfigError(f"{where} is {value!r}; it must be text, or a list of texts")
-        return _build(tuple[str, ...], value, where)
-    plain = arguments if isinstance(kind, types.UnionType) else (kind,)
-    if any(p in (str, int, float, bool) and type(value) is p for p in plain):
-        return value
-    raise ConfigError(f"{where} is {value!r}; it must be {_name(kind)}")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        return bool(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        return False
-
-
-def _required(f: dataclasses.Field) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-
-
-def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
-
-
-def _name(kind) -> str:
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    if kind in names:
-        return names[kind]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        return f"a list, each entry {_name(arguments[0])}"
-    if origin is dict:
-        return f"a table, each value {_name(arguments[1])}"
-    return " or ".join(_name(a) for a in arguments) if arguments else "a table"

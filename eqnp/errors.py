@@ -30,12 +30,6 @@ class SettlingError(EqnpError):
     """A state or an update that is no longer a finite number."""
 
 
-def some(names: Iterable[str], most: int = 8) -> str:
-    """The first of some names, and how many there are if that is not all of them."""
-    names = [str(name) for name in names]
-    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])}, … ({len(names)})"
-
-
 def close(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or nothing where none is close."""
     found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.75)
@@ -46,7 +40,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or the allowed names when none is close."""
     allowed = sorted(allowed)
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {some(allowed)}"
+
+
+def some(names: Iterable[object], most: int = 8) -> str:
+    """The names for a line of text: all of them, or the first ``most`` and how many there are: "a, b, … (300)"."""
+    names = [str(name) for name in names]
+    return ", ".join(names if len(names) <= most else [*names[:most], f"… ({len(names)})"])
 
 
 class Interrupted(Exception):

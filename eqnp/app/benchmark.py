@@ -39,6 +39,7 @@ from eqnp.machine.gradients import entries
 from eqnp.machine.threads import available_cores, peak_resident_gib
 from eqnp.network import Network
 from eqnp.optim import Optimizer, make_optimizer
+from eqnp.runs.contents import check_texts
 from eqnp.runs.loop import one_hot
 from eqnp.runs.model import Model
 from eqnp.states import Segment
@@ -102,6 +103,7 @@ def load_problem(
     task: str, run: Path, batch: int | None = None, batch_number: int = 0, machine: Machine | None = None
 ) -> Problem:
     """The trained network of a run and its training batch number ``batch_number``; ConfigError for another task's."""
+    check_texts(run, "give a run that has them")
     model = Model.load(run, machine)
     config, network = _to_tolerance(model.config, task), model.network
     wanted = load_config(PRESETS[task])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.config import Config, load_config, to_tree
-from eqnp.errors import ConfigError, DataError
+from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
 from eqnp.optim import make_optimizer
 from eqnp.runs.console import epoch_line, progress_bar
@@ -156,7 +156,7 @@ class SequenceClassifier:
         model, own = self.model_, self.model_.config
         if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise DataError(
-                f"the classes are {list(self.classes_)} since the first call; use a new estimator for others"
+                f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
             )
         if (config.network, config.data, config.vectors) != (own.network, own.data, own.vectors):
             raise ConfigError(
@@ -261,7 +261,8 @@ class SequenceClassifier:
             raise DataError("all labels are one and the same; at least two classes are needed")
         index = np.minimum(np.searchsorted(known, labels), len(known) - 1)
         if (known[index] != labels).any():
-            raise DataError(f"y holds {labels[known[index] != labels][0]!r}, which is not among the classes {known}")
+            strange = labels[known[index] != labels][0]
+            raise DataError(f"y holds {strange!r}, which is not among the classes {some(known)}")
         names = tuple(str(name) for name in known)
         return Corpus(texts, index.astype(np.int64), names), known
 
@@ -277,14 +278,19 @@ class SequenceClassifier:
 
 def _by_segment(X: Sequence, names: list[str]) -> dict[str, Texts]:
     """Texts by segment, from strings or tuples of strings; raises DataError."""
-    if isinstance(X, str | Mapping) or not hasattr(X, "__len__"):
+    if isinstance(X, str | bytes | bytearray | Mapping) or not hasattr(X, "__len__"):
         raise DataError(f"X is {'one text' if isinstance(X, str) else type(X).__name__}; give a list of texts")
     if hasattr(X, "to_numpy"):  # of pandas: its rows, not the names of its columns
         X = X.to_numpy()
-    rows = [tuple(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) else (row,) for row in X]
+    whole = str | bytes | bytearray  # which are sequences too, and no sample of several texts
+    rows = [
+        tuple(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, whole) else (row,) for row in X
+    ]
     if not rows:
         raise DataError("X is empty; give at least one text")
     for number, row in enumerate(rows):
+        if odd := next((_no_text(part) for part in row if not isinstance(part, str)), ""):
+            raise DataError(f"sample {number} of X {'is' if len(row) == 1 else 'holds'} {odd}")
         if len(row) != len(names) or not all(isinstance(text, str) for text in row):
             raise DataError(
                 f"sample {number} of X is {row!r:.80}; it must be "
@@ -297,6 +303,17 @@ def _by_segment(X: Sequence, names: list[str]) -> dict[str, Texts]:
                 f"sample {number} of X has a lone surrogate, which is no text; decode with errors='replace'"
             )
     return {name: Texts(row[i] for row in rows) for i, name in enumerate(names)}
+
+
+def _no_text(value) -> str:
+    """What stands in place of a text, and what to do about it; nothing for what needs more than that to be said."""
+    if isinstance(value, bytes | bytearray):
+        return "bytes; decode them (text.decode('utf-8'))"
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
+        return f"{value}, a missing value; leave such samples out, or give them a text"
+    if isinstance(value, int | float | complex | np.number | np.bool_):
+        return f"the number {value}; give strings, or make it one (str(number))"
+    return ""
 
 
 def _generator(random_state) -> np.random.Generator:

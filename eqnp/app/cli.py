@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from eqnp.app import commands
-from eqnp.errors import EqnpError, Interrupted, nearest
+from eqnp.errors import EqnpError, Interrupted
 
 DEFAULT = "mini-sentiment"
+AFTER = "\0"  # put before arguments that come after "--"; no shell can pass one on
 MISTAKEN, SIGNALLED = 2, 128  # the latter plus the signal's number, as shells have it
 
 
@@ -44,22 +46,60 @@ class Sources(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line, with the nearest option where one is unknown."""
+    """An argument parser whose complaints are one line, with what was probably meant where that can be told."""
+
+    example = ""  # a whole command line, for a complaint about what is missing
 
     def error(self, message: str):
         """Print one line and exit with code 2."""
+        if self.example and message.startswith("the following arguments are required"):
+            message = f"{message.split(': ')[1].removesuffix(', TEXT')} is missing; for example: {self.example}"
         self.exit(MISTAKEN, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def parse_args(self, args=None, namespace=None):
-        """As argparse does, but naming the nearest option for one that does not exist."""
-        options, unknown = self.parse_known_args(args, namespace)
-        if "text" in options and not any(argument.startswith("-") for argument in unknown):
-            options.text, unknown = [*options.text, *unknown], []  # texts after options, which argparse does not expect
-        if unknown:
-            known = getattr(options, "known_options", [])
-            hint = nearest(unknown[0].split("=")[0], known) if unknown[0].startswith("-") else ""
-            self.exit(MISTAKEN, f"{self.prog}: unknown argument {unknown[0]!r}{hint}\n")
+        """As argparse does, with texts after options and after ``--``, and advice on options that do not exist."""
+        given = [*(sys.argv[1:] if args is None else args)]
+        commands = self._subparsers._group_actions[0].choices
+        command = commands.get(next((each for each in given if not each.startswith("-")), ""))
+        takes_text = command is not None and any(action.dest == "text" for action in command._actions)
+        if takes_text and "--" in given:
+            end = given.index("--")
+            given = [*given[:end], *(f"{AFTER}{each}" for each in given[end + 1 :])]
+        if command and (glued := [each for each in given if each.startswith("-h") and each != "-h"]):
+            self._refuse(glued, given, argparse.Namespace(command=command.prog.split()[-1]))  # for argparse it is -h
+        options, unknown = self.parse_known_args(given, namespace)
+        if takes_text:
+            if not any(argument.startswith("-") for argument in unknown):
+                options.text, unknown = [*options.text, *unknown], []  # after options, which argparse does not expect
+            options.text = [text.removeprefix(AFTER) for text in options.text]
+            options.run = Path(str(options.run).removeprefix(AFTER))
+        if unknown or any("=" not in setting or setting.endswith("=") for setting in getattr(options, "set", ())):
+            self._refuse(unknown, given, options)
         return options
+
+    def _refuse(self, unknown: Sequence[str], given: list[str], options: argparse.Namespace) -> None:
+        """Exit with what to write instead of what is not known, and of ``--set`` without "="."""
+        from eqnp.app.hints import missing_value, unknown_option
+
+        if line := missing_value(given):
+            self.exit(MISTAKEN, f"{self.prog}: {line}\n")
+        if not unknown:
+            return
+        known = {
+            name: [option for action in command._actions for option in action.option_strings]
+            for name, command in self._subparsers._group_actions[0].choices.items()
+        }
+        wrong, lines = [each for each in unknown if each.startswith("-") and each != "-"], []
+        for each in wrong:
+            place = given.index(each)
+            after = given[place + 1] if place + 1 < len(given) else "-"
+            value = None if after.startswith("-") and not after[1:2].isdigit() else after
+            others = [g for i, g in enumerate(given) if not g.startswith("-") and (value is None or i != place + 1)]
+            run = shlex.quote(others[1].removeprefix(AFTER)) if len(others) > 1 else "RUN"
+            advice = unknown_option(options.command, each, value, run, known)
+            lines.append(f"unknown argument {each!r}; {advice}")
+        first = f"unknown argument {unknown[0]!r}; see {self.prog} {options.command} --help"
+        self.exit(MISTAKEN, f"{self.prog}: {'; '.join(dict.fromkeys(lines)) or first}\n")
 
 
 def build_parser() -> Parser:
@@ -83,9 +123,9 @@ def build_parser() -> Parser:
     prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
     _data_options(prepare, default=DEFAULT)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
-    _know_options(prepare)
 
     evaluate = _command(added, "evaluate", commands.evaluate_command, "accuracy of a trained run")
+    evaluate.example = "eqnp evaluate runs/mini-sentiment"
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
     evaluate.add_argument(
         "--data", metavar="F", action=Sources, help="data to evaluate on (default: a split of the run's own)"
@@ -97,6 +137,9 @@ def build_parser() -> Parser:
     _threads(evaluate)
 
     predict = _command(added, "predict", commands.predict_command, "classify texts with a trained run")
+    predict.usage = "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE"
+    predict.epilog = "Texts are arguments, or the lines of standard input. Put -- before one that begins with a dash."
+    predict.example = 'eqnp predict runs/mini-sentiment "a fine film" (without texts, lines of standard input are read)'
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
     predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
@@ -105,19 +148,20 @@ def build_parser() -> Parser:
     _threads(predict)
 
     report = _command(added, "report", commands.report_command, "write report.html and pictures about a run")
+    report.example = "eqnp report runs/mini-sentiment"
     report.add_argument("run", metavar="RUN", type=Path, help="run folder")
     report.add_argument("text", metavar="TEXT", nargs="*", help="texts to shade (default: some of the run)")
     report.add_argument("--out", metavar="DIR", type=Path, help="folder for it (default: the run folder)")
     _threads(report)
 
     info = _command(added, "info", commands.info_command, "what is known of a run, finished or not")
+    info.example = "eqnp info runs/mini-sentiment"
     info.add_argument("run", metavar="RUN", type=Path, help="run folder")
-    _know_options(info)
 
-    listing = _command(added, "list", commands.list_command, "list presets, data sets and word vectors found")
-    _know_options(listing)
+    _command(added, "list", commands.list_command, "list presets, data sets and word vectors found")
 
     check = _command(added, "check", commands.check_command, "hold the gradients of a network against exact ones")
+    check.example = "eqnp check mini-sentiment"
     check.add_argument("source", metavar="RUN", help="run folder, or a preset or TOML file for fresh weights")
     check.add_argument("--data", metavar="F", action=Sources, help="training data of a preset")
     check.add_argument("--vectors", metavar="F", help="word vectors of a preset")
@@ -135,7 +179,6 @@ def build_parser() -> Parser:
 
     cache = _command(added, "cache", commands.cache_command, "show or clear the compiled kernels kept on disk")
     cache.add_argument("--clear", action="store_true", help="remove them; the next run compiles again")
-    _know_options(cache)
     return parser
 
 
@@ -170,13 +213,6 @@ def _device(command: Parser) -> None:
 
 def _threads(command: Parser) -> None:
     command.add_argument("--threads", metavar="N", type=_at_least_one, help="threads (default: one per core)")
-    _know_options(command)
-
-
-def _know_options(command: Parser) -> None:
-    """Let a typo be answered with the nearest of the command's options."""
-    options = [option for action in command._actions for option in action.option_strings]
-    command.set_defaults(known_options=options)
 
 
 def _at_least_one(text: str) -> int:

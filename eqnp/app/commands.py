@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from eqnp.errors import ConfigError, DataError
+from eqnp.errors import ConfigError, DataError, some
 
 FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
 
@@ -58,7 +58,10 @@ def _prepared_folder(options) -> Path | None:
     from eqnp.config import presets
 
     folder = Path(options.source)
-    if options.source in presets() or not folder.is_dir():
+    if options.source in presets():
+        return None
+    _check_source(options)
+    if not folder.is_dir():
         return None
     given = [key for key in ("data", "val_data", "test_data", "vectors", "unlabelled") if getattr(options, key)]
     given += [setting for setting in options.set if setting.split(".")[0].strip() in ("data", "vectors")]
@@ -66,6 +69,14 @@ def _prepared_folder(options) -> Path | None:
         raise ConfigError(f"{folder} has its texts and vectors already; prepare again to change {given[0]!r}")
     options.source = str(folder / "config.toml")
     return folder
+
+
+def _check_source(options) -> None:
+    """Raise ConfigError for data, or a folder without a configuration, where a configuration is to be."""
+    from eqnp.app.hints import no_preset
+
+    if advice := no_preset(options.command, options.source):
+        raise ConfigError(advice)
 
 
 def _config(options):
@@ -88,10 +99,13 @@ def evaluate_command(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
+    from eqnp.runs.contents import check_texts, quoted
     from eqnp.runs.model import Model
     from eqnp.text.store import STORE, read_split, split_names
 
     machine = Machine(choose(options.device))
+    if not options.data:
+        check_texts(options.run, f"give some to measure it on: eqnp evaluate {quoted(options.run)} --data F")
     model = Model.load(options.run, machine)
     if options.data:
         from eqnp.text.corpora import load_corpus
@@ -148,6 +162,10 @@ def predict_command(options) -> dict:
 
     if options.html and not options.explain:
         raise ConfigError("--html is a page of explanations; add --explain")
+    if options.html:
+        from eqnp.runs.folder import check_writable_file
+
+        check_writable_file(options.html, "--html")
     given = [readable(text) for text in options.text or _lines(sys.stdin)]
     if not given:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
@@ -201,16 +219,22 @@ def check_command(options) -> dict:
     from eqnp.config import presets
     from eqnp.files import write_text
     from eqnp.machine.threads import workers
+    from eqnp.runs.contents import check_texts
+    from eqnp.runs.folder import check_writable
 
     if options.out:
         needs_matplotlib()
+        check_writable(options.out)
         options.out.mkdir(parents=True, exist_ok=True)
     with workers(options.threads):
         if options.source not in presets() and Path(options.source).is_dir():
             if options.data or options.vectors or options.set:
                 raise ConfigError("--data, --vectors and --set are for presets; a run has its own")
+            check_texts(Path(options.source), "eqnp check PRESET --data F checks a network on other texts")
             problem = run_problem(Path(options.source), options.samples)
         else:
+            if options.source not in presets():
+                _check_source(options)
             problem = preset_problem(_config(options), options.samples)
         report = check(*problem)
     print(table(report))
@@ -226,8 +250,11 @@ def report_command(options) -> dict:
     from eqnp.app.report import needs_matplotlib, write_report
 
     needs_matplotlib()
+    from eqnp.runs.folder import check_writable
     from eqnp.runs.model import Model
 
+    if options.out:
+        check_writable(options.out)
     texts = None
     if options.text:
         columns = list(Model.load(options.run).config.data.columns)
@@ -270,7 +297,7 @@ def _readable_value(value) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_readable_value(each)}" for name, each in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return some(value)
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -20,7 +20,8 @@ from eqnp.files import write_text
 from eqnp.learning import estimate
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING
-from eqnp.runs.folder import CONFIG, METRICS, read_json, read_log
+from eqnp.runs.contents import CONFIG, METRICS, check_texts, instead
+from eqnp.runs.folder import read_json, read_log
 from eqnp.runs.loop import free_outputs, one_hot
 from eqnp.runs.model import Model
 from eqnp.runs.training import RIVALS
@@ -72,9 +73,8 @@ def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[st
 
 def _record(run: Path) -> tuple[dict, str, list[dict]]:
     if not (run / METRICS).exists():
-        known = (run / CONFIG).exists()
-        advice = f"not finished; go on with eqnp train --resume {run}" if known else "no run; eqnp train makes one"
-        raise CheckpointError(f"{run}: {advice}")
+        raise CheckpointError(instead(run))
+    check_texts(run, "a report is made of a run's own texts; restore them")
     try:
         return (
             read_json(run / METRICS, NEEDED),

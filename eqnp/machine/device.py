@@ -8,6 +8,7 @@ import re
 from eqnp.errors import ConfigError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
+ALSO_CALLED = {**dict.fromkeys(("gpu", "cuda", "nvidia", "cupy", "rocm"), "cuda"), "cpu": "cpu", "cpus": "cpu"}
 NEEDS = "an NVIDIA GPU with its driver, and pip install 'eqnp[cuda]' (CUDA 12; 'eqnp[cuda13]' for CUDA 13)"
 
 
@@ -17,7 +18,8 @@ def choose(name: str) -> str:
     Raises ConfigError for another name, and for "cuda" where no GPU can be used.
     """
     if name not in DEVICES:
-        raise ConfigError(f"unknown --device {name!r}{nearest(name, DEVICES)}")
+        device = ALSO_CALLED.get(re.split(r"[:\d]", name.strip().lower())[0], name)
+        raise ConfigError(f"unknown --device {name!r}{nearest(device, DEVICES)}")
     if name == "cpu":
         return name
     trouble = why_no_gpu()

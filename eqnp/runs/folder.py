@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -27,19 +28,46 @@ from eqnp import files
 from eqnp.config import Config, Source, load_config
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.machine.threads import available_cores
-from eqnp.runs.model import MODEL, PARAMETERS, Model
+from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, MODEL, instead, quoted
+from eqnp.runs.model import PARAMETERS, Model
 from eqnp.text.prepare import START
 from eqnp.text.sources import paths_of
 from eqnp.text.store import STORE
 
 FIGURES = ("best_epoch", "accuracy", "baselines", "samples", "seconds")
-CONFIG, LOG, LAST, METRICS = "config.toml", "log.jsonl", "last.h5", "metrics.json"
 
 
 def check_free(folder: Path) -> None:
     """Raise ConfigError for a folder with anything in it but the beginnings of a run that was killed."""
     if folder.exists() and (not folder.is_dir() or any(not _is_beginning(path) for path in folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not an empty folder; choose another with --out")
+
+
+def check_writable(folder: Path, option: str = "--out") -> None:
+    """Raise ConfigError where a folder cannot be made or written to; the folder above it may be missing too."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    mend = f"choose another place with {option}"
+    if not place.is_dir():
+        raise ConfigError(f"{folder}: {place} is no folder; {mend}")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".eqnp-", dir=place):
+            pass
+    except OSError as error:
+        what = "written to" if place == folder else "made"
+        raise ConfigError(f"{folder}: cannot be {what} ({place}: {error.strerror}); {mend}") from error
+
+
+def check_writable_file(path: Path, option: str) -> None:
+    """Raise ConfigError for a file that cannot be written; the folder that it is to be in must be there."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file with {option}")
+    if path.exists() and not path.is_file():  # a device or a pipe
+        return
+    if not path.parent.exists():
+        raise ConfigError(f"{path.parent}: no such folder; make it, or choose another place with {option}")
+    check_writable(path.parent, option)
 
 
 def _is_beginning(path: Path) -> bool:
@@ -143,14 +171,16 @@ def read_log(run: Path) -> list[dict]:
 def summary(run: Path) -> dict:
     """State, configuration in short, figures, parameters and their digest; raises CheckpointError."""
     if not (run / CONFIG).is_file() and not (run / MODEL).is_file():
-        raise CheckpointError(f"{run} holds no run; eqnp train makes one")
+        raise CheckpointError(instead(run))
     about: dict = {"run": str(run)}
     if (run / CONFIG).is_file():
         config = load_config(str(run / CONFIG))
         epochs = [event for event in read_log(run) if event["event"] == "epoch"]
         finished = (run / METRICS).is_file()
-        stopped = f"stopped; go on with eqnp train --resume {run}" if (run / LOG).exists() else "prepared; not trained"
-        about["state"] = "finished" if finished else stopped
+        unfinished = f"stopped; go on with eqnp train --resume {quoted(run)}"
+        if not (run / LOG).exists():
+            unfinished = f"prepared; not trained yet: eqnp train {quoted(run)}"
+        about["state"] = "finished" if finished else unfinished
         about |= {"preset": config.name or "own configuration", "data": config.data.train}
         about |= {"vectors": config.vectors.source, "algorithm": config.learning.algorithm}
         about |= {"seed": config.training.seed, "epochs": f"{len(epochs)} of {config.training.epochs}"}

@@ -12,10 +12,11 @@ import numpy as np
 from eqnp import files
 from eqnp.architecture import build_network, layers_and_synapses
 from eqnp.config import Config, from_tree, to_tree
-from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, SettlingError
+from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, SettlingError, some
 from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING, Network
+from eqnp.runs.contents import MODEL, instead
 from eqnp.runs.loop import Score, evaluate, free_outputs
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from eqnp.text.corpora import Corpus
     from eqnp.text.prepare import Prepared
 
-MODEL, KIND = "model.h5", "model"
+KIND = "model"
 PARAMETERS, NGRAMS = "parameters/", "ngrams"
 BLOCK = 512  # texts that a thread reads and settles at a time
 
@@ -118,12 +119,8 @@ class Model:
     def load(cls, folder: str | Path, machine: Machine | None = None) -> Model:
         """Read the model of a run folder, to run on a machine; raises CheckpointError if it is missing or damaged."""
         folder = Path(folder)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such run folder; `eqnp train` makes one and prints its name")
-        if not (folder / MODEL).exists() and (folder / "config.toml").exists():
-            raise CheckpointError(
-                f"{folder}: no epoch of this run is finished yet; go on with eqnp train --resume {folder}"
-            )
+        if not (folder / MODEL).is_file():
+            raise CheckpointError(instead(folder))
         return cls.from_file(folder / MODEL, *files.load(folder / MODEL, KIND), machine)
 
     @classmethod
@@ -209,7 +206,7 @@ class Model:
                 if not text.strip():
                     raise DataError(f"text {number} of segment {name!r} is empty; give at least one word")
         if set(texts) != set(self.config.data.columns) or len({len(column) for column in texts.values()}) != 1:
-            given, needed = ", ".join(texts) or "no segment", ", ".join(self.config.data.columns)
+            given, needed = some(texts) or "no segment", some(self.config.data.columns)
             raise DataError(f"texts are given for {given}; give equally many for each of {needed}")
 
     def _encoded(self, texts: Mapping[str, Sequence[str]]) -> Split:

@@ -24,13 +24,11 @@ from eqnp.machine.threads import peak_resident_gib, return_freed_memory
 from eqnp.network import EMBEDDING, Network
 from eqnp.optim import Optimizer, make_optimizer
 from eqnp.runs.console import accuracies, epoch_line, progress_bar, settling_warning
+from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, MODEL, check_parts, instead
 from eqnp.runs.folder import (
-    CONFIG,
-    LAST,
-    LOG,
-    METRICS,
     abandon,
     check_free,
+    check_writable,
     claim,
     environment,
     in_use,
@@ -38,7 +36,7 @@ from eqnp.runs.folder import (
     read_json,
 )
 from eqnp.runs.loop import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
-from eqnp.runs.model import KIND, MODEL, PARAMETERS, Model
+from eqnp.runs.model import KIND, PARAMETERS, Model
 from eqnp.runs.signals import StopRequest
 from eqnp.runs.warmup import warm_up
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
@@ -76,6 +74,7 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     """
     if not numbered:
         check_free(folder)
+    check_writable(folder.parent if numbered else folder)
     config = pinned(config)
     prepared = prepare_anew(config)
     folder = _claim_and_fill(folder, numbered, config, prepared)
@@ -112,8 +111,12 @@ def run_training(
             f"--distributed is for equilibrium propagation; {config.learning.algorithm!r} runs on one rank"
         )
     device = _chosen(device, config, ranks)
-    if ranks.first and not numbered:
-        check_free(folder)
+    if prepared:
+        check_parts(prepared)
+    if ranks.first:
+        if not numbered:
+            check_free(folder)
+        check_writable(folder.parent if numbered else folder)
     started, config = time.perf_counter(), pinned(config)
     with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
         if ranks.first:
@@ -139,14 +142,14 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
     CheckpointError if the folder holds no run, or a damaged one.
     """
     if not (folder / CONFIG).is_file() or not (folder / LOG).is_file():
-        advice = f"it is prepared: eqnp train {folder}" if (folder / CONFIG).is_file() else "start one with eqnp train"
-        raise CheckpointError(f"{folder} holds no run; {advice}")
+        raise CheckpointError(instead(folder))
     started = time.perf_counter()
     with in_use(folder) if ranks.first else nullcontext():
         if (folder / METRICS).is_file():
             (folder / LAST).unlink(missing_ok=True)  # a kill may have come between the two
             print(f"{folder} is finished already")
             return read_json(folder / METRICS)
+        check_parts(folder)
         config = load_config(str(folder / CONFIG))
         device = _chosen(device, config, ranks)
         if ranks.first:

