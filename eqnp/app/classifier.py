@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eqnp.app.samples import labels_of, texts_of
 from eqnp.config import Config, load_config, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
@@ -15,7 +16,7 @@ from eqnp.optim import make_optimizer
 from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, Progress, epochs_of, fit, gradients, one_hot
 from eqnp.runs.model import Model
-from eqnp.text.corpora import Corpus, Texts
+from eqnp.text.corpora import Corpus
 from eqnp.text.prepare import prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
 
@@ -39,8 +40,10 @@ class SequenceClassifier:
     After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.runs.model.Model`), ``progress_``
     (`eqnp.runs.loop.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
 
-    Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). Errors that
-    can be mended are an `eqnp.errors.EqnpError`: its text says how.
+    Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). X may also be
+    a data frame or a `datasets.Dataset`: its columns are those of ``data.columns``, and y may be left out (the column
+    ``data.label``) or be the name of a column. Errors that can be mended are an `eqnp.errors.EqnpError`: its text says
+    how.
     """
 
     _estimator_type = "classifier"
@@ -98,8 +101,11 @@ class SequenceClassifier:
         changed = (f"{n}={v!r}" for n, v in self.get_params().items() if repr(v) != repr(defaults[n]))
         return f"{type(self).__name__}({', '.join(changed)})"
 
-    def fit(self, X: Sequence, y: Sequence) -> SequenceClassifier:
-        """Train on texts X (n strings, or n tuples of strings) with labels y (n,); returns self. Raises EqnpError."""
+    def fit(self, X: Sequence, y: Sequence | str | None = None) -> SequenceClassifier:
+        """Train on texts X (n strings, n tuples of strings, or a table) with labels y (n,); returns self.
+
+        Raises EqnpError.
+        """
         config, rng = self._config(), _generator(self.random_state)
         corpus, classes = self._corpus(config, X, y)
         share = self.validation_fraction
@@ -127,7 +133,9 @@ class SequenceClassifier:
         self.model_, self.classes_, self._optimizer, self._rng = model, classes, optimizer, rng
         return self
 
-    def partial_fit(self, X: Sequence, y: Sequence, classes: Sequence | None = None) -> SequenceClassifier:
+    def partial_fit(
+        self, X: Sequence, y: Sequence | str | None = None, classes: Sequence | None = None
+    ) -> SequenceClassifier:
         """One pass over X, at a constant learning rate; returns self.
 
         The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). Raises EqnpError.
@@ -176,13 +184,14 @@ class SequenceClassifier:
         """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1."""
         if not hasattr(self, "model_"):
             raise _not_fitted(self)
-        texts = _by_segment(X, list(self.model_.config.data.columns))
+        texts = texts_of(X, self.model_.config.data.columns)
         with Machine().at_work(self._threads()) as machine:
             return self.model_.on(machine).scores(texts)[0]
 
-    def score(self, X: Sequence, y: Sequence) -> float:
+    def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
         """The share of texts whose predicted class is theirs."""
-        labels, predicted = np.asarray(y), self.predict(X)
+        predicted = self.predict(X)
+        labels = labels_of(X, y, self.model_.config.data.label)
         if labels.shape != predicted.shape:
             raise DataError(f"y has shape {labels.shape} for {len(predicted)} texts; it must hold one label per text")
         if predicted.dtype.kind == "U":  # of a loaded model, whose class names are text
@@ -249,7 +258,7 @@ class SequenceClassifier:
         return load_config(str(self.preset), given=given)
 
     def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
-        texts, labels = _by_segment(X, list(config.data.columns)), np.asarray(y)
+        texts, labels = texts_of(X, config.data.columns), labels_of(X, y, config.data.label)
         size = len(next(iter(texts.values())))
         if labels.ndim != 1 or len(labels) != size:
             raise DataError(f"y has shape {labels.shape} for {size} texts; it must hold one label per text")
@@ -274,46 +283,6 @@ class SequenceClassifier:
         if not isinstance(self.n_jobs, int | np.integer) or self.n_jobs < 1:
             raise ConfigError(f"n_jobs is {self.n_jobs!r}; it must be a number of threads, −1 for all cores, or None")
         return int(self.n_jobs)
-
-
-def _by_segment(X: Sequence, names: list[str]) -> dict[str, Texts]:
-    """Texts by segment, from strings or tuples of strings; raises DataError."""
-    if isinstance(X, str | bytes | bytearray | Mapping) or not hasattr(X, "__len__"):
-        raise DataError(f"X is {'one text' if isinstance(X, str) else type(X).__name__}; give a list of texts")
-    if hasattr(X, "to_numpy"):  # of pandas: its rows, not the names of its columns
-        X = X.to_numpy()
-    whole = str | bytes | bytearray  # which are sequences too, and no sample of several texts
-    rows = [
-        tuple(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, whole) else (row,) for row in X
-    ]
-    if not rows:
-        raise DataError("X is empty; give at least one text")
-    for number, row in enumerate(rows):
-        if odd := next((_no_text(part) for part in row if not isinstance(part, str)), ""):
-            raise DataError(f"sample {number} of X {'is' if len(row) == 1 else 'holds'} {odd}")
-        if len(row) != len(names) or not all(isinstance(text, str) for text in row):
-            raise DataError(
-                f"sample {number} of X is {row!r:.80}; it must be "
-                + ("a string" if len(names) == 1 else f"{len(names)} strings ({', '.join(names)})")
-            )
-        if not all(text.strip() for text in row):
-            raise DataError(f"sample {number} of X has an empty text; give at least one word")
-        if any("\ud800" <= character <= "\udfff" for text in row if not text.isascii() for character in text):
-            raise DataError(
-                f"sample {number} of X has a lone surrogate, which is no text; decode with errors='replace'"
-            )
-    return {name: Texts(row[i] for row in rows) for i, name in enumerate(names)}
-
-
-def _no_text(value) -> str:
-    """What stands in place of a text, and what to do about it; nothing for what needs more than that to be said."""
-    if isinstance(value, bytes | bytearray):
-        return "bytes; decode them (text.decode('utf-8'))"
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
-        return f"{value}, a missing value; leave such samples out, or give them a text"
-    if isinstance(value, int | float | complex | np.number | np.bool_):
-        return f"the number {value}; give strings, or make it one (str(number))"
-    return ""
 
 
 def _generator(random_state) -> np.random.Generator:

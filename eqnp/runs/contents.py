@@ -58,6 +58,8 @@ def instead(folder: Path) -> str:
         return (
             f"{folder} is a folder of data, and no run; to train on a file of it: eqnp train --data {quoted(data[0])}"
         )
+    if any(path.is_file() for each in folder.iterdir() if each.is_dir() for path in each.iterdir()):
+        return f"{folder} is a folder of folders, and no run; to train on its texts: eqnp train --data {own}"
     return f"{folder} holds no such model, nor anything of a run, nor data; eqnp train --data F makes a run"
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -171,3 +172,32 @@ def test_scikit_learn_is_no_dependency(weather):
         "print(s.predict(['hot sun']))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_tables_with_names(tmp_path):
+    """If this fails, columns of a data frame are taken for other ones, or class names of a data set are lost."""
+    import datasets
+
+    pandas = pytest.importorskip("pandas")
+    texts, labels = ["hot sun", "cold ice", "sun and fire", "ice and snow"] * 20, ["summer", "winter"] * 40
+    given = {"epochs": 5, "settings": {"vectors.dimension": 8, "data.columns.text": "body"}, "random_state": 0}
+    expected = SequenceClassifier(**given).fit(texts, labels)
+    frame = pandas.DataFrame({"id": range(80), "label": labels, "body": texts, "kind": labels[::-1]})
+    names = ["summer", "winter"]
+    features = datasets.Features({"body": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    numbers = [names.index(label) for label in labels]
+    dataset = datasets.Dataset.from_dict({"body": texts, "label": numbers}, features=features)
+    for X, y in ((frame, None), (frame, "label"), (frame, labels), (frame[["body"]], labels), (dataset, None)):
+        fitted = SequenceClassifier(**given).fit(X, y)
+        assert list(fitted.classes_) == names
+        np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(texts))
+        assert fitted.score(X, y) == expected.score(texts, labels)
+    assert SequenceClassifier(**given).fit(frame, "kind").score(frame, "kind") > 0.9
+    for X, y, complaint in (
+        (frame[["id", "label"]], None, "no column 'body', but 'id', 'label'"),
+        (frame, "lable", "no column 'lable'"),
+        (texts, None, "y is missing"),
+        (datasets.DatasetDict({"train": dataset}), None, "X['train']"),
+    ):
+        with pytest.raises(DataError, match=re.escape(complaint)):
+            SequenceClassifier(**given).fit(X, y)
