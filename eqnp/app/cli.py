@@ -190,7 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISTAKEN
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"eqnp: {what}; check the path, its permissions and the free space", file=sys.stderr)
+        print(
+            f"eqnp: {what}; check the path, its permissions, and the room for it (free space, quota, ulimit -f)",
+            file=sys.stderr,
+        )
         return MISTAKEN
     except Interrupted as stop:
         print(f"eqnp: {stop}", file=sys.stderr)
