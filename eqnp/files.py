@@ -8,16 +8,19 @@ A file is HDF5, which any reader of HDF5 can open, behind a first block of 512 b
 /arrays/<name>   the arrays, contiguous, each with its dtype, shape and SHA-256 as attributes
 
 The block is held against the rest before HDF5 sees a byte of it, so that a damaged file is a line of text and not an
-allocation, an endless loop or a crash. Nothing is pickled, and nothing in a file is executed.
+allocation, an endless loop or a crash. Nothing is pickled, and nothing in a file is executed. HDF5 does not touch the
+disk when a file is written either: it lays the file out in memory, arrays left blank, and we write both, from the first
+byte to the last. It crashes where a write fails (a full disk, a quota, a limit on the size of files).
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
-import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -29,8 +32,8 @@ import numpy as np
 from eqnp.errors import CheckpointError
 
 MAGIC, VERSION, BLOCK = "eqnp", 2, 512
-ROOM = 1 << 16  # what HDF5 needs beside the numbers, at most, for a file and again for 32 arrays
-PIECE = 1 << 20  # bytes hashed at a time
+PIECE, PAGE = 1 << 20, 1 << 12  # bytes hashed at a time; bytes of a layout that are kept together
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KINDS = "fiu"  # of numbers that an array may hold
 MEND = {
     "model": "restore it, or train again",
@@ -42,7 +45,10 @@ MEND = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not."""
+    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not.
+
+    An OSError about the temporary file, or about no file, is one about ``path``.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -50,6 +56,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):  # writes and flushes name none
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -82,30 +92,97 @@ def write_text(path: Path, text: str) -> None:
 
 def save(path: Path, kind: str, arrays: Mapping[str, np.ndarray], about: Mapping) -> None:
     """Write arrays by name, and a JSON-serialisable description of the rest; raises OSError, the old file intact."""
-    text = json.dumps(about)
-    needed = sum(array.nbytes for array in arrays.values()) + len(text) + ROOM * (1 + len(arrays) // 32)
-    if shutil.disk_usage(path.parent).free < needed:  # HDF5 is not at its best on a full disk
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed / 2**20:.1f} MiB are needed)", str(path))
+    layout, placed = _lay_out(arrays, json.dumps(about))
+    hashed = hashlib.sha256()
     with replacing(path) as temporary:
         try:
-            with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
-                file.create_dataset("about", data=text, dtype=h5py.string_dtype())
-                for name, array in sorted(arrays.items()):
-                    dataset = file.create_dataset(f"arrays/{name}", data=array)
-                    dataset.attrs["dtype"], dataset.attrs["shape"] = array.dtype.str, array.shape
-                    dataset.attrs["sha256"] = digest(array)
-        except RuntimeError as error:  # how HDF5 puts it when a disk fills up while it closes a file
-            raise OSError(errno.EIO, f"HDF5 could not write it ({error})", str(path)) from error
-        with open(temporary, "r+b") as file:
-            file.seek(BLOCK)
-            length, sha256 = _hash_rest(file)
-            file.seek(0)
-            file.write(f"{MAGIC} {kind.replace(' ', '-')} {VERSION} {length} {sha256}\n".encode().ljust(BLOCK, b"\0"))
+            with open(temporary, "wb") as file:
+                file.write(bytes(BLOCK))
+                for piece in _pieces(layout, placed):
+                    hashed.update(piece)
+                    file.write(piece)
+                file.seek(0)
+                described = f"{MAGIC} {kind.replace(' ', '-')} {VERSION} {layout.size - BLOCK} {hashed.hexdigest()}\n"
+                file.write(described.encode().ljust(BLOCK, b"\0"))
+        except OSError as error:
+            needed = f" ({layout.size / 2**20:.2f} MiB are needed)" if error.errno in NO_ROOM else ""
+            raise OSError(error.errno, error.strerror + needed, str(path)) from error
+
+
+class _Layout(io.RawIOBase):
+    """A file in memory for HDF5 to write to, in which what is not written takes no room, and no write fails."""
+
+    def __init__(self):
+        self.pages, self.place, self.size = defaultdict(partial(bytearray, PAGE)), 0, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        return self.place
+
+    def write(self, data) -> int:
+        data = memoryview(data).cast("B")
+        for done, page, span in self._spans(len(data)):
+            page[span] = data[done : done + span.stop - span.start]
+        self.size = max(self.size, self.place)
+        return len(data)
+
+    def readinto(self, into) -> int:
+        into = memoryview(into).cast("B")
+        for done, page, span in self._spans(len(into)):
+            into[done : done + span.stop - span.start] = page[span]
+        return len(into)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def _spans(self, length: int) -> Iterator[tuple[int, bytearray, slice]]:
+        """The next bytes, page by page: how many came before, the page, and which part of it; moves past them."""
+        done = 0
+        while done < length:
+            number, start = divmod(self.place, PAGE)
+            stop = min(PAGE, start + length - done)
+            yield done, self.pages[number], slice(start, stop)
+            self.place, done = self.place + stop - start, done + stop - start
+
+
+def _lay_out(arrays: Mapping[str, np.ndarray], text: str) -> tuple[_Layout, list[tuple[int, np.ndarray]]]:
+    """The file with arrays left blank, and where each of them has its place."""
+    layout, placed = _Layout(), []
+    at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(layout, "w", userblock_size=BLOCK) as file:
+        file.create_dataset("about", data=text, dtype=h5py.string_dtype())
+        for name, array in sorted(arrays.items()):
+            if array.ndim and array.size:
+                dataset = file.create_dataset(f"arrays/{name}", array.shape, array.dtype, dcpl=at_once)
+                placed.append((dataset.id.get_offset(), array))
+            else:  # has no place yet, or none at all
+                dataset = file.create_dataset(f"arrays/{name}", data=array)
+            dataset.attrs["dtype"], dataset.attrs["shape"] = array.dtype.str, array.shape
+            dataset.attrs["sha256"] = digest(array)
+    return layout, sorted(placed, key=lambda each: each[0])
+
+
+def _pieces(layout: _Layout, placed: list[tuple[int, np.ndarray]]) -> Iterator[bytes | memoryview]:
+    """All that follows the first block, in its order."""
+    layout.seek(BLOCK)
+    for offset, array in placed:
+        yield layout.read(offset - layout.tell())
+        yield _bytes(array)
+        layout.seek(offset + array.nbytes)
+    yield layout.read(layout.size - layout.tell())
 
 
 def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's bytes, in C order."""
-    return hashlib.sha256(np.ascontiguousarray(array).data.cast("B") if array.size else b"").hexdigest()
+    return hashlib.sha256(_bytes(array)).hexdigest()
+
+
+def _bytes(array: np.ndarray) -> bytes | memoryview:
+    """An array's bytes, in C order."""
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
 
 
 def load(

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -44,11 +43,8 @@ def shared() -> Path:
 def small(tmp_path, monkeypatch):
     """A small run on data of its own: 4 epochs of 12 batches, a checkpoint after each batch."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    words = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"])
-    lines = [f"there was {' and '.join(rng.choice(words[i % 2], 3))} {i % 7},{i % 2}" for i in range(130)]
-    Path("own.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
     from eqnp.config import load_config
-    from tests.runs import SETTINGS
+    from tests.runs import SETTINGS, own_data
 
+    own_data(Path("own.csv"))
     return load_config("mini-sentiment", SETTINGS)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eqnp import files
@@ -23,6 +24,14 @@ SETTINGS = [
     "optimizer.clip=1.0",
 ]
 TRAIN = ["train", "mini-sentiment", *(f"--set={setting}" for setting in SETTINGS), "--threads=1"]
+
+
+def own_data(path: Path) -> None:
+    """Write 130 short texts of two classes."""
+    rng = np.random.default_rng(0)
+    words = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"])
+    lines = [f"there was {' and '.join(rng.choice(words[i % 2], 3))} {i % 7},{i % 2}" for i in range(130)]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n")
 
 
 def weights(folder) -> dict[str, str]:

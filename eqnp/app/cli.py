@@ -1,14 +1,13 @@
 """The command line: options in, exit code out. What the commands do is in `eqnp.app.commands`.
 
-Exit codes: 0 when all went well, 2 for what the user can mend (one line on stderr says how), 130 or 143 when a signal
-ended it, 1 for a fault of ours.
+Exit codes: 0 when all went well, also where the reader of the output has gone (as `head` does); 2 for what the user can
+mend (one line on stderr says how); 129, 130 or 143 when a signal ended it; 1 for a fault of ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import signal
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eqnp.app import commands
+from eqnp.app.output import Output
 from eqnp.errors import EqnpError, Interrupted
 
 DEFAULT = "mini-sentiment"
@@ -31,9 +31,13 @@ class Version(argparse.Action):
 
     def __call__(self, parser, *_):
         """Print and exit."""
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        parser.exit(0, f"eqnp {version('eqnp')}\n")
+        try:
+            print(f"eqnp {version('eqnp')}")
+        except PackageNotFoundError:  # a checkout on the path, not installed
+            print("eqnp of an unknown version: it is not installed")
+        parser.exit()
 
 
 class Sources(argparse.Action):
@@ -222,22 +226,47 @@ def _at_least_one(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Run one command; returns the exit code: 0, 2 for a mistake of the user's, 128 and more after a signal.
+
+    Raises SystemExit where the arguments ask for help, or are wrong. Standard output and error are left as they were.
+    """
+    with Output() as output:
+        try:
+            code = _run(arguments)
+        except SystemExit as end:  # how argparse says that it is done
+            if not end.code and _told(output):
+                raise SystemExit(MISTAKEN) from None
+            raise
+        return MISTAKEN if not code and _told(output) else code
+
+
+def _told(output: Output) -> bool:
+    """Whether something could not be printed; says so."""
+    if failure := output.failure():
+        print(
+            f"eqnp: standard output: {failure}; the output is cut off, what was to be saved is saved; "
+            "make room, or send it elsewhere",
+            file=sys.stderr,
+        )
+    return bool(failure)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         result = options.do(options)
     except EqnpError as error:
         print(f"eqnp: {error}", file=sys.stderr)
         return MISTAKEN
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does: nothing to say, and no one to hear it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SIGNALLED + signal.SIGPIPE if options.command in ("train", "prepare") else 0
     except MemoryError as error:
         print(f"eqnp: not enough memory ({error}); lower network or batch sizes", file=sys.stderr)
         return MISTAKEN
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"eqnp: {what}; check the path, its permissions and the free space", file=sys.stderr)
+        print(
+            f"eqnp: {what}; check the path, its permissions, and the room for it (free space, quota, ulimit -f)",
+            file=sys.stderr,
+        )
         return MISTAKEN
     except Interrupted as stop:
         print(f"eqnp: {stop}", file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from eqnp.errors import ConfigError, DataError, some
@@ -182,13 +183,13 @@ def predict_command(options) -> dict:
         with machine.at_work(options.threads) as working:
             predictions = model.on(working).predict(texts)
     for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
-        print(_prediction_line(prediction, " | ".join(parts)))
+        print(_prediction_line(prediction, " | ".join(parts), parts))
     return {"predictions": [asdict(prediction) for prediction in predictions]}
 
 
-def _prediction_line(prediction, text: str) -> str:
-    note = "" if prediction.known_words else "  [no known word: the prior]"
-    return f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {text}{note}"
+def _prediction_line(prediction, shown: str, texts: Iterable[str]) -> str:
+    note = f"  [{note}]" if (note := prediction.note(texts)) else ""
+    return f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {shown}{note}"
 
 
 def _explain(model, texts, path: Path | None) -> dict:
@@ -200,7 +201,8 @@ def _explain(model, texts, path: Path | None) -> dict:
 
     explanations, colours = explain(model, texts), sys.stdout is not None and sys.stdout.isatty()
     for each in explanations:
-        print(_prediction_line(each.prediction, " | ".join(as_terminal(p, colours) for p in each.pieces.values())))
+        shown = " | ".join(as_terminal(pieces, colours) for pieces in each.pieces.values())
+        print(_prediction_line(each.prediction, shown, each.texts))
     if path:
         write_text(path, page(explanations, f"What {path.stem} attends to"))
         print(f"written to {path}")
@@ -330,16 +332,16 @@ def cache_command(options) -> dict:
 
 
 def _lines(stream) -> list[str]:
-    """The lines of standard input, none when it is closed; bytes that are not UTF-8 are marked, not fatal."""
+    """The lines of standard input, none when it is closed; bytes that are not UTF-8 are marked, not fatal.
+
+    A byte order mark is no part of the first.
+    """
     if stream is None:
         return []
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
     lines = [line.rstrip("\r\n") for line in stream]
-    empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), None)
-    if empty is not None:
-        raise DataError(f"line {empty} of standard input is empty; every line is a text")
-    return lines
+    return [lines[0].removeprefix("\ufeff"), *lines[1:]] if lines else []
 
 
 def readable(text: str) -> str:
@@ -348,12 +350,18 @@ def readable(text: str) -> str:
 
 
 def _columns_of(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:
-    """Texts by segment: one argument each, or the tab-separated parts of a line, for networks of several segments."""
+    """Texts by segment: one argument each, or the tab-separated parts of a line, for networks of several segments.
+
+    A blank line is as many empty texts; raises DataError for an empty argument.
+    """
+    empty = next((number for number, text in enumerate(given, start=1) if not text.strip()), None)
+    if empty is not None and not from_lines:
+        raise DataError(f"text {empty} is empty; give at least one word")
     parts = len(segments)
     if parts == 1:
         return {segments[0]: given}
     rows = (
-        [line.split("\t") for line in given]
+        [line.split("\t") if line.strip() else [""] * parts for line in given]
         if from_lines
         else [given[i : i + parts] for i in range(0, len(given), parts)]
     )

@@ -41,11 +41,16 @@ class Explanation:
     towards: str
     pieces: dict[str, list[Piece]]
 
+    @property
+    def texts(self) -> list[str]:
+        """The text of each segment."""
+        return ["".join(piece.text for piece in pieces) for pieces in self.pieces.values()]
+
 
 def explain(model: Model, texts: Mapping[str, Sequence[str]], towards: str | None = None) -> list[Explanation]:
     """Attention to every word of every text, free and nudged by +β towards a class (default: the predicted one).
 
-    ``texts`` holds a list of strings per segment. Raises DataError for an empty text.
+    ``texts`` holds a list of strings per segment. Raises DataError for an unknown class, or texts that do not fit.
     """
     if towards is not None and towards not in model.classes:
         raise DataError(f"unknown class {towards!r}{nearest(towards, model.classes)}")
@@ -193,7 +198,8 @@ def page(explanations: Sequence[Explanation], title: str) -> str:
 def section(explanation: Explanation) -> str:
     """One explanation as a part of an HTML page."""
     score = explanation.prediction.scores[explanation.prediction.label]
-    parts = [f"<h3>{html.escape(explanation.prediction.label)} <small>{score:.3f}</small></h3>"]
+    note = f" ({note})" if (note := explanation.prediction.note(explanation.texts)) else ""
+    parts = [f"<h3>{html.escape(explanation.prediction.label)} <small>{score:.3f}{note}</small></h3>"]
     for name, pieces in explanation.pieces.items():
         for phase, what in (("free", "free"), ("nudged", f"nudged towards {html.escape(explanation.towards)}")):
             parts.append(f"<small>{html.escape(name)}, {what}</small><p class=text>{as_html(pieces, phase)}</p>")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +36,18 @@ BLOCK = 512  # texts that a thread reads and settles at a time
 class Prediction:
     """The predicted class, the scores of all classes (they sum to 1), and the number of known words.
 
-    Without a single known word the scores are the prior: the share of each class in the training data.
+    Without a single known word, or any text, the scores are the prior: the share of each class in the training data.
     """
 
     label: str
     scores: dict[str, float]
     known_words: int
+
+    def note(self, texts: Iterable[str]) -> str:
+        """What a reader must know of the prediction for these texts: that it is the prior, and why; else ""."""
+        if self.known_words:
+            return ""
+        return "no known word: the prior" if any(text.strip() for text in texts) else "no text: the prior"
 
 
 class Model:
@@ -193,18 +199,15 @@ class Model:
         return scores, known
 
     def encode(self, texts: Mapping[str, Sequence[str]]) -> Split:
-        """Token ids of texts, a list of strings per segment, with labels 0; raises DataError for an empty text."""
+        """Token ids of texts, a list of strings per segment, with labels 0; raises DataError."""
         self.check(texts)
         return self._encoded(texts)
 
     def check(self, texts: Mapping[str, Sequence[str]]) -> None:
-        """Raise DataError for an empty text, and for texts of other segments or numbers."""
+        """Raise DataError for texts of other segments or numbers; they may be empty."""
         for name, column in texts.items():
             if isinstance(column, str):
                 raise DataError(f"segment {name!r} is one text; give a list of texts")
-            for number, text in enumerate(column, start=1):
-                if not text.strip():
-                    raise DataError(f"text {number} of segment {name!r} is empty; give at least one word")
         if set(texts) != set(self.config.data.columns) or len({len(column) for column in texts.values()}) != 1:
             given, needed = some(texts) or "no segment", some(self.config.data.columns)
             raise DataError(f"texts are given for {given}; give equally many for each of {needed}")

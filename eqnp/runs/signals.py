@@ -1,4 +1,7 @@
-"""Stopping on request: the first SIGINT or SIGTERM is remembered, a second one ends the process at once."""
+"""Stopping on request: the first SIGINT, SIGTERM or SIGHUP is remembered, a second one ends the process at once.
+
+One that was ignored when the process began, as by `nohup` or for a job in the background, stays ignored.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 from eqnp.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class StopRequest:
@@ -24,7 +28,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heard = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, *_) -> None:
@@ -38,7 +43,8 @@ class StopRequest:
 
     def _note(self, number: int, frame) -> None:
         self.received = number
-        for each in SIGNALS:
+        for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        if sys.stderr is not None and sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), b"\nstopping after this batch; once more stops at once\n")
+        with suppress(OSError, AttributeError, ValueError):  # a terminal that is gone, or none
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), b"\nstopping after this batch; once more stops at once\n")

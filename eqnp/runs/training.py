@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -268,11 +266,13 @@ class TrainingRun:
         if not self.ranks.first:
             return
         with (self.folder / LOG).open("ab", buffering=0) as file:
-            end = file.tell()
-            line = json.dumps(event).encode() + b"\n"
-            if file.write(line) < len(line):  # a disk that is full takes what fits
+            end, rest = file.tell(), json.dumps(event).encode() + b"\n"
+            try:
+                while rest:  # a disk that is full takes what fits, and then says why
+                    rest = rest[file.write(rest) :]
+            except OSError as error:
                 file.truncate(end)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / LOG))
+                raise OSError(error.errno, error.strerror, str(self.folder / LOG)) from error
 
     def measure(self) -> dict:
         """Accuracy of the best epoch, and of the rivals, on every split but the training one."""

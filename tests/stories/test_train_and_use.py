@@ -144,6 +144,7 @@ def test_a_signal_in_an_epoch_saves_and_exits(number, tmp_path, capsys):
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # which jobs in the background ignore
     )  # fmt: skip
     log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 120
     while not (log.exists() and log.read_text().count('"epoch", ') >= 2) and time.monotonic() < deadline:
@@ -165,6 +166,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     code = (
         "import os, signal, time\n"
         "from eqnp.runs.signals import StopRequest\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with StopRequest() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1); print(stop.received, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
