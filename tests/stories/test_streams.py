@@ -116,7 +116,8 @@ SLOWER = [["check", "run", "--samples", "2"], ["report", "run", "--out", "report
 @pytest.mark.parametrize("arguments", [*COMMANDS, *SLOWER], ids=" ".join)
 def test_a_reader_that_has_gone_is_no_error(arguments, beside):
     """If this fails, `eqnp … | head` ends with a traceback, or a script that uses it stops."""
-    mistaken = (2, "eqnp: nowhere: no such run, and no run folder of that name; `eqnp train` makes one and prints its name\n")
+    missing = "eqnp: nowhere: no such run, and no run folder of that name; `eqnp train` makes one and prints its name\n"
+    mistaken = (2, missing)
     assert forked(arguments, closed_pipe()) == (mistaken if "nowhere" in arguments else (0, ""))
     assert "reported" not in arguments or (Path("reported") / "report.html").exists()
 
