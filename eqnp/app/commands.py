@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from eqnp.errors import ConfigError, DataError, some
+from eqnp.app.given import columns_of, lines_of, readable
+from eqnp.errors import ConfigError, some
 
 FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
 
@@ -167,14 +168,14 @@ def predict_command(options) -> dict:
         from eqnp.runs.folder import check_writable_file
 
         check_writable_file(options.html, "--html")
-    given = [readable(text) for text in options.text or _lines(sys.stdin)]
+    given = [readable(text) for text in options.text or lines_of(sys.stdin)]
     if not given:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
     device = choose(options.device)
     few = len(given) <= FEW_TEXTS and device == "cpu"
     machine = Machine("naive" if few else "cpu" if options.explain else device)
     model = Model.load(options.run, machine)
-    texts = _columns_of(given, list(model.config.data.columns), from_lines=not options.text)
+    texts = columns_of(given, list(model.config.data.columns), from_lines=not options.text)
     if options.explain:
         return _explain(model, texts, options.html)
     if few:
@@ -260,7 +261,7 @@ def report_command(options) -> dict:
     texts = None
     if options.text:
         columns = list(Model.load(options.run).config.data.columns)
-        texts = _columns_of([readable(text) for text in options.text], columns, from_lines=False)
+        texts = columns_of([readable(text) for text in options.text], columns, from_lines=False)
     page = write_report(options.run, options.out or options.run, texts, options.threads)
     print(f"{page} ({page.stat().st_size / 2**20:.1f} MiB), pictures in {page.parent / 'report'}")
     return {"report": str(page)}
@@ -329,46 +330,3 @@ def cache_command(options) -> dict:
     where = f"{'removed from' if options.clear else 'in'} {', '.join(folders)}"
     print(f"{len(found)} files, {size / 2**20:.1f} MiB {where}" if found else "no compiled kernels on disk")
     return {"files": len(found), "bytes": size, "folders": folders, "cleared": options.clear}
-
-
-def _lines(stream) -> list[str]:
-    """The lines of standard input, none when it is closed; bytes that are not UTF-8 are marked, not fatal.
-
-    A byte order mark is no part of the first.
-    """
-    if stream is None:
-        return []
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")
-    lines = [line.rstrip("\r\n") for line in stream]
-    return [lines[0].removeprefix("\ufeff"), *lines[1:]] if lines else []
-
-
-def readable(text: str) -> str:
-    """The text with undecodable bytes of an argument replaced by a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _columns_of(given: list[str], segments: list[str], from_lines: bool) -> dict[str, list[str]]:
-    """Texts by segment: one argument each, or the tab-separated parts of a line, for networks of several segments.
-
-    A blank line is as many empty texts; raises DataError for an empty argument.
-    """
-    empty = next((number for number, text in enumerate(given, start=1) if not text.strip()), None)
-    if empty is not None and not from_lines:
-        raise DataError(f"text {empty} is empty; give at least one word")
-    parts = len(segments)
-    if parts == 1:
-        return {segments[0]: given}
-    rows = (
-        [line.split("\t") if line.strip() else [""] * parts for line in given]
-        if from_lines
-        else [given[i : i + parts] for i in range(0, len(given), parts)]
-    )
-    wrong = next((number for number, row in enumerate(rows, start=1) if len(row) != parts), None)
-    if wrong is not None:
-        raise ConfigError(
-            f"sample {wrong} has {len(rows[wrong - 1])} text(s), but this network reads {parts} "
-            f"({', '.join(segments)}); give them as {parts} arguments, or tab-separated on a line"
-        )
-    return {name: [row[i] for row in rows] for i, name in enumerate(segments)}

@@ -194,6 +194,24 @@ def test_the_environment_sets_the_encoding(environment, shown, beside):
     assert done.stdout == shown + b"\n"
 
 
+@pytest.mark.parametrize("strict", [{}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_texts_come_in_whole_without_a_locale(strict, beside):
+    """If this fails, words with accents are other words, or question marks, in a container without a locale."""
+    code = "from eqnp.app.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "predict", "run", "--json"]
+    for given in ({"args": [*command, "é lava ☃"]}, {"args": command, "input": "é lava ☃\n".encode()}):
+        done = subprocess.run(**given, capture_output=True, env=ENVIRONMENT | {"LC_ALL": "C"} | strict, check=True)
+        assert done.stdout.splitlines()[0].endswith((b"\\xe9 lava \\u2603", "é lava ☃".encode()))
+        assert done.stderr == b""
+
+
+def test_bytes_that_are_no_text_are_told(beside, capsys, monkeypatch):
+    """If this fails, a file of another encoding is classified as if its words were whole."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"lava\ncaf\xe9\n"), "utf-8"))
+    assert main(["predict", "run"]) == 0
+    assert "1 line(s), the first line 2, hold bytes that are no utf-8" in capsys.readouterr().err
+
+
 def test_streams_are_left_as_they_were(beside, monkeypatch):
     """If this fails, a program that calls `main` loses its own output afterwards."""
     for stream in (io.StringIO(), None):
