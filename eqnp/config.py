@@ -229,7 +229,7 @@ class Config:
 def _is_encoding(name: str) -> bool:
     """Whether Python knows an encoding of that name that turns bytes to text."""
     try:
-        return bool("a".encode(name))
+        return bool("a".encode(name) and b"a".decode(name, "replace"))
     except (LookupError, ValueError):
         return False
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
 
 class EqnpError(Exception):
     """Base class of every error a user can mend; the command line prints it on one line and exits with 2."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(EqnpError):
@@ -30,6 +35,11 @@ class SettlingError(EqnpError):
     """A state or an update that is no longer a finite number."""
 
 
+def one_line(text: str) -> str:
+    """The text with its line ends written out, as they may stand in the name of a file or a class."""
+    return "".join(repr(c)[1:-1] if c in LINE_ENDS else c for c in text) if len(text.splitlines()) > 1 else text
+
+
 def close(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or nothing where none is close."""
     found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.75)
@@ -45,7 +55,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 def some(names: Iterable[object], most: int = 8) -> str:
     """The names for a line of text: all of them, or the first ``most`` and how many there are: "a, b, … (300)"."""
-    names = [str(name) for name in names]
+    names = [one_line(str(name)) for name in names]
     return ", ".join(names if len(names) <= most else [*names[:most], f"… ({len(names)})"])
 
 

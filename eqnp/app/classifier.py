@@ -184,7 +184,7 @@ class SequenceClassifier:
         """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1."""
         if not hasattr(self, "model_"):
             raise _not_fitted(self)
-        texts = texts_of(X, self.model_.config.data.columns)
+        texts = texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
         with Machine().at_work(self._threads()) as machine:
             return self.model_.on(machine).scores(texts)[0]
 
@@ -194,8 +194,10 @@ class SequenceClassifier:
         labels = labels_of(X, y, self.model_.config.data.label)
         if labels.shape != predicted.shape:
             raise DataError(f"y has shape {labels.shape} for {len(predicted)} texts; it must hold one label per text")
-        if predicted.dtype.kind == "U":  # of a loaded model, whose class names are text
-            labels = labels.astype(str)
+        if predicted.dtype.kind == "U" and labels.dtype.kind != "U":  # of a loaded model, whose class names are text
+            labels = (labels.astype(np.int64) if labels.dtype.kind == "f" else labels).astype(str)
+        if labels.size and not np.isin(labels, self.classes_).any():
+            raise DataError(f"y holds none of the classes {some(self.classes_)}, but {labels[0]!r}; give class names")
         return float(np.mean(predicted == labels))
 
     def save(self, folder: str | Path) -> None:
@@ -258,13 +260,10 @@ class SequenceClassifier:
         return load_config(str(self.preset), given=given)
 
     def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
-        texts, labels = texts_of(X, config.data.columns), labels_of(X, y, config.data.label)
+        texts, labels = texts_of(X, config.data.columns, config.data.label), labels_of(X, y, config.data.label)
         size = len(next(iter(texts.values())))
         if labels.ndim != 1 or len(labels) != size:
             raise DataError(f"y has shape {labels.shape} for {size} texts; it must hold one label per text")
-        whole = labels.dtype.kind in "USiub" or (labels.dtype.kind == "f" and (labels == np.round(labels)).all())
-        if not whole and not (labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels)):
-            raise DataError("y holds missing, broken or mixed labels; give strings alone, or whole numbers alone")
         known = np.unique(labels if classes is None else np.asarray(classes))
         if len(known) < 2:
             raise DataError("all labels are one and the same; at least two classes are needed")

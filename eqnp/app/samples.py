@@ -21,42 +21,89 @@ def _column_names(X) -> list[str] | None:
 def labels_of(X, y, column: str) -> np.ndarray:
     """The labels: y itself, or a column of X by name, with the class names that a data set gives to its numbers.
 
-    Without y, or with the name of a column in its place, X must be a table. Raises DataError.
+    Without y, or with the name of a column in its place, X must be a table. Raises DataError for labels that are
+    missing, neither text nor whole numbers, or not all of one kind.
     """
     if y is not None and not isinstance(y, str):
-        return np.asarray(y)
+        return _checked(y)
     names, column = _column_names(X), column if y is None else y
     if names is None:
         raise DataError("y is missing; give one label per text, or a table with a column of labels as X")
-    if column not in names:
+    if names.count(column) != 1:
         raise DataError(
-            f"X has no column {column!r}, but {some(map(repr, names))}; give y, or settings={{'data.label': …}}"
+            f"X has {names.count(column) or 'no'} column {column!r}, but {some(map(repr, names))}; "
+            "give y, or settings={'data.label': …}"
         )
-    values = list(X[column])
-    classes = getattr(getattr(X, "features", {}).get(column), "names", None) if hasattr(X, "features") else None
-    return np.asarray([classes[value] for value in values] if classes else values)
+    labels = _checked(X[column])
+    features = getattr(X, "features", None)
+    classes = getattr(features[column], "names", None) if isinstance(features, Mapping) else None
+    if not classes:
+        return labels
+    if labels.size and labels.min() < 0:
+        row = int(np.argmax(labels < 0))
+        raise DataError(f"sample {row} has the label {labels[row]}, which is none of a class; leave such samples out")
+    return np.asarray(classes)[labels]
 
 
-def _rows_of_columns(X, names: list, columns: Mapping[str, str]):
-    """The rows of a table: of the columns that the segments have, or of all where there are as many, by their place."""
-    missing = [segment for segment, column in columns.items() if column not in names]
+def _checked(y) -> np.ndarray:
+    """Labels as an array of one kind."""
+    if isinstance(y, np.ndarray) and y.dtype.kind != "O":
+        labels = y
+    else:
+        values = y.to_pylist() if hasattr(y, "to_pylist") else list(y)
+        kinds = [_kind(value) for value in values]
+        if len({*kinds}) > 1 or "?" in kinds:
+            place = kinds.index("?") if "?" in kinds else next(i for i, kind in enumerate(kinds) if kind != kinds[0])
+            odd = values[place]
+            if isinstance(odd, bytes | bytearray):
+                raise DataError("y holds bytes; decode them (label.decode('utf-8'))")
+            raise DataError(
+                f"y holds missing, broken or mixed labels ({odd!r:.40}); give strings alone, or whole numbers alone"
+            )
+        labels = np.asarray(values)
+    whole = labels.dtype.kind != "f" or (np.isfinite(labels) & (labels == np.round(labels))).all()
+    if not whole or labels.dtype.kind not in "USiubf":
+        raise DataError("y holds missing, broken or mixed labels; give strings alone, or whole numbers alone")
+    return labels
+
+
+def _kind(value) -> str:
+    """The kind of a label: text, truth or number, "?" for what can be none."""
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, bool | np.bool_):
+        return "truth"
+    return "number" if isinstance(value, int | float | np.number) and np.isfinite(value) else "?"
+
+
+def _rows_of_columns(X, names: list, columns: Mapping[str, str], label: str) -> list[tuple]:
+    """The rows of a table: of the columns that the segments have, or of all by their place.
+
+    That needs as many columns as segments, none of which has the name of another one's, or of the labels.
+    """
+    missing = [segment for segment, column in columns.items() if names.count(column) != 1]
     if not missing:
-        return list(zip(*(list(X[column]) for column in columns.values()), strict=True))
-    if len(names) == len(columns):
-        return list(zip(*(list(X[name]) for name in names), strict=True))
-    raise DataError(
-        f"X has no column {columns[missing[0]]!r}, but {some(map(repr, names))}; "
-        f"give settings={{'data.columns.{missing[0]}': …}}"
-    )
+        wanted = list(columns.values())
+    elif len(names) == len({*names}) == len(columns) and {*names}.isdisjoint((label, *columns.values())):
+        wanted = names
+    else:
+        count = names.count(columns[missing[0]]) or "no"
+        raise DataError(
+            f"X has {count} column {columns[missing[0]]!r}, but {some(map(repr, names))}; "
+            f"give settings={{'data.columns.{missing[0]}': …}}"
+        )
+    return list(zip(*(list(X[name]) for name in wanted), strict=True))
 
 
-def texts_of(X: Sequence, columns: Mapping[str, str]) -> dict[str, Texts]:
-    """Texts by segment, from strings, tuples of strings, or a table; raises DataError."""
+def texts_of(X: Sequence, columns: Mapping[str, str], label: str) -> dict[str, Texts]:
+    """Texts by segment, from strings, tuples of strings, or a table with a column of labels; raises DataError."""
     names, found = list(columns), _column_names(X)
     if isinstance(X, str | bytes | bytearray | Mapping) or not hasattr(X, "__len__"):
         raise DataError(f"X is {'one text' if isinstance(X, str) else type(X).__name__}; give a list of texts")
     if found:
-        X = _rows_of_columns(X, found, columns)
+        X = _rows_of_columns(X, found, columns, label)
+    elif hasattr(X, "to_pylist"):
+        X = X.to_pylist()
     elif hasattr(X, "to_numpy"):
         X = X.to_numpy()
     whole = str | bytes | bytearray  # which are sequences too, and no sample of several texts

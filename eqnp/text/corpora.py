@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from sys import intern
 
@@ -162,11 +162,15 @@ def load_corpus(
 
 
 def load_unlabelled(
-    source: str | Sequence[str], columns: Mapping[str, str], reading: Reading = DEFAULT
+    source: str | Sequence[str],
+    columns: Mapping[str, str],
+    reading: Reading = DEFAULT,
+    say: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Column]:
     """The texts of a corpus by segment, whatever labels it has: of a hub name its split "unsupervised", if it has one.
 
-    A .txt file may be a text per line here. Raises DataError for a source, column or text that cannot be used.
+    A .txt file may be a text per line here. ``say`` gets what was decided about a file. Raises DataError for a source,
+    column or text that cannot be used.
     """
     split = "unsupervised" if "unsupervised" in splits_of(source) else "train"
     wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
@@ -179,6 +183,8 @@ def load_unlabelled(
             rows += 1
             for writer, text in zip(writers, texts, strict=True):
                 writer.add(text, table)
+        for note in table.notes:
+            say(note)
     return {s: writer.column(np.arange(rows), places) for s, writer in zip(columns, writers, strict=True)}
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from eqnp.errors import DataError, some
-from eqnp.text.tables import Table, TextFile
+from eqnp.text.lines import TextFile
+from eqnp.text.tables import Table
 
 CHUNK = 1000  # rows read at a time
 FASTTEXT = "__label__"
-LABELLED_LINE = re.compile(rf"\s*((?:{FASTTEXT}\S+(?:\s+|$))*)(.*)", re.DOTALL)
+MARK = re.compile(rf"(?:(?<=[ \t])|^){FASTTEXT}[^ \t]+(?:[ \t]+|$)")
 NO_ROWS = "there are no rows; at least one text with a label is needed"
 OBJECT = '{"text": "…", "label": "…"}'
 LIST = f"a list of objects {OBJECT}"
@@ -24,20 +25,25 @@ class Number(str):
     """A number of a JSON file, as it stands there."""
 
 
-class _Decoder(json.JSONDecoder):
-    """Numbers stay as they are written; NaN and its like are nothing."""
+def _object(pairs: list[tuple]) -> dict:
+    """An object whose keys differ."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return result
 
-    def __init__(self):
-        super().__init__(parse_float=Number, parse_int=Number, parse_constant=lambda name: None)
+
+# Numbers stay as they are written; NaN and its like are nothing.
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=lambda name: None
+)
 
 
-DECODER = _Decoder()
-
-
-def json_table(file: TextFile) -> Table:
+def json_table(file: TextFile, wanted: Sequence[str]) -> Table:
     """A table of JSON: an object per line, a list of objects, or an object of columns."""
     beginning = list(itertools.islice((line for line in file.lines("replace") if line.strip()), 2))
-    rows = _rows_of_lines(file) if _is_row(*beginning) else _rows_of_document(file)
+    rows = _rows_of_lines(file) if _is_row(wanted, *beginning) else _rows_of_document(file)
     head = next(rows, None) if beginning else None
     if head is None:
         raise DataError(f"{file.where}: {NO_ROWS}")
@@ -50,17 +56,19 @@ def json_table(file: TextFile) -> Table:
             file.rows += 1
             yield [row.get(key) for key in wanted]
 
-    return Table(file.where, names, read)
+    return Table(file.where, names, read, file.notes)
 
 
-def _is_row(first: str = "", second: str = "") -> bool:
+def _is_row(wanted: Sequence[str], first: str = "", second: str = "") -> bool:
     """Whether the first line of a file is an object of its own, and not the whole of a file with a table inside."""
     try:
         value = DECODER.decode(first)
     except (ValueError, RecursionError):
         return False
-    plain = isinstance(value, dict) and not any(isinstance(each, list | dict) for each in value.values())
-    return isinstance(value, dict) and (plain or bool(second))
+    if not isinstance(value, dict) or second:
+        return isinstance(value, dict)
+    whole = all(isinstance(value.get(key), str) for key in wanted)
+    return whole or not any(isinstance(each, list | dict) for each in value.values())
 
 
 def _rows_of_lines(file: TextFile) -> Iterator[dict]:
@@ -86,7 +94,7 @@ def _rows_of_document(file: TextFile) -> Iterator[dict]:
             return
         why = _fault(error)
         raise DataError(f"{file.where}: line {error.lineno} is no JSON ({why}); {LIST} is needed") from error
-    except RecursionError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file.where}: no JSON ({_fault(error)}); {LIST} is needed") from error
     if isinstance(value, dict):
         inner = [key for key, each in value.items() if _is_rows(each)]
@@ -118,9 +126,11 @@ def _is_rows(value) -> bool:
 def _from_columns(file: TextFile, columns: Mapping, keyed: Mapping[str, Mapping] | None = None) -> list[dict]:
     """Rows of an object that has a list per column, or an object by row (as pandas writes frames)."""
     sizes = {key: len(values) for key, values in columns.items()}
-    if len(set(sizes.values())) > 1 or (keyed and len({tuple(each) for each in keyed.values()}) > 1):
+    if len(set(sizes.values())) > 1 or (keyed and len({frozenset(each) for each in keyed.values()}) > 1):
         found = some(f"{key!r} {size}" for key, size in sizes.items())
         raise DataError(f"{file.where}: its columns differ in their rows ({found}); {LIST} is needed")
+    if keyed:
+        return [{key: each[row] for key, each in keyed.items()} for row in next(iter(keyed.values()))]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -129,10 +139,11 @@ def parquet_table(path: Path, where: str) -> Table:
     import pyarrow
     import pyarrow.parquet
 
+    broken = (pyarrow.ArrowException, OSError, ValueError, OverflowError)  # UnicodeDecodeError among them
     try:
         file = pyarrow.parquet.ParquetFile(path)
         schema = file.schema_arrow
-    except (pyarrow.ArrowException, OSError) as error:
+    except broken as error:
         raise DataError(f"{where}: cannot be read as Parquet ({_first_line(error)}); write it again") from error
     keys = {name.strip(): name for name in schema.names}
 
@@ -141,12 +152,12 @@ def parquet_table(path: Path, where: str) -> Table:
         try:
             for batch in file.iter_batches(CHUNK, columns=sorted(set(wanted))):
                 yield from zip(*(batch.column(name).to_pylist() for name in wanted), strict=True)
-        except (pyarrow.ArrowException, OSError) as error:
+        except broken as error:
             raise DataError(f"{where}: cannot be read to its end ({_first_line(error)}); write it again") from error
 
     if not file.metadata.num_rows:
         raise DataError(f"{where}: {NO_ROWS}")
-    return Table(where, list(keys), read, own_names=_class_names(schema))
+    return Table(where, [name.strip() for name in schema.names], read, own_names=_class_names(schema))
 
 
 def _class_names(schema) -> dict[str, tuple[str, ...]]:
@@ -169,12 +180,8 @@ def line_table(file: TextFile, wanted: Sequence[str], labelled: bool) -> Table:
 
     Such lines name no columns: the text, and the label, are what is wanted, if that is one text.
     """
-    first = next((line for line in file.lines("replace") if line.strip()), "")
-    marked = first.lstrip().startswith(FASTTEXT)
-    if not first:
+    if not any(map(str.strip, file.lines("replace"))):
         raise DataError(f"{file.where}: {NO_ROWS}")
-    if labelled and not marked:
-        raise DataError(f"{file.where}: line 1 has no label; lines of a .txt file must be: {FASTTEXT}NAME text")
     names = _nameless(wanted, labelled)
 
     def read(columns: Sequence[str]) -> Iterator[list]:
@@ -182,16 +189,18 @@ def line_table(file: TextFile, wanted: Sequence[str], labelled: bool) -> Table:
             line = line.rstrip("\r\n")
             if not line.strip():
                 continue
-            marks, text = LABELLED_LINE.fullmatch(line).groups() if marked else ("", line)
-            labels = [mark.removeprefix(FASTTEXT) for mark in marks.split()]
+            labels = [mark.strip(" \t").removeprefix(FASTTEXT) for mark in MARK.findall(line)]
             if labelled and len(labels) != 1:
-                need = f"{FASTTEXT}NAME text, with one label"
-                raise DataError(f"{file.where}: line {number} has {len(labels)} labels; it must be {need}")
+                found = f"{len(labels)} labels" if labels else "no label"
+                raise DataError(
+                    f"{file.where}: line {number} has {found}; lines of a .txt file must be: {FASTTEXT}NAME text"
+                )
             file.rows += 1
-            values = dict(zip(names, (text, *labels), strict=False))
+            text = MARK.sub("", line) if labels else line
+            values = dict(zip(names, (text.lstrip(" \t"), *labels), strict=False))
             yield [values[column] for column in columns]
 
-    return Table(file.where, names, read)
+    return Table(file.where, names, read, file.notes)
 
 
 def _nameless(wanted: Sequence[str], labelled: bool) -> list[str]:
@@ -205,7 +214,7 @@ def folder_table(folder: Path, encoding: str, wanted: Sequence[str], labelled: b
     A folder called "unsup" beside the classes has texts without labels: the only ones where no labels are wanted.
     """
     where, names, notes = str(folder), _nameless(wanted, labelled), []
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = [path for path in _shown(folder) if path.is_dir()]
     apart = [path for path in classes if path.name == UNLABELLED_FOLDER]
     if labelled:
         classes = [path for path in classes if path not in apart]
@@ -214,21 +223,36 @@ def folder_table(folder: Path, encoding: str, wanted: Sequence[str], labelled: b
     else:
         classes = apart or classes or [folder]
     files = [(path.name, file) for path in classes for file in _files(path)]
+    odd = [each for path in classes for each in _shown(path) if not each.is_file() and path != folder]
+    if odd:
+        notes.append(f"{where}: {len(odd):,} entries that are no files are left out, such as {odd[0]}")
+    if bare := [path.name for path in classes if files and not _files(path)]:
+        notes.append(f"{where}: {some(bare)} without files: no class")
     if not files:
-        tables = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-        hint = f"give a file of it, such as {folder / tables[0]}" if tables else "it is empty"
+        tables = _files(folder)
+        hint = f"give a file of it, such as {tables[0]}" if tables else "it is empty"
         raise DataError(f"{where}: is a folder without a folder of text files for each class; {hint}")
 
     def read(columns: Sequence[str]) -> Iterator[list]:
         for label, file in files:
-            values = dict(zip(names, ("".join(TextFile(file, str(file), encoding).lines()), label), strict=False))
+            content = TextFile(file, str(file), encoding)
+            text = "".join(content.lines())
+            if not text.strip():
+                raise DataError(f"{file}: is empty; remove it, or give it a text")
+            notes.extend(note for note in content.notes if note not in notes)
+            values = dict(zip(names, (text, label), strict=False))
             yield [values[column] for column in columns]
 
     return Table(where, names, read, notes)
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [path for path in _shown(folder) if path.is_file()]
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What is in a folder, by name, without what is hidden."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def dataset_table(dataset, where: str) -> Table:
@@ -243,4 +267,5 @@ def dataset_table(dataset, where: str) -> Table:
             rows = part[start : start + CHUNK]
             yield from zip(*(rows[name] for name in wanted), strict=True)
 
-    return Table(where, list(keys), read, own_names={name: names for name, names in own.items() if names})
+    own = {name: names for name, names in own.items() if names}
+    return Table(where, [name.strip() for name in dataset.column_names], read, own_names=own)

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from eqnp.text.formats import Number
 from eqnp.text.tables import Places
 
 INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,17})(?:\.0+)?")
+LARGEST = 10**18  # of a whole number
 FEW = 12  # classes whose names a message may list
 NO_LABEL = ("-", "-1")
 LONE = re.compile("[\ud800-\udfff]")  # half of a character, which no file can hold
@@ -26,7 +28,9 @@ def label_of(value):
     Returns None for a missing one, and what is neither text nor a whole number as it is.
     """
     if type(value) is Number:
-        value = float(value) if not INTEGER.fullmatch(value) else int(INTEGER.fullmatch(value)[1])
+        number = Decimal(value)
+        whole = abs(number) < LARGEST and number == int(number)
+        value = int(number) if whole else number if abs(number) < LARGEST else str(value)
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         value = int(value)
     if isinstance(value, bool):
@@ -106,14 +110,19 @@ class Labels:
         if {*names.values()} <= {*index}:
             return np.array([index[names[value]] for value in values], np.int64), self.classes
         numbers = {value: _number(name) for value, name in names.items()}
-        if None in numbers.values():
-            self.refuse_unknown([names[value] for value in values], rows)
-        if not self.numbered:
-            self.refuse_numbers("")
-        indices = [numbers[value] for value in values]
-        if typed or max(indices) < len(self.classes):
-            self.check_range(indices, len(self.classes))
-            return np.array(indices, np.int64), self.classes
+        count, own = len(self.classes), {_number(name): i for i, name in enumerate(self.classes)}
+        indices = None if None in numbers.values() else [numbers[value] for value in values]
+        if None not in own and len(own) == count:  # the classes are numbers, and match by what they are
+            if typed and sorted(own) == list(range(count)):
+                self.check_range(indices, count)
+            if indices is not None and {*indices} <= {*own}:
+                return np.array([own[number] for number in indices], np.int64), self.classes
+        elif indices is not None and {*names.values()}.isdisjoint(index):
+            if not self.numbered:
+                self.refuse_numbers("")
+            if typed or max(indices) < count:
+                self.check_range(indices, count)
+                return np.array(indices, np.int64), self.classes
         self.refuse_unknown([names[value] for value in values], rows)
 
     def found(self, values: list, typed: bool) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -168,7 +177,9 @@ class Labels:
     def refuse_kind(self, row: int, value) -> None:
         """Raise DataError for a value that is neither text nor a whole number."""
         where = self.places.at(row)
-        if isinstance(value, float):
+        if isinstance(value, str):
+            self.refuse(f"{where} has a lone surrogate, which is no text; write the file again from a decoded text")
+        if isinstance(value, float | Decimal):
             self.refuse(f"labels are fractions ({value} in {where}); use whole numbers 0 … C−1 or class names")
         found = f"{type(value).__name__} in {where}: {value!r:.60}"
         self.refuse(f"labels are neither numbers nor text ({found}); use whole numbers 0 … C−1 or class names")

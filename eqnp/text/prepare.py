@@ -219,7 +219,7 @@ def encode_unlabelled(
     """Token ids of the unlabelled texts, if there are any, without those that stand in validation or test data."""
     if not config.vectors.unlabelled:
         return []
-    columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns, reading_of(config.data))
+    columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns, reading_of(config.data), say)
     held = [corpus.texts[name] for split, corpus in loaded.items() if split != "train" for name in corpus.texts]
     known = {text.strip() for column in held for text in column}
     result, left_out = [], 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import glob
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from eqnp.errors import DataError, nearest
 from eqnp.text.formats import dataset_table, folder_table, json_table, line_table, parquet_table
-from eqnp.text.tables import Reading, Table, TextFile, delimited
+from eqnp.text.lines import TextFile
+from eqnp.text.tables import Reading, Table, delimited
 
 EMBEDDED = ("mini-sentiment", "mini-nli")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".parquet")  # all but the last also with .gz
@@ -52,7 +54,7 @@ def open_source(
     """
     for each in [source] if isinstance(source, str) else source:
         if each in EMBEDDED:
-            yield json_table(TextFile(data_folder() / each / f"{split}.jsonl", each, "utf-8"))
+            yield json_table(TextFile(data_folder() / each / f"{split}.jsonl", each, "utf-8"), wanted)
         elif is_path(each):
             for path in _files(each, split):
                 yield _open_path(path, wanted, labelled, reading)
@@ -123,6 +125,17 @@ def _files(source: str, split: str) -> list[Path]:
         return [splits.get(split, path)]
     if glob.has_magic(source):
         return _matching(path)
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise DataError(
+                f"{source}: cannot be read ({error.strerror}); check the path and its permissions"
+            ) from error
+        if path.is_symlink():
+            raise DataError(f"{source}: is a link to {path.readlink()}, which is not there; mend it") from error
+    except ValueError as error:
+        raise DataError(f"{source!r}: no name that a file can have ({error})") from error
     raise DataError(f"{source}: no such file{_sibling(path) or '; give a file with the data'}")
 
 
@@ -132,7 +145,7 @@ def _sibling(path: Path) -> str:
         names = [each.name for each in path.parent.iterdir()]
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(path.name, {*names} - {path.name}, n=1, cutoff=0.7)
     return f"; did you mean {str(path.parent / close[0])!r}?" if close else ""
 
 
@@ -148,23 +161,22 @@ def _open_path(path: Path, wanted: Sequence[str], labelled: bool, reading: Readi
     where, endings = str(path), [each.lower() for each in path.suffixes[-2:]]
     if path.is_dir():
         return folder_table(path, reading.encoding, wanted, labelled)
+    if not path.is_file():
+        raise DataError(f"{where}: is no regular file; save what it yields to one, and give that")
     ending = endings[-1] if endings else ""
     if ending == ".gz" and len(endings) > 1:
         ending = endings[0]
     if ending in FOREIGN or ending not in ENDINGS:
         mend = FOREIGN.get(ending, ALLOWED)
         raise DataError(f"{where}: a file that ends in {ending or 'nothing'!r} is not read; {mend}")
-    try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{where}: the file is empty; it needs a text and a label column")
-        if ending == ".parquet":
-            return parquet_table(path, where)
-        file = TextFile(path, where, reading.encoding)
-    except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error.strerror}); check its permissions") from error
+    if path.stat().st_size == 0:
+        raise DataError(f"{where}: the file is empty; it needs a text and a label column")
+    if ending == ".parquet":
+        return parquet_table(path, where)
+    file = TextFile(path, where, reading.encoding)
     if ending in (".csv", ".tsv"):
         return delimited(file, ending == ".tsv", reading, wanted)
-    return line_table(file, wanted, labelled) if ending == ".txt" else json_table(file)
+    return line_table(file, wanted, labelled) if ending == ".txt" else json_table(file, wanted)
 
 
 def splits_of(source: str | Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables in text files, read as they stand: lines and their encoding, separators, quotes, and rows of one width.
+"""Tables in text files, read as they stand: separators, quotes, and rows of one width.
 
 Every field is text, character for character; only the names of columns lose the blanks around them. What a file leaves
 open is decided by a rule and said in a note; what it contradicts is a DataError with its line.
@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import bisect
 import csv
-import gzip
-import io
 import itertools
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from eqnp.errors import DataError, some
+from eqnp.text.lines import TextFile
 
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-WHOLE = re.compile(r"0|[1-9][0-9]*")
+WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
+DECLARED = re.compile(r"\"?sep=(.)\"?\s*")  # what some spreadsheets write into a line before the header
 SEPARATORS = ",;\t"
 SURVEYED = 50  # rows that must agree on a separator where no header tells
 LONGEST_FIELD = 2**31 - 1  # characters; `csv` allows 131,072 unless told otherwise
-STRANGERS = {  # what files of other kinds begin with
-    b"PK\x03\x04": "is a spreadsheet or an archive; export its table as .csv",
-    b"PAR1": "is a Parquet file; give it a name that ends in .parquet",
-    b"\xd0\xcf\x11\xe0": "is a spreadsheet; export its table as .csv",
-}
 
 
 @dataclass(frozen=True)
@@ -86,90 +79,17 @@ class Places:
         return f"row {row - self._starts[number] + 1}{of}"
 
 
-class TextFile:
-    """A text file, compressed by gzip or not, whose lines can be read again and again.
-
-    ``rows`` is for who reads it: the number of rows found so far, for messages.
-    """
-
-    def __init__(self, path: Path, where: str, encoding: str):
-        self.path, self.where, self.encoding, self.rows = path, where, encoding, 0
-        with open(path, "rb") as file:
-            self.beginning = file.read(4)
-        stranger = next((what for magic, what in STRANGERS.items() if self.beginning.startswith(magic)), None)
-        if stranger:
-            raise DataError(f"{where}: {stranger}")
-
-    def lines(self, errors: str = "strict") -> Iterator[str]:
-        """The lines, each with its end; a byte order mark is left out.
-
-        Raises DataError for bytes of another encoding, unless ``errors`` is "replace" (for a look ahead), and for what
-        cannot be read.
-        """
-        packed = self.beginning.startswith(b"\x1f\x8b")
-        try:
-            with gzip.open(self.path, "rb") if packed else open(self.path, "rb") as file:
-                by_line = "\n".encode(self.encoding) == b"\n"
-                yield from (self._decoded_by_line if by_line else self._decoded)(file, errors)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self.where}: cannot be read ({error}); check the file, or fetch it again") from error
-
-    def _decoded_by_line(self, file, errors: str) -> Iterator[str]:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode(self.encoding, errors)
-            except UnicodeDecodeError as error:
-                raise DataError(self._undecodable(number, line, error.start)) from error
-            if number == 1:
-                text = text.removeprefix("\ufeff")
-            if "\r" in text[:-2] or text.endswith("\r"):  # which ends a line of its own
-                yield from LINE.findall(text)
-            else:
-                yield text
-
-    def _decoded(self, file, errors: str) -> Iterator[str]:
-        """Of an encoding such as UTF-16, whose line ends are not those of bytes."""
-        with io.TextIOWrapper(file, self.encoding, errors, newline="") as text:
-            try:
-                for number, line in enumerate(text, start=1):
-                    yield line.removeprefix("\ufeff") if number == 1 else line
-            except UnicodeError as error:
-                raise DataError(
-                    f"{self.where}: after row {self.rows} it is not {self.encoding} ({error}); "
-                    "check data.encoding: it is that of all text files of a run"
-                ) from error
-
-    def _undecodable(self, number: int, line: bytes, place: int) -> str:
-        if self.beginning[:2] in (b"\xff\xfe", b"\xfe\xff") or line.count(b"\0") > len(line) // 3:
-            other = "utf-16"
-        else:
-            other = "cp1252" if _decodes(line, "cp1252") else "latin-1"
-        row = f"row {self.rows + 1} (line {number})" if number > 1 else "line 1"
-        return (
-            f"{self.where}: {row} is not {self.encoding}: byte 0x{line[place]:02x} at place {place + 1} of the line; "
-            f"save the file as UTF-8, or say what it is: --set data.encoding={other}"
-        )
-
-
-def _decodes(line: bytes, encoding: str) -> bool:
-    try:
-        return bool(line.decode(encoding))
-    except UnicodeDecodeError:
-        return False
-
-
 def delimited(file: TextFile, tabs: bool, reading: Reading, wanted: Sequence[str]) -> Table:
     """A table of separated fields. ``tabs`` separate them, or what the header tells: the comma, semicolon or tab.
 
     Quotes count as `csv` has it, strictly; between tabs they count only if the whole file is consistent with them.
     """
     csv.field_size_limit(LONGEST_FIELD)
-    notes: list[str] = []
-    separator = "\t" if tabs else _separator(file, wanted if reading.header else ())
-    if not tabs and separator != ",":
-        notes.append(f"{file.where}: fields are separated by {separator!r}, as {_first_is(reading)} has it")
+    notes = file.notes
+    declared = DECLARED.fullmatch(next(file.lines("replace"), ""))
+    separator = "\t" if tabs else declared[1] if declared else _separator(file, reading.header, wanted, notes)
     records = _Records(file, separator, separator != "\t" or _quotes_count(file, notes))
-    rows = iter(records)
+    rows = itertools.islice(records, 1 if declared else 0, None)
     first = next(rows, None)
     second = next(rows, None) if reading.header and first else first
     if first is None or second is None:
@@ -243,9 +163,9 @@ class _Fault(DataError):
 class _Shape:
     """How many fields the rows of a table have, and which of them are columns: told by the header and the first row.
 
-    Empty fields may follow the last column, if the first row has them; and where the last columns have no name, rows
-    may end before them. Before the first column there may be a number that the header leaves out (so R writes the names
-    of rows): a whole number, larger from row to row.
+    Empty fields may follow the last column that has a name, if the header or the first row has them. Before the first
+    column there may be a number that the header leaves out (so R writes the names of rows): a whole number, larger from
+    row to row.
     """
 
     def __init__(self, file: TextFile, names: list[str], first: list[str], separator: str, has_header: bool):
@@ -255,19 +175,20 @@ class _Shape:
         beyond = first[len(names) :]
         empty = not any(map(str.strip, beyond))
         self.named = len(beyond) == 1 and not empty and WHOLE.fullmatch(first[0].strip()) is not None
-        self.least = len(names) - min(unnamed, len(names) - 1) + self.named
+        self.columns = len(names) - min(unnamed, len(names) - 1) + self.named
         self.most = len(names) + (len(beyond) if empty or self.named else 0)
         self.last_name = -1
 
     def check(self, line: int, fields: list[str]) -> None:
         """Raise DataError unless a row has this shape."""
-        columns, found = len(self.names) + self.named, len(fields)
-        if not self.least <= found <= self.most or any(map(str.strip, fields[columns:])):
-            if found > columns:
+        found = len(fields)
+        if not self.columns <= found <= self.most or any(map(str.strip, fields[self.columns :])):
+            if found > self.columns:
                 cause = f"a text that holds {self.separator!r} must stand in double quotes"
             else:
                 cause = "a separator is missing, or a text is broken over two lines without quotes around it"
-            why = f"{found} field(s), where {self.told_by} {len(self.names)}; the likely cause: {cause}"
+            due = f"{self.told_by} {self.columns - self.named}{' and a number before them' * self.named}"
+            why = f"{found} field(s), where {due}; the likely cause: {cause}"
             raise _Fault(self.file.where, line, line, why)
         if self.named:
             name = fields[0].strip()
@@ -277,31 +198,43 @@ class _Shape:
             self.last_name = int(name)
 
 
-def _first_is(reading: Reading) -> str:
-    return "the header" if reading.header else "each row"
-
-
-def _separator(file: TextFile, wanted: Sequence[str]) -> str:
+def _separator(file: TextFile, header: bool, wanted: Sequence[str], notes: list[str]) -> str:
     """What separates fields: by which the header has most of the columns wanted, or most names; else the comma.
 
     Without a header, that by which the first rows have one and the same number of fields, above one.
     """
-    lines = [line for line in itertools.islice(file.lines("replace"), SURVEYED) if line.strip()]
-    if not lines:
-        return ","
-    if wanted:
-        names = {each: [name.strip() for name in _split(lines[0], each)] for each in SEPARATORS}
-        return max(SEPARATORS, key=lambda each: (len({*wanted} & {*names[each]}), len(names[each])))
-    widths = {each: {len(_split(line, each)) for line in lines} for each in SEPARATORS}
-    return next((each for each in SEPARATORS if len(widths[each]) == 1 and widths[each] != {1}), ",")
+    first = {each: _first_rows(file, each, 1 if header else SURVEYED) for each in SEPARATORS}
+    if header:
+        names = {each: [name.strip() for name in rows[0]] if rows else [] for each, rows in first.items()}
+        found = max(SEPARATORS, key=lambda each: (len({*wanted} & {*names[each]}), len(names[each])))
+        if found != ",":
+            notes.append(f"{file.where}: fields are separated by {found!r}, as the header has it")
+        return found
+    fitting = [
+        each for each, rows in first.items() if len(widths := {len(row) for row in rows}) == 1 and max(widths) > 1
+    ]
+    if fitting and fitting != [","]:
+        others = f" ({' and '.join(map(repr, fitting[1:]))} would do too)" if fitting[1:] else ""
+        notes.append(f"{file.where}: fields are separated by {fitting[0]!r}, as in each row{others}")
+    return fitting[0] if fitting else ","
 
 
-def _split(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator), [])
+def _first_rows(file: TextFile, separator: str, most: int) -> list[list[str]]:
+    """The first rows that are not empty, as far as they can be read."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):
+        for row in csv.reader(file.lines("replace"), delimiter=separator):
+            rows += [row] if row else []
+            if len(rows) == most:
+                break
+    return rows
 
 
 def _quotes_count(file: TextFile, notes: list[str]) -> bool:
-    """Whether quotes between tabs are those of a program that writes tables, or part of the texts."""
+    """Whether quotes between tabs are those of a program that writes tables, or part of the texts.
+
+    Raises DataError where the file contradicts both, with the fault of the reading that gets further.
+    """
     if not any('"' in line and any(f.startswith('"') for f in line.split("\t")) for line in file.lines("replace")):
         return False
     fault = _first_fault(file, quotes=True)
@@ -311,8 +244,8 @@ def _quotes_count(file: TextFile, notes: list[str]) -> bool:
         )
         return True
     other = _first_fault(file, quotes=False)
-    if other is not None and other.line < fault.line:
-        return True  # read so, it goes wrong later: what is wrong there is what is to be mended
+    if other is not None:
+        raise max(fault, other, key=lambda each: each.line)
     notes.append(
         f"{file.where}: quotes are part of the texts; taken as quotes around fields they go wrong in {fault.at}"
     )
@@ -326,10 +259,14 @@ def _first_fault(file: TextFile, quotes: bool) -> _Fault | None:
         for row, (line, fields) in enumerate(records):
             width = len(fields) if row < 2 else width
             if len(fields) != width:
-                return _Fault(file.where, line, line, f"{len(fields)} fields, not {width}")
+                cause = "a tab or a line end too many or too few"
+                return _Fault(file.where, line, line, f"{len(fields)} field(s), not {width}; the likely cause: {cause}")
             raw = records.line.rstrip("\r\n").split("\t") if records.reader.line_num == line else []
             if quotes and len(raw) == len(fields) and any('"' in each and each[0] != '"' for each in raw):
-                return _Fault(file.where, line, line, "a quote inside a field without quotes around it")
+                why = (
+                    "a quote in a field without quotes around it, where others have them; quote it, and double that one"
+                )
+                return _Fault(file.where, line, line, why)
     except _Fault as fault:
         return fault
     return None

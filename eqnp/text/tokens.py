@@ -22,7 +22,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
-TAG = r"</?[a-zA-Z]\w*(?:\s[^<>]*=[^<>]*)?\s*/?>"  # <br />, <a href="…">, but not "a <b and c> d"
+TAG = r"</?[a-zA-Z]\w*(?:\s[^<>=]*=[^<>]*|\s*/?)>"  # <br />, <a href="…">, but not "a <b and c> d"
 ENTITY = r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
 MARKUP = re.compile(f"(?!{'|'.join(SPECIAL)}){TAG}|{ENTITY}")
 UNSEEN = r"[\p{Cf}\x{FE00}-\x{FE0F}]"  # format characters and variation selectors: how a word looks, not what it is

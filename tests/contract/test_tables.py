@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import string
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from eqnp.app.cli import main
 from eqnp.config import load_config
-from eqnp.errors import DataError
+from eqnp.errors import ConfigError, DataError
 from eqnp.text import sources
 from eqnp.text.corpora import load_corpus, load_unlabelled
 from eqnp.text.sources import is_path, splits_of
@@ -207,6 +208,24 @@ def test_numbers_as_labels_keep_their_meaning(tmp_path):
     assert "leave such rows out, or train on data with all classes" in unknown
     assert """or with --set 'data.classes=["cold", "hot", "1", "10", "5"]'""" in unknown
     assert read(stars, classes=("cold", "hot", "1", "10", "5")) == [("hot", "5"), ("cold", "1"), ("sun", "10")]
+    for classes, found in (
+        (("1", "2", "3"), [("hot", "1"), ("cold", "2")]),  # classes that are numbers match by what they are
+        (("2", "1"), [("hot", "1"), ("cold", "2")]),
+    ):
+        rows = written(tmp_path / "e.csv", "text,label\nhot,1.0\ncold,2.0\n")
+        assert read(rows, classes=classes) == found
+    for labels in ("0\ncold,1", "1\ncold,0"):
+        assert "unknown label '0'" in refused(
+            written(tmp_path / "e.csv", f"text,label\nhot,{labels}\n"), classes=("1", "2")
+        )
+    mixed = written(tmp_path / "e.csv", "text,label\nhot,hot\ncold,0\n")
+    assert "unknown label '0'" in refused(mixed, classes=("cold", "hot"))
+    odd = written(tmp_path / "e.jsonl", '{"text": "a", "label": 0.99999999999999999999}\n{"text": "b", "label": 0}\n')
+    assert "fractions" in refused(odd)
+    large = written(
+        tmp_path / "e.jsonl", '{"text": "a", "label": 12345678901234567890123}\n{"text": "b", "label": "x"}\n'
+    )
+    assert read(large)[0] == ("a", "12345678901234567890123")
     minus = written(tmp_path / "d.csv", "text,label\nhot,1\ncold,-1\nsun,0\n")
     assert """--set 'data.classes=["-1", "0", "1"]'""" in refused(minus)
     assert read(minus, classes=("-1", "0", "1"))[1] == ("cold", "-1")
@@ -225,6 +244,8 @@ def test_quotes_between_tabs_count_only_if_all_of_the_file_agrees(tmp_path):
         path = written(tmp_path / "a.tsv", "\n".join(["text\tlabel", *content]))
         assert [text for text, _ in read(path)] == [kept.get(i, f"the sun {i}") for i in range(20)]
         assert "quotes are part of the texts" in notes(path)
+    torn = 'text\tlabel\n"nl\there ""a"""\tcold\nx "y"\thot\n"q"\thot\n'  # consistent neither way
+    assert "line 3: a quote in a field without quotes around it" in refused(written(tmp_path / "a.tsv", torn))
     rows = [('say "hi"', "hot"), ("two\nlines", "cold"), ("a tab\tinside", "hot"), ("plain", "cold")]
     path = written(tmp_path / "b.tsv", table(rows, "\t"))
     assert read(path) == rows
@@ -245,6 +266,10 @@ def test_rows_of_another_width(tmp_path):
     assert "broken over two lines" in refused(short)
     last = written(tmp_path / "a.csv", "label,text\nhot,sun\ncold,ice and,\n")
     assert "line 3: 3 field(s)" in refused(last)
+    unnamed = written(tmp_path / "a.csv", "label,text,\nhot,sun and, fire\ncold,ice\n")
+    assert "line 2: 3 field(s), where the header has 2" in refused(unnamed)
+    unnamed = written(tmp_path / "a.csv", "text,label,\nsun and, fire,hot\nice,cold,\n")
+    assert "line 2: 3 field(s), where the header has 2" in refused(unnamed)
     for content in (
         "text,label\nhot sun,hot,\ncold ice,cold,\n",
         "text,label,\nhot sun,hot,\ncold ice,cold,\n",
@@ -258,6 +283,7 @@ def test_rows_of_another_width(tmp_path):
         path = written(tmp_path / "a.csv", f"text,label\n{named}")
         assert read(path) == [("hot sun", "hot"), ("cold ice", "cold")]
         assert "as in R" in notes(path)
+    assert "line 2" in refused(written(tmp_path / "a.csv", "text,label\n" + "9" * 5000 + ",x,y\n"))
     streets = written(tmp_path / "a.csv", "text,label\n12, Main street,hot\n7, Side street,cold\n")
     assert "line 3: it begins with '7'" in refused(streets)
     unclosed = written(tmp_path / "a.csv", 'text,label\nhot,hot\n"cold,cold\nsun,hot\n')
@@ -291,6 +317,8 @@ def test_the_header_tells_the_separator(tmp_path):
     assert "separated by ';'" in notes(path)
     assert read(written(tmp_path / "a.csv", "text\tlabel\nhot, sun\thot\n")) == [("hot, sun", "hot")]
     assert read(written(tmp_path / "a.csv", "id;x,text,label\n1;2,hot,hot\n")) == [("hot", "hot")]
+    assert read(written(tmp_path / "a.csv", "sep=;\ntext;label\na, b;hot\n")) == [("a, b", "hot")]
+    assert read(written(tmp_path / "a.csv", 'sep=|\ntext|label\n"a|b"|hot\n')) == [("a|b", "hot")]
 
 
 def test_tables_without_a_header(tmp_path):
@@ -305,6 +333,13 @@ def test_tables_without_a_header(tmp_path):
     assert "--set data.header=false" in refused(path)
     assert "it has '1', '2'" in refused(path, reading=Reading(header=False))
     assert "--set data.columns.text=1" in refused(path, reading=Reading(header=False))
+    both = load_corpus(str(written(tmp_path / "a.csv", "3,5;pos\n4,5;neg\n")), **options)
+    assert "separated by ',', as in each row (';' would do too)" in both.notes[0]
+    spanning = written(tmp_path / "a.csv", 'hello; x;pos\n"bye\nmoon, a; b";y;neg\n')
+    assert (
+        list(load_corpus(str(spanning), {"text": "1"}, "3", reading=options["reading"]).texts["text"])[1]
+        == "bye\nmoon, a; b"
+    )
     uneven = written(tmp_path / "a.csv", "a,b\nc\n")
     with pytest.raises(DataError, match=r"line 2: 1 field\(s\), where line 1 has 2"):
         load_corpus(str(uneven), **options)
@@ -342,6 +377,47 @@ def test_marks_of_byte_order_are_no_text(tmp_path):
         assert read(tmp_path / name) == ROWS
 
 
+def test_encodings_that_a_file_contradicts(tmp_path):
+    """If this fails, a file is read as another encoding than it has, and every word of it is another one."""
+    for encoding in ("utf-16-le", "utf-16-be"):
+        content = table(ROWS).encode(encoding)  # without a mark, and valid UTF-8 full of zeros
+        path = written(tmp_path / "a.csv", content)
+        for reading in (Reading(), Reading(header=False), Reading("latin-1")):
+            assert f"--set data.encoding={encoding}" in refused(path, reading=reading)
+        assert read(path, reading=Reading(encoding)) == ROWS
+    for encoding in ("utf-16", "utf-32"):
+        path = written(tmp_path / "a.csv", table(ROWS).encode(encoding))
+        assert f"--set data.encoding={encoding}" in refused(path, reading=Reading("cp1252"))
+        assert read(path, reading=Reading(encoding)) == ROWS
+    rows = [("un café", "hot"), ("ice", "cold")]
+    marked = written(tmp_path / "a.csv", table(rows).encode("utf-8-sig"))
+    assert read(marked, reading=Reading("cp1252")) == rows
+    assert "is read as UTF-8, as its byte order mark says" in notes(marked, reading=Reading("cp1252"))
+    unmarked = written(tmp_path / "a.csv", table(rows).encode())
+    assert "it is valid UTF-8 too" in notes(unmarked, reading=Reading("cp1252"))
+    assert notes(written(tmp_path / "a.csv", table(rows).encode("cp1252")), reading=Reading("cp1252")) == ""
+    korean = [("한국", "a"), ("한글", "b")]
+    for encoding in ("iso2022_kr", "euc_kr", "shift_jis", "gb18030"):
+        rows = ROWS if encoding == "shift_jis" else korean
+        assert read(written(tmp_path / "a.csv", table(rows).encode(encoding)), reading=Reading(encoding)) == rows
+    with pytest.raises(ConfigError, match=r"unknown data.encoding 'rot13'"):
+        load_config("mini-sentiment", ["data.encoding=rot13"])
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_line_ends_of_any_kind(tmp_path, end):
+    """If this fails, a file of an old Mac, or one without a last line end, is a traceback or one long line."""
+    for last in ("", end):
+        assert read(written(tmp_path / "a.csv", end.join(["text,label", "hot,a", "x,b"]) + last)) == [
+            ("hot", "a"),
+            ("x", "b"),
+        ]
+    assert "line 2" in refused(written(tmp_path / "a.csv", f"text,label{end}x"))
+    mixed = written(tmp_path / "a.csv", "text,label\nhot,a\rcold,b\r\nsun,a\rx,b")
+    assert [text for text, _ in read(mixed)] == ["hot", "cold", "sun", "x"]
+    assert list(load_unlabelled(str(written(tmp_path / "b.txt", f"one{end}x")), COLUMNS)["text"]) == ["one", "x"]
+
+
 def test_files_that_are_something_else(tmp_path):
     """If this fails, a spreadsheet or a cut download is read as garbage, or ends in a traceback."""
     assert "export its table as .csv" in refused(written(tmp_path / "a.csv", b"PK\x03\x04...."))
@@ -350,6 +426,12 @@ def test_files_that_are_something_else(tmp_path):
     packed = gzip.compress(table(ROWS * 50).encode())
     assert read(written(tmp_path / "a.csv", packed)) == ROWS * 50
     assert "cannot be read" in refused(written(tmp_path / "a.csv.gz", packed[:-20]))
+    assert "compressed twice" in refused(written(tmp_path / "a.csv.gz", gzip.compress(packed)))
+    assert "export its table as .csv" in refused(written(tmp_path / "a.csv.gz", gzip.compress(b"PK\x03\x04...")))
+    os.mkfifo(tmp_path / "b.csv")
+    assert "no regular file" in refused(tmp_path / "b.csv")
+    (tmp_path / "c.csv").symlink_to("nowhere.csv")
+    assert "is a link to nowhere.csv, which is not there" in refused(tmp_path / "c.csv")
     assert "cannot be read as Parquet" in refused(written(tmp_path / "a.parquet", b"PAR1 not really"))
 
 
@@ -366,6 +448,10 @@ def test_objects_arranged_in_other_ways(tmp_path):
         {"version": "1", "data": objects},
         columns,
         {key: {str(i): value for i, value in enumerate(values)} for key, values in columns.items()},
+        {
+            "text": {str(i): row["text"] for i, row in enumerate(objects)},
+            "label": {"2": "hot", "0": "hot", "1": "cold"},
+        },
     ):
         assert read(written(tmp_path / "a.json", json.dumps(value))) == ROWS
         assert read(written(tmp_path / "a.json", json.dumps(value, indent=2))) == ROWS
@@ -376,6 +462,10 @@ def test_objects_arranged_in_other_ways(tmp_path):
     assert "line 2 is '[1]'" in refused(written(tmp_path / "a.jsonl", '{"text": "a", "label": "b"}\n[1]\n'))
     assert "a list of objects" in refused(written(tmp_path / "a.json", '["a", "b"]'))
     assert "differ in their rows" in refused(written(tmp_path / "a.json", '{"text": ["a"], "label": []}'))
+    inner = written(tmp_path / "a.jsonl", '{"text": "a", "label": "x", "meta": [{"text": "inner", "label": "y"}]}\n')
+    assert read(inner) == [("a", "x")]
+    assert "the key 'text' is there twice" in refused(written(tmp_path / "a.jsonl", '{"text": "a", "text": "b"}\n' * 2))
+    assert "2 columns are called 'text'" in refused(written(tmp_path / "a.jsonl", '{"text": "a", "text ": "b"}\n' * 2))
     nested = written(tmp_path / "a.jsonl", '{"text": {"a": "b"}, "label": "b"}\n' * 2)
     assert "a dict in row 1: {'a': 'b'}; a text column is needed" in refused(nested)
     assert "lone surrogate" in refused(written(tmp_path / "a.jsonl", '{"text": "\\ud800", "label": "b"}\n'))
@@ -395,6 +485,13 @@ def test_parquet_of_other_types(tmp_path):
     assert "first in row 2" in refused(path)
     pa.parquet.write_table(pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}), path)
     assert "no rows" in refused(path)
+    for names in (["text", "text", "label"], ["text", "text ", "label"]):
+        pa.parquet.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names), path)
+        assert "2 columns are called 'text'" in refused(path)
+    pa.parquet.write_table(pa.table({"text": pa.array([b"caf\xe9"]).view(pa.string()), "label": ["a"]}), path)
+    assert "cannot be read to its end" in refused(path)
+    pa.parquet.write_table(pa.table({"text": pa.array([3_000_000], pa.date32()), "label": ["a"]}), path)
+    assert "cannot be read to its end" in refused(path)
 
 
 def test_fasttext_lines(tmp_path):
@@ -404,9 +501,14 @@ def test_fasttext_lines(tmp_path):
     corpus = load_corpus(str(path), {"text": "body"}, "kind")  # lines name no columns
     assert list(corpus.texts["text"]) == ["the sun, __label__ or not", "ice"]
     assert "line 2 has 2 labels" in refused(written(tmp_path / "a.txt", "__label__a x\n__label__a __label__b y\n"))
-    assert "line 2 has 0 labels" in refused(written(tmp_path / "a.txt", "__label__a x\ny\n"))
-    assert "__label__NAME text" in refused(written(tmp_path / "a.txt", "x\n"))
-    further = load_unlabelled(str(written(tmp_path / "b.txt", "one text\nanother, yes\n")), {"text": "body"})
+    assert "line 2 has 2 labels" in refused(written(tmp_path / "a.txt", "__label__a x\n__label__a x y __label__b\n"))
+    assert "line 2 has no label" in refused(written(tmp_path / "a.txt", "__label__a x\ny\n"))
+    assert "line 3 has no label; lines of a .txt file must be: __label__NAME text" in refused(
+        written(tmp_path / "a.txt", "\n\nx\n")
+    )
+    blank = written(tmp_path / "a.txt", "__label__hot\u00a0dog  \u00a0x\n__label__cold y\n")
+    assert read(blank) == [("\u00a0x", "hot\u00a0dog"), ("y", "cold")]
+    further = load_unlabelled(str(written(tmp_path / "b.txt", "one text\n__label__a another, yes\n")), {"text": "body"})
     assert list(further["text"]) == ["one text", "another, yes"]
 
 
@@ -429,6 +531,12 @@ def test_a_folder_of_texts(tmp_path):
     assert list(further["text"]) == [f"train unsup {i}\nmore" for i in range(3)]
     assert list(load_unlabelled(str(tmp_path / "train" / "unsup"), COLUMNS)["text"]) == list(further["text"])
     assert "give a file of it" in refused(tmp_path / "train" / "pos")
+    (tmp_path / "train" / "neutral" / "deeper").mkdir(parents=True)
+    (tmp_path / "train" / "pos" / "lost.txt").symlink_to("nowhere")
+    assert "neutral without files: no class" in notes(tmp_path / "train")
+    assert "2 entries that are no files are left out" in notes(tmp_path / "train")
+    empty = written(tmp_path / "train" / "pos" / "empty.txt", " ")
+    assert f"{empty}: is empty" in refused(tmp_path / "train")
     assert "no split 'validation'" in refused(tmp_path, split="validation")
 
 
@@ -526,6 +634,27 @@ def test_the_hub_is_asked_once_and_not_for_long(monkeypatch, tmp_path):
         assert "--data FILE" in message
     assert asked == [("nobody/nothing-of-that-name", 5.0)]
     assert not is_path("stanfordnlp/imdb")
+
+
+def test_what_was_decided_is_said(tmp_path, capsys, monkeypatch):
+    """If this fails, a decision about a file is made in silence by one of the commands, or takes several lines."""
+    monkeypatch.chdir(tmp_path)
+    content = table(
+        [(f"the {word} of {i}", "a\nb" if word == "sun" else "c") for i in range(20) for word in ("sun", "ice")]
+    )
+    written(tmp_path / "quoted.csv", content)
+    written(tmp_path / "more.csv", "text;other\nthe sun;1\n")
+    options = ["--set=training.epochs=1", "--set=vectors.dimension=4", "--set=network.hidden=[3]", "--threads=1"]
+    assert main(["train", "--data", "quoted.csv", "--unlabelled", "more.csv", *options, "--out", "run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert any("quoted.csv: a field goes over several lines in 20 row(s)" in line for line in said)
+    assert any("more.csv: fields are separated by ';'" in line for line in said)
+    assert "data: 36 train, 4 validation; classes a\\nb, c" in said
+    assert main(["evaluate", "run", "--data", "quoted.csv"]) == 0
+    assert "over several lines in 20 row(s)" in capsys.readouterr().out
+    written(tmp_path / "other\n.csv", "text,label\nx,d\n")
+    assert main(["evaluate", "run", "--data", "other\n.csv"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_near_name_is_offered(tmp_path):

@@ -1,6 +1,7 @@
 """Text to ids to batches: what a word is, what is left out, and that nothing is lost on the way to the disk."""
 
 import json
+import time
 import tracemalloc
 
 import numpy as np
@@ -18,7 +19,7 @@ from eqnp.runs.model import Model
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
-from eqnp.text.tokens import Coverage, Ragged, WordTokenizer, encode, learn_tokenizer, ragged, words
+from eqnp.text.tokens import Coverage, Ragged, WordTokenizer, encode, learn_tokenizer, plain, ragged, words
 from tests.conftest import ROOT
 
 TEXTS = ["I don't LIKE it.<br /><br />It's bad!", "it is what it is, isn’t it?", "<b>Café</b> 10/10"]
@@ -81,6 +82,19 @@ def test_words_are_those_of_common_vectors():
 def test_markup_and_characters_that_nobody_sees(text, expected):
     """If this fails, soft hyphens split words, or what a browser would show is not what is read."""
     assert tokenised(text) == expected
+
+
+def test_markup_that_never_ends_takes_no_time():
+    """If this fails, one odd text stops a training, or a service."""
+    for text in (
+        "if x <b then " + "= " * 150 + " " * 30_000,
+        "<a " + "=" * 200_000,
+        "<a" + " " * 200_000,
+        "&" * 200_000,
+    ):
+        started = time.perf_counter()
+        assert plain(text) == text
+        assert time.perf_counter() - started < 1
 
 
 def test_words_are_found_where_they_stand_in_the_text():

@@ -193,7 +193,17 @@ def test_tables_with_names(tmp_path):
         np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(texts))
         assert fitted.score(X, y) == expected.score(texts, labels)
     assert SequenceClassifier(**given).fit(frame, "kind").score(frame, "kind") > 0.9
+    twice = frame.rename(columns={"id": "body"})
+    holes, unlabelled = frame.assign(label=[None, *labels[1:]]), dataset.map(lambda row: {"label": -1})
     for X, y, complaint in (
+        (twice, None, "X has 2 column 'body'"),
+        (frame[["label"]], labels, "no column 'body'"),
+        (holes, None, "missing, broken or mixed labels ("),
+        (texts, [float("nan"), *labels[1:]], "missing, broken or mixed labels (nan)"),
+        (texts, [1, True, "a", 2.0] * 20, "missing, broken or mixed labels"),
+        (texts, [[1], [1, 2]] * 40, "missing, broken or mixed labels"),
+        (texts, [label.encode() for label in labels], "y holds bytes; decode them"),
+        (unlabelled, None, "sample 0 has the label -1, which is none of a class"),
         (frame[["id", "label"]], None, "no column 'body', but 'id', 'label'"),
         (frame, "lable", "no column 'lable'"),
         (texts, None, "y is missing"),
@@ -201,3 +211,10 @@ def test_tables_with_names(tmp_path):
     ):
         with pytest.raises(DataError, match=re.escape(complaint)):
             SequenceClassifier(**given).fit(X, y)
+    with pytest.raises(DataError, match="y holds none of the classes"):
+        expected.score(texts, numbers)
+    expected.save(tmp_path / "model")
+    whole = SequenceClassifier(**given).fit(texts, numbers)
+    whole.save(tmp_path / "whole")
+    loaded = SequenceClassifier.load(tmp_path / "whole")
+    assert loaded.score(texts, [float(number) for number in numbers]) == whole.score(texts, numbers)
