@@ -17,7 +17,7 @@ from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, Progress, epochs_of, fit, gradients, one_hot
 from eqnp.runs.model import Model
 from eqnp.text.corpora import Corpus
-from eqnp.text.prepare import prepare_corpora
+from eqnp.text.prepare import hold_out, prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
 
 
@@ -109,16 +109,10 @@ class SequenceClassifier:
         config, rng = self._config(), _generator(self.random_state)
         corpus, classes = self._corpus(config, X, y)
         share = self.validation_fraction
-        good = isinstance(share, float | np.floating) and 0 < share < 1
-        held = max(1, round(share * len(corpus))) if good else len(corpus)
-        if held >= len(corpus):
-            raise DataError(
-                f"validation_fraction {self.validation_fraction} of {len(corpus)} samples leaves nothing to train or "
-                "to validate on; give more samples, or a fraction between 0 and 1"
-            )
-        order = rng.permutation(len(corpus))
-        parts = {"train": corpus.take(np.sort(order[held:])), "validation": corpus.take(np.sort(order[:held]))}
-        prepared = prepare_corpora(config, parts, rng)
+        if not (isinstance(share, float | np.floating) and 0 < share < 1):
+            raise DataError(f"validation_fraction is {share!r:.60}; it must be a number between 0 and 1")
+        train, validation = hold_out(corpus, float(share), rng)
+        prepared = prepare_corpora(config, {"train": train, "validation": validation}, rng)
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
         def after_epoch(progress: Progress) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from statistics import NormalDist
 
-from eqnp.runs.loop import Epoch, Tally
+import numpy as np
 
+from eqnp.architecture import NetworkConfig
+from eqnp.config import Config
+from eqnp.runs.loop import Epoch, Progress, Tally
+
+ENOUGH = 20  # batches after which a network that learns shows it
 UNSETTLED = 0.1  # the share of samples that a phase may leave unsettled before the user is told
 
 
@@ -55,6 +61,54 @@ def settling_warning(epoch: Epoch) -> str:
         f"warning: {1 - epoch.settled[worst]:.0%} of the samples had not settled at the end of {phase}, and updates "
         f"from them are biased; raise settling.{key}, or lower network.scale or the learning rate"
     )
+
+
+def epoch_warnings(progress: Progress, train: np.ndarray, validation: np.ndarray, config: Config) -> list[str]:
+    """What to tell after an epoch: phases that do not settle, and, once, that nothing is learned; labels as given."""
+    enough = -(-ENOUGH // -(-len(train) // config.training.batch))  # epochs until that can be told
+    unlearned = [learning_warning(each, train, validation, config.network) for each in progress.epochs[-2:]]
+    new = len(progress.epochs) == enough or (len(progress.epochs) > enough and not unlearned[0])
+    return [line for line in (settling_warning(progress.epochs[-1]), unlearned[-1] if new else "") if line]
+
+
+def learning_warning(epoch: Epoch, train: np.ndarray, validation: np.ndarray, network: NetworkConfig) -> str:
+    """A warning, with the likeliest cure, if an epoch taught a network nothing; else nothing.
+
+    ``train`` and ``validation`` are the labels. It is told when no batch moved the output, when all of the validation
+    texts are given one class, and when training texts are given the right class no oftener than the largest one stands.
+    """
+    classes, largest = len(np.unique(train)), np.bincount(train).max() / len(train)
+    if epoch.moved == 0:
+        found = "no nudge moved the output, so nothing is learned"
+    elif epoch.validation.predicted == 1 and len(np.unique(validation)) > 1:
+        found = "every validation text is given one and the same class"
+    elif epoch.train.accuracy <= largest + _chance(largest, len(train), 1):
+        found = f"training texts are no oftener right ({epoch.train.accuracy:.1%}) than the largest class stands"
+    else:
+        return ""
+    if network.output_activation != "softmax" and (classes > 2 or epoch.moved == 0):
+        cure = "an output for several classes: --set network.output_activation=softmax --set learning.beta=0.1"
+    elif largest > 0.8:
+        cure = "more texts of the rare classes, or more epochs (training.epochs)"
+    else:
+        cure = "more epochs (training.epochs), or a higher optimizer.learning_rate"
+    return f"warning: after epoch {epoch.epoch} {found}; likely cure: {cure}"
+
+
+def majority_warning(name: str, accuracy: float, majority: float, samples: int, tries: int) -> str:
+    """A line for a result that is better than the largest class by no more than the best of so many ``tries`` may be by
+    chance; else nothing."""
+    if accuracy > majority + _chance(majority, samples, tries):
+        return ""
+    return (
+        f"warning: {name} {accuracy:.1%} does not beat the majority's {majority:.1%} by more than chance would on "
+        f"{samples:,} texts; look whether texts and labels belong together, or give more of them"
+    )
+
+
+def _chance(share: float, samples: int, tries: int) -> float:
+    """How far above its share the best of some tries comes by chance, in 39 of 40 cases."""
+    return NormalDist().inv_cdf(1 - 0.025 / tries) * (share * (1 - share) / samples) ** 0.5
 
 
 def sweeps(means: list[float]) -> str:

@@ -14,6 +14,7 @@ from eqnp.contrasts import check_finite
 from eqnp.dynamics import SettlingConfig, settle
 from eqnp.errors import SettlingError
 from eqnp.learning import Estimate, estimate
+from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
 from eqnp.states import Batch
@@ -25,10 +26,12 @@ SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set,
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split."""
+    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split, and how many classes
+    were predicted (0: not counted)."""
 
     loss: float
     accuracy: float
+    predicted: int = 0
 
 
 @dataclass
@@ -36,7 +39,8 @@ class Epoch:
     """One line of the log. Sweeps and settled share have an entry per phase, the free one first.
 
     ``train`` is measured on the way, with word dropout and while the weights move; ``settled`` is the share of
-    samples within the tolerance (`SETTLED` if that is 0) when their phase ended.
+    samples within the tolerance (`SETTLED` if that is 0) when their phase ended; ``moved`` the share of batches that
+    had anything to teach the output.
     """
 
     epoch: int
@@ -46,6 +50,7 @@ class Epoch:
     settled: list[float]
     seconds: float
     tokens_per_second: float
+    moved: float = 1.0
 
 
 @dataclass
@@ -59,9 +64,13 @@ class Tally:
     seconds: float = 0.0
     sweeps: list[float] = field(default_factory=list)
     settled: list[float] = field(default_factory=list)
+    batches: int = 0
+    moved: int = 0
 
     def add(self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float) -> None:
         """Count one batch."""
+        self.batches += 1
+        self.moved += any(entries(g).any() for name, g in result.gradients.items() if name.startswith("output."))
         self.samples += len(labels)
         self.tokens += tokens
         self.right += int((result.output.argmax(axis=1) == labels).sum())
@@ -220,7 +229,8 @@ def fit(
         with _blamed(f"validation after epoch {number}"):
             score = evaluate(network, validation, config.settling)
         seconds = round(tally.seconds + time.perf_counter() - started, 3)
-        epoch = Epoch(epoch=number, validation=score, seconds=seconds, **tally.means())
+        moved = round(tally.moved / tally.batches, 4) if tally.batches else 1.0
+        epoch = Epoch(epoch=number, validation=score, seconds=seconds, moved=moved, **tally.means())
         progress.epochs.append(epoch)
         if not progress.best or _rank(score) > _rank(progress.best_epoch.validation):
             progress.best = number
@@ -308,7 +318,8 @@ def evaluate(network: Network, split: Split, settling: SettlingConfig) -> Score:
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
     """Loss and accuracy of outputs (n, C)."""
     loss = network.cost(output, one_hot(labels, network)).mean()
-    return Score(float(loss), float((output.argmax(axis=1) == labels).mean()))
+    predicted = output.argmax(axis=1)
+    return Score(float(loss), float((predicted == labels).mean()), len(np.unique(predicted)))
 
 
 def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:

@@ -21,7 +21,7 @@ from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.machine.threads import peak_resident_gib, return_freed_memory
 from eqnp.network import EMBEDDING, Network
 from eqnp.optim import Optimizer, make_optimizer
-from eqnp.runs.console import accuracies, epoch_line, progress_bar, settling_warning
+from eqnp.runs.console import accuracies, epoch_line, epoch_warnings, majority_warning, progress_bar
 from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, MODEL, check_parts, instead
 from eqnp.runs.folder import (
     abandon,
@@ -233,7 +233,7 @@ class TrainingRun:
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
             print(epoch_line(epoch, epochs_of(self.config, len(splits["train"])), progress.best == epoch.epoch))
-            if warning := settling_warning(epoch):
+            for warning in epoch_warnings(progress, splits["train"].labels, splits["validation"].labels, self.config):
                 print(warning)
             self.save()
             stop.received = self.ranks.any(stop.received)
@@ -291,6 +291,10 @@ class TrainingRun:
         rivals = baselines(splits, start, len(prepared.classes))
         for name, rival in rivals.items():
             print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
+        name, tries = ("test", 1) if "test" in splits else ("validation", len(self.progress.epochs))
+        majority = rivals["majority"].accuracy[name]
+        if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
+            print(warning)
         return {
             "run": str(self.folder),
             "preset": config.name,

@@ -168,7 +168,7 @@ def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpu
     if config.validation or "validation" in own:
         loaded["validation"] = load(config.validation or config.train, "validation", train.classes, numbered)
     else:
-        loaded["train"], loaded["validation"] = _hold_out(train, config.validation_share, rng)
+        loaded["train"], loaded["validation"] = hold_out(train, config.validation_share, rng)
     if config.test or "test" in own:
         loaded["test"] = load(config.test or config.train, "test", train.classes, numbered)
     if numbered and not config.classes and len(config.number_names) == len(train.classes):
@@ -188,14 +188,38 @@ def is_numbered(config: DataConfig, classes: Sequence[str]) -> bool:
     return bool(given) or [name.removesuffix(".0") for name in classes] == [str(i) for i in range(len(classes))]
 
 
-def _hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:
-    held = max(1, round(share * len(corpus)))
-    if held >= len(corpus):
-        raise DataError(f"{len(corpus)} sample(s) cannot be split into training and validation; give more data")
+def hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:
+    """Training and validation samples, in the order that they had; the latter are a random share of every class.
+
+    Each class with two texts or more has at least one in either part, and one with a single text keeps it for training,
+    which a note says. Raises DataError where nothing could be held out.
+    """
+    counts = np.bincount(corpus.labels, minlength=len(corpus.classes))
+    held = _shares(counts, share)
+    if not held.sum():
+        raise DataError(
+            f"{len(corpus)} sample(s), and no class has two: nothing can be held out for validation; give more data, "
+            "or validation data (--val-data F)"
+        )
     order = rng.permutation(len(corpus))
-    train, validation = corpus.take(np.sort(order[held:])), corpus.take(np.sort(order[:held]))
+    taken = np.zeros(len(corpus), bool)
+    for label, number in enumerate(held):
+        taken[order[corpus.labels[order] == label][:number]] = True
+    train, validation = corpus.take(np.flatnonzero(~taken)), corpus.take(np.flatnonzero(taken))
     validation.unlabelled = 0  # counted once
+    if single := [corpus.classes[label] for label in np.flatnonzero(counts == 1)]:
+        note = f"validation: has no text of {some(map(repr, single))}, of which there is one, to learn from"
+        train.notes = (*train.notes, note)
     return train, validation
+
+
+def _shares(counts: np.ndarray, share: float) -> np.ndarray:
+    """How many of each class to hold out: together the share of all, by largest remainders, but one, and not all."""
+    exact = share * counts
+    held = np.floor(exact).astype(np.int64)
+    short = max(1, round(share * counts.sum())) - held.sum()
+    held[np.argsort(held - exact, kind="stable")[: max(0, short)]] += 1
+    return np.clip(held, np.minimum(1, counts // 2), np.maximum(counts - 1, 0))
 
 
 def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int) -> Split:
