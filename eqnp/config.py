@@ -84,9 +84,10 @@ class DataConfig:
     there is no test. ``columns`` gives the column of every segment. ``classes`` are the names that all labels must
     have, in order; without them, the classes are those of the training data, and ``number_names`` what they are called
     where they are as many whole numbers.
-    With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (at most
-    ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot for each of its words
-    and n-grams, however often they stand there. ``seed`` is that of the share held out and of vectors from the corpus;
+    With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (0: chosen
+    by the data; at most ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot
+    for each of its words and n-grams, however often they stand there. ``seed`` is that of the share held out and of
+    vectors from the corpus;
     −1: ``training.seed``, until it is prepared.
     """
 
@@ -104,7 +105,7 @@ class DataConfig:
     min_count: int = 2
     max_words: int = 100_000
     ngrams: int = 1
-    ngram_min_texts: int = 8
+    ngram_min_texts: int = 0
     max_ngrams: int = 200_000
     distinct: bool = False
     seed: int = -1
@@ -117,12 +118,16 @@ class VectorsConfig:
     ``dimension`` and ``unlabelled`` are for "corpus" alone: files bring their own dimension, and the vectors can be
     learned from further texts, a source without labels whose columns are called as those of the training data. Texts of
     it that stand in the validation or test data are left out. Every vector is rescaled to length ``norm``.
+    Slots start with their vector times idf^``rarity``, and ``ratio`` times the log-count ratio of each class as further
+    dimensions (`eqnp.text.start`).
     """
 
     source: str = "corpus"
     unlabelled: Source = ""
     dimension: int = 100
     norm: float = 3.0
+    rarity: float = 0.0
+    ratio: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,14 @@ class TrainingConfig:
 
     Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer, where
     layers have millions of weights, which are then read once for all samples.
-    There are ``epochs`` of them, and on small data as many more as make ``min_updates`` updates.
+    There are ``epochs`` of them (0: chosen by the data, `eqnp.text.fitting`), and on small data as many more as make
+    ``min_updates`` updates.
 
     Training stops before its last epoch when ``patience`` epochs in a row were no better on validation data than one
     before them (0: never). A checkpoint is written after every epoch, and in between every ``checkpoint_seconds``.
     """
 
-    epochs: int = 5
+    epochs: int = 0
     batch: int = 100
     shard: int = 25
     word_dropout: float = 0.3
@@ -182,10 +188,8 @@ class Config:
             ("data.max_words", self.data.max_words),
             ("data.min_count", self.data.min_count),
             ("data.ngrams", self.data.ngrams),
-            ("data.ngram_min_texts", self.data.ngram_min_texts),
             ("data.max_ngrams", self.data.max_ngrams),
             ("vectors.dimension", self.vectors.dimension),
-            ("training.epochs", self.training.epochs),
             ("training.batch", self.training.batch),
             ("training.shard", self.training.shard),
         ):
@@ -194,6 +198,10 @@ class Config:
         for key, value in (
             ("data.seed", 1 + self.data.seed),
             ("training.seed", self.training.seed),
+            ("data.ngram_min_texts", self.data.ngram_min_texts),
+            ("vectors.rarity", self.vectors.rarity),
+            ("vectors.ratio", self.vectors.ratio),
+            ("training.epochs", self.training.epochs),
             ("training.patience", self.training.patience),
             ("training.min_updates", self.training.min_updates),
             ("training.checkpoint_seconds", self.training.checkpoint_seconds),
@@ -247,7 +255,19 @@ def load_config(source: str, settings: Sequence[str] = (), given: Mapping[str, o
         tree = _read_toml(source)
     else:
         raise ConfigError(f"unknown preset {source!r} (a .toml file works too){nearest(source, presets())}")
-    return from_tree(_over_preset(tree), settings, given)
+    named = segments_named({**dict(read_setting(Config, setting) for setting in settings), **(given or {})})
+    return from_tree(_over_preset(tree, named), settings, given)
+
+
+def segments_named(settings: Mapping[str, object]) -> dict[str, object]:
+    """The columns that values by key give, by segment: of ``data.columns``, or of ``data.columns.NAME``."""
+    named: dict[str, object] = {}
+    for key, value in settings.items():
+        if key == "data.columns" and isinstance(value, Mapping):
+            named = dict(value)
+        elif key.startswith("data.columns."):
+            named[key.removeprefix("data.columns.")] = value
+    return named
 
 
 def _read_toml(source: str) -> dict:
@@ -263,14 +283,25 @@ def _read_toml(source: str) -> dict:
         raise ConfigError(f"{source}: cannot be read ({error}); give a TOML file or a preset") from error
 
 
-def _over_preset(tree: dict) -> dict:
-    """The keys of a file over those of the preset that it names, if it does."""
+def _over_preset(tree: dict, named: Mapping[str, object]) -> dict:
+    """The keys of a file over those of the preset that it names, if it does.
+
+    Where the file, or ``named``, has two segments of other names than a preset for pairs of texts, its attention is
+    between these.
+    """
     name = tree.pop("preset", "")
     if not name:
         return tree
     if name not in presets():
         raise ConfigError(f"unknown preset {name!r}{nearest(str(name), presets())}")
     base = tomllib.loads((resources.files("eqnp.presets") / f"{name}.toml").read_text("utf-8"))
+    own, data = list(base["data"].get("columns", ())), tree.get("data", {})
+    new = list(named or (data.get("columns", {}) if isinstance(data, Mapping) else {}))
+    if len(own) == len(new) == 2 and {*own} != {*new}:
+        base["data"]["columns"] = dict(zip(new, new, strict=True))
+        to = dict(zip(own, new, strict=True))
+        for each in base["network"]["attention"]:
+            each |= {key: to[value] for key, value in each.items() if value in to}
     both = [key for key in tree if isinstance(tree[key], Mapping) and isinstance(base.get(key), Mapping)]
     return {**base, **tree, **{key: {**base[key], **tree[key]} for key in both}}
 

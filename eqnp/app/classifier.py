@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.app.samples import labels_of, texts_of
-from eqnp.config import Config, load_config, to_tree
+from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
 from eqnp.optim import make_optimizer
@@ -17,6 +17,7 @@ from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, Progress, epochs_of, fit, gradients, one_hot
 from eqnp.runs.model import Model
 from eqnp.text.corpora import Corpus
+from eqnp.text.fitting import filled
 from eqnp.text.prepare import hold_out, prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
 
@@ -26,7 +27,8 @@ class SequenceClassifier:
 
     Parameters (all are kept as given, and checked by `fit`)
 
-    preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file.
+    preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file. None:
+        "text", or "pairs" where ``settings`` name two columns.
     vectors : word vectors: a file, an installed package, or "corpus". None: the preset's.
     epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
         ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
@@ -50,7 +52,7 @@ class SequenceClassifier:
 
     def __init__(
         self,
-        preset: str = "mini-sentiment",
+        preset: str | None = None,
         *,
         vectors: str | None = None,
         epochs: int | None = None,
@@ -113,6 +115,7 @@ class SequenceClassifier:
             raise DataError(f"validation_fraction is {share!r:.60}; it must be a number between 0 and 1")
         train, validation = hold_out(corpus, float(share), rng)
         prepared = prepare_corpora(config, {"train": train, "validation": validation}, rng)
+        config = prepared.config
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
         def after_epoch(progress: Progress) -> None:
@@ -139,6 +142,7 @@ class SequenceClassifier:
             rng = _generator(self.random_state)
             corpus, known = self._corpus(config, X, y, classes)
             prepared = prepare_corpora(config, {"train": corpus}, rng)
+            config = prepared.config
             model, split = Model.fresh(config, prepared, rng, Machine()), prepared.splits["train"]
             self.model_, self.classes_, self._rng = model, known, rng
             self._optimizer, self.progress_ = make_optimizer(model.network, config.optimizer), Progress()
@@ -156,6 +160,7 @@ class SequenceClassifier:
     def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
         """More samples for a fitted model, whose learning may have been given other settings since."""
         model, own = self.model_, self.model_.config
+        config = filled(config, own)
         if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise DataError(
                 f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
@@ -248,10 +253,11 @@ class SequenceClassifier:
         settings = self.settings or {}
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
             raise ConfigError(f"settings is {settings!r:.60}; it must be a mapping of keys, {{'section.key': value}}")
-        if not isinstance(self.preset, str | Path):
+        if not isinstance(self.preset, str | Path | None):
             raise ConfigError(f"preset is {self.preset!r:.60}; it must be the name of a preset, or of a TOML file")
         given = {key: _plain(value) for key, value in (given | dict(settings)).items() if value is not None}
-        return load_config(str(self.preset), given=given)
+        default = "pairs" if len(segments_named(given)) == 2 else "text"
+        return load_config(str(self.preset or default), given=given)
 
     def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
         texts, labels = texts_of(X, config.data.columns, config.data.label), labels_of(X, y, config.data.label)

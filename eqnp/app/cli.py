@@ -18,7 +18,6 @@ from eqnp.app import commands
 from eqnp.app.output import Output
 from eqnp.errors import EqnpError, Interrupted
 
-DEFAULT = "mini-sentiment"
 AFTER = "\0"  # put before arguments that come after "--"; no shell can pass one on
 MISTAKEN, SIGNALLED = 2, 128  # the latter plus the signal's number, as shells have it
 
@@ -113,7 +112,7 @@ def build_parser() -> Parser:
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = _command(added, "train", commands.train_command, "train a network and save it in a run folder")
-    _data_options(train, default=None)
+    _data_options(train)
     train.add_argument("--algorithm", metavar="A", help="ep (default); or bptt, implicit: the same network, to compare")
     train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
     train.add_argument("--distributed", metavar="ENGINE", help="mpi: one network on all ranks of an mpirun")
@@ -125,7 +124,7 @@ def build_parser() -> Parser:
     _threads(train)
 
     prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
-    _data_options(prepare, default=DEFAULT)
+    _data_options(prepare)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
 
     evaluate = _command(added, "evaluate", commands.evaluate_command, "accuracy of a trained run")
@@ -193,10 +192,15 @@ def _command(added, name: str, do, summary: str) -> Parser:
     return command
 
 
-def _data_options(command: Parser, default: str | None) -> None:
+def _data_options(command: Parser) -> None:
     """What to read, and how."""
-    command.add_argument("source", metavar="CONFIG", nargs="?", default=default,
-                         help=f"preset, TOML file, prepared folder or run folder ({DEFAULT})")  # fmt: skip
+    command.add_argument(
+        "source",
+        metavar="CONFIG",
+        nargs="?",
+        help="preset, TOML file, prepared folder or run folder (with --data: text, or pairs for two columns; "
+        "else mini-sentiment)",
+    )
     for option, what in (
         ("--data", "training data: a table, a folder of texts, a hub or embedded name; again for more of it"),
         ("--val-data", "validation data (default: a random share of the training data)"),

@@ -33,7 +33,7 @@ def _train(options, ranks) -> dict:
             option = "CONFIG" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
             raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
         return resume_training(options.resume, options.threads, ranks, options.device)
-    options.source = options.source or "mini-sentiment"
+    options.source = options.source or _default(options)
     folder = _prepared_folder(options)
     config = _config(options)
     out = options.out or Path("runs") / _name(options)
@@ -45,9 +45,21 @@ def prepare_command(options) -> dict:
     """``eqnp prepare``: returns the folder and what is in it."""
     from eqnp.runs.training import run_preparation
 
+    options.source = options.source or _default(options)
     if _prepared_folder(options):
         raise ConfigError(f"{Path(options.source).parent} is prepared already; give it to eqnp train")
     return run_preparation(_config(options), options.out or Path("prepared") / _name(options), numbered=not options.out)
+
+
+def _default(options) -> str:
+    """The preset where none is given: for texts of one's own, for pairs of them, or for the embedded reviews."""
+    from eqnp.config import Config, segments_named
+    from eqnp.settings import read_setting
+
+    settings = dict(read_setting(Config, setting) for setting in options.set)
+    if len(segments_named(settings)) == 2:
+        return "pairs"
+    return "text" if options.data or "data.train" in settings else "mini-sentiment"
 
 
 def _name(options) -> str:

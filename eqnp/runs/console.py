@@ -97,8 +97,8 @@ def learning_warning(epoch: Epoch, train: np.ndarray, validation: np.ndarray, ne
 
 def majority_warning(name: str, accuracy: float, majority: float, samples: int, tries: int) -> str:
     """A line for a result that is better than the largest class by no more than the best of so many ``tries`` may be by
-    chance; else nothing."""
-    if accuracy > majority + _chance(majority, samples, tries):
+    chance, and mends less than half of its errors; else nothing."""
+    if accuracy > min(majority + _chance(majority, samples, tries), (1 + majority) / 2):
         return ""
     return (
         f"warning: {name} {accuracy:.1%} does not beat the majority's {majority:.1%} by more than chance would on "

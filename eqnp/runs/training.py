@@ -40,7 +40,12 @@ from eqnp.runs.warmup import warm_up
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import STORE, Split, read_store
 
-RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "mean_vector": "mean word vector"}
+RIVALS = {
+    "majority": "majority",
+    "bag_of_words": "bag of words",
+    "nb_svm": "NB-SVM",
+    "mean_vector": "mean word vector",
+}
 NAMES = {
     "ep": "equilibrium propagation",
     "bptt": "backpropagation through time",
@@ -62,7 +67,7 @@ def prepare_anew(config: Config) -> Prepared:
 def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
     prepared = prepare_anew(config)
-    return _fresh(config, prepared, Machine())[0].network, prepared.splits["train"]
+    return _fresh(prepared, Machine())[0].network, prepared.splits["train"]
 
 
 def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
@@ -75,7 +80,7 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     check_writable(folder.parent if numbered else folder)
     config = pinned(config)
     prepared = prepare_anew(config)
-    folder = _claim_and_fill(folder, numbered, config, prepared)
+    folder = _claim_and_fill(folder, numbered, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
     return {
@@ -119,15 +124,16 @@ def run_training(
     with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
         if ranks.first:
             made = load_prepared(prepared, config) if prepared else prepare_anew(config)
-            model, optimizer = _fresh(config, made, machine)
-            folder = _claim_and_fill(folder, numbered, config, made, is_run=True)
+            config = made.config
+            model, optimizer = _fresh(made, machine)
+            folder = _claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
             return_freed_memory()
             made.splits |= read_store(folder / STORE)
-        folder = ranks.share(folder)
+        folder, config = ranks.share((folder, config))
         if not ranks.first:
             made = load_prepared(folder, config)
-            model, optimizer = _fresh(config, made, machine)
+            model, optimizer = _fresh(made, machine)
         with in_use(folder) if ranks.first else nullcontext():
             run = TrainingRun(folder, config, made, model, optimizer, Progress(), threads, fresh=True)
             return run.finish(started)
@@ -161,7 +167,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
                         f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
                     )
             else:
-                model, optimizer = _fresh(config, prepared, machine)
+                model, optimizer = _fresh(prepared, machine)
             print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
             run = TrainingRun(folder, config, prepared, model, optimizer, progress, threads, fresh=False)
             return run.finish(started)
@@ -288,6 +294,7 @@ class TrainingRun:
         algorithm = config.learning.algorithm
         print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
         start = files.load(self.folder / START, "start")[0][EMBEDDING]
+        start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
         rivals = baselines(splits, start, len(prepared.classes))
         for name, rival in rivals.items():
             print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
@@ -346,8 +353,9 @@ def _load_last(path: Path, machine: Machine) -> tuple[Model, Optimizer, Progress
         raise CheckpointError(f"{path}: damaged ({error!r}); {files.MEND['checkpoint']}") from error
 
 
-def _fresh(config: Config, prepared: Prepared, machine: Machine) -> tuple[Model, Optimizer]:
+def _fresh(prepared: Prepared, machine: Machine) -> tuple[Model, Optimizer]:
     """A model with its first weights, and its optimiser."""
+    config = prepared.config
     model = Model.fresh(config, prepared, generators(config.training.seed)[1], machine)
     return model, make_optimizer(model.network, config.optimizer)
 
@@ -369,14 +377,14 @@ def _chosen(device: str, config: Config, ranks: Ranks) -> str:
     return chosen
 
 
-def _claim_and_fill(folder: Path, numbered: bool, config: Config, prepared: Prepared, is_run: bool = False) -> Path:
+def _claim_and_fill(folder: Path, numbered: bool, prepared: Prepared, is_run: bool = False) -> Path:
     """Make the folder with all that training starts from in it, or none. What makes it a run is written last."""
     folder = claim(folder, numbered)
     try:
-        save_prepared(folder, prepared, config)
+        save_prepared(folder, prepared)
         if is_run:
             write_text(folder / LOG, "")
-        write_text(folder / CONFIG, to_toml(config))
+        write_text(folder / CONFIG, to_toml(prepared.config))
     except BaseException:
         abandon(folder)
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from eqnp.errors import CheckpointError, DataError, some
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
+from eqnp.text.fitting import fitted
 from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots
 from eqnp.text.sources import splits_of
+from eqnp.text.start import informed
 from eqnp.text.store import STORE, Split, read_store, write_store
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
@@ -29,7 +31,7 @@ class Prepared:
     """Splits by name ("train", "validation", perhaps "test"), vocabulary, classes, and embedding (V, D) float32.
 
     ``words`` has the n-grams after the words. ``found`` counts the words of the vocabulary that have a word vector; the
-    others start at zero.
+    others start at zero. ``config`` is the configuration with what it left open chosen.
     """
 
     splits: dict[str, Split]
@@ -39,6 +41,7 @@ class Prepared:
     classes: tuple[str, ...]
     embedding: np.ndarray
     found: int
+    config: Config
 
 
 def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None) -> Prepared:
@@ -46,14 +49,18 @@ def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None]
 
     Raises DataError or VectorsError, before anything is written anywhere.
     """
-    return _complete(config, encode_corpora(config, load_splits(config.data, rng), say), rng, say)
+    return prepare_corpora(config, load_splits(config.data, rng), rng, say)
 
 
 def prepare_corpora(
     config: Config, loaded: dict[str, Corpus], rng: np.random.Generator, say: Callable[[str], None] = lambda line: None
 ) -> Prepared:
     """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
-    return _complete(config, encode_corpora(config, loaded, say), rng, say)
+    config, chosen = fitted(config, loaded["train"].labels)
+    encoded = encode_corpora(config, loaded, say)
+    if chosen:
+        say(chosen)
+    return _complete(config, encoded, rng, say)
 
 
 @dataclass
@@ -99,16 +106,17 @@ def _complete(config: Config, encoded: Encoded, rng: np.random.Generator, say: C
         embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
         say(f"n-grams: {len(ngrams):,} of 2 to {config.data.ngrams} words")
     words += ngrams.names(words)
-    return Prepared(splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found)
+    embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
+    return Prepared(splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found, config)
 
 
-def save_prepared(folder: Path, prepared: Prepared, config: Config) -> None:
+def save_prepared(folder: Path, prepared: Prepared) -> None:
     """Write the splits as a token store, and the rest beside it, with the settings that all of it was made by."""
     about = {
         **prepared.tokenizer.about(),
         "classes": list(prepared.classes),
         "found": prepared.found,
-        "made_by": _sources(config),
+        "made_by": _sources(prepared.config),
     }
     write_store(folder / STORE, prepared.splits, prepared.words)
     arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts}
@@ -123,12 +131,16 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
     arrays, about = files.load(folder / START, "start")
     try:
         made_by = {name: {**keys, **about["made_by"][name]} for name, keys in _sources(Config()).items()}
+        if not config.data.ngram_min_texts:  # it was chosen then
+            chosen = made_by["data"]["ngram_min_texts"]
+            config = replace(config, data=replace(config.data, ngram_min_texts=chosen))
         if made_by != _sources(config):  # a key that was not there when it was made has its default
             raise CheckpointError(
                 f"{folder}: its config.toml has other data or vectors than it was made by; prepare again"
             )
         tokenizer = WordTokenizer.from_about(about)
         words, embedding, classes = tokens.words(tokenizer), arrays["embedding.weight"], tuple(about["classes"])
+        found = int(about["found"])
         ngrams = NGrams(arrays["ngrams"], len(words))
         words += ngrams.names(words)
         splits = read_store(folder / STORE)
@@ -141,7 +153,9 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
                 or not ((split.labels >= 0) & (split.labels < len(classes))).all()
             ):
                 raise ValueError("its texts are of other segments, words or classes")
-        return Prepared(splits, tokenizer, ngrams, words, classes, embedding, int(about["found"]))
+        return Prepared(
+            splits, tokenizer, ngrams, words, classes, embedding, found, fitted(config, splits["train"].labels)[0]
+        )
     except CheckpointError:
         raise
     except Exception as error:  # whatever the JSON inside may hold

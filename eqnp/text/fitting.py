@@ -1,0 +1,47 @@
+"""Settings that fit themselves to the data: what a configuration leaves at 0, by a few rules.
+
+    training.epochs        as many as make 500 batches, but at least 3 and at most 60
+    data.ngram_min_texts   a 3,000th of the training texts, but at least 2 and at most 8
+
+Values that are given win. What was chosen is said in a line, and stands in the configuration that a run is kept with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from eqnp.config import Config
+
+UPDATES, FEWEST, MOST = 500, 3, 60  # batches, and epochs
+TEXTS_OF_NGRAM = 3000  # texts for each that an n-gram must stand in
+
+
+def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
+    """The configuration without anything left open, and what was chosen and why, in a line (nothing if nothing was).
+
+    ``labels`` are those of the training texts, (n,).
+    """
+    chosen, rows, data, training = [], len(labels), config.data, config.training
+    if not training.epochs:
+        per_epoch = -(-rows // training.batch)
+        training = replace(training, epochs=int(np.clip(-(-UPDATES // per_epoch), FEWEST, MOST)))
+        chosen.append(f"training.epochs = {training.epochs}")
+    if not data.ngram_min_texts:
+        data = replace(data, ngram_min_texts=int(np.clip(rows // TEXTS_OF_NGRAM, 2, 8)))
+        if data.ngrams > 1:
+            chosen.append(f"data.ngram_min_texts = {data.ngram_min_texts}")
+    if not chosen:
+        return replace(config, data=data), ""
+    sizes = np.bincount(labels)
+    why = f"{rows:,} training texts of {np.count_nonzero(sizes)} classes, the largest {sizes.max() / rows:.0%}"
+    return replace(config, data=data, training=training), f"chosen for {why}: {', '.join(chosen)}"
+
+
+def filled(config: Config, own: Config) -> Config:
+    """The configuration with what it leaves open taken from that of a model."""
+    data = replace(config.data, ngram_min_texts=config.data.ngram_min_texts or own.data.ngram_min_texts)
+    return replace(
+        config, data=data, training=replace(config.training, epochs=config.training.epochs or own.training.epochs)
+    )

@@ -1,0 +1,45 @@
+"""Where the vectors of memory slots start: scaled by how rare a slot is, with what it tells of the classes beside them.
+
+A linear model of words is as good as it is because it weighs them. A memory can start with the same knowledge: the
+inverse document frequency makes rare slots speak louder and be heeded more, and the log-count ratio of each class (Wang
+and Manning 2012) is a dimension of its own. All of it is where learning starts, and none of it stays as it was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqnp.text.store import Split
+
+
+def informed(embedding: np.ndarray, train: Split, classes: int, rarity: float, ratio: float) -> np.ndarray:
+    """The embedding (V, D) with each row times idf^``rarity``, and ``ratio`` times r_c in a column for each class.
+
+    Over the training samples that have slot g, with one more of each class, r_c(g) is the log of its share among those
+    of class c, less that among the others. Rows 0 and 1 (padding, unknown) stay zero. Returns (V, D + C), or (V, D) if
+    ``ratio`` is 0; the factors idf^``rarity`` have the mean 1 over all occurrences.
+    """
+    if not (rarity or ratio):
+        return embedding
+    counts = _samples_of_class(train, len(embedding), classes)
+    texts = counts.sum(axis=1)
+    if rarity:
+        factors = np.log((1 + len(train)) / (1 + texts)) ** rarity
+        factors *= texts.sum() / max((factors * texts).sum(), 1e-12)
+        embedding = embedding * factors[:, None].astype(embedding.dtype)
+    if ratio:
+        own, others = 1 + counts, 1 + texts[:, None] - counts
+        ratios = np.log(own / own.sum(axis=0)) - np.log(others / others.sum(axis=0))
+        ratios[:2] = 0
+        embedding = np.hstack([embedding, (ratio * ratios).astype(embedding.dtype)])
+    return embedding
+
+
+def _samples_of_class(train: Split, slots: int, classes: int) -> np.ndarray:
+    """In how many samples of each class every slot stands, (V, C)."""
+    counts = np.zeros((slots, classes))
+    for ids in train.segments.values():
+        owner = np.repeat(np.arange(len(ids)), ids.lengths)
+        once = np.unique(owner * slots + ids.ids)
+        np.add.at(counts, (once % slots, train.labels[once // slots]), 1)
+    return counts

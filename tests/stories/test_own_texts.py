@@ -1,0 +1,177 @@
+"""Texts that nobody tuned on: the default learns them, fits itself to them, and says what it chose."""
+
+import json
+import random
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eqnp import SequenceClassifier
+from eqnp.app.cli import main
+from eqnp.config import load_config
+from eqnp.runs.baselines import nb_svm
+from eqnp.text.fitting import fitted
+from eqnp.text.start import informed
+from eqnp.text.store import Split
+from eqnp.text.tokens import ragged
+
+
+def trained(capsys, *arguments) -> tuple[dict, str]:
+    """The metrics of a training, and what it printed."""
+    assert main(["train", *map(str, arguments), "--threads", "1", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return json.loads(lines[-1]), "\n".join(lines[:-1])
+
+
+def written(path: Path, header: str, rows) -> Path:
+    """A table."""
+    path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    return path
+
+
+def of_classes(number: int, rows: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Texts of so many classes, each with words of its own among others."""
+    return [
+        (f"the {rng.choice('abcd')} of word{i % number}x{rng.randrange(3)} is here", f"class{i % number}")
+        for i in range(rows)
+    ]
+
+
+def test_many_classes_and_rare_ones(tmp_path, capsys, monkeypatch):
+    """If this fails, the first thing a user does with twenty classes, or a rare one, learns nothing."""
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(0)
+    data = written(tmp_path / "many.csv", "text,label", of_classes(20, 400, rng))
+    found, printed = trained(capsys, "--data", data, "--out", "many")
+    assert found["accuracy"]["validation"] == 1.0
+    assert "chosen for 360 training texts of 20 classes, the largest 5%: training.epochs = 60" in printed
+    config = tomllib.loads(Path("many/config.toml").read_text("utf-8"))
+    assert (config["name"], config["training"]["epochs"], config["data"]["ngram_min_texts"]) == ("text", 60, 2)
+    rare = [
+        (f"the {rng.choice('abcd')} {'lava' if i % 25 == 0 else 'ice'} {i % 7}", str(int(i % 25 == 0)))
+        for i in range(500)
+    ]
+    found, _ = trained(capsys, "--data", written(tmp_path / "rare.csv", "text,label", rare), "--out", "rare")
+    assert found["accuracy"]["validation"] == 1.0
+    found, printed = trained(
+        capsys, "--data", data, "--out", "own", "--set=training.epochs=2", "--set=data.ngram_min_texts=5"
+    )
+    assert found["epochs"] == 2
+    assert "chosen for" not in printed
+
+
+def test_pairs_whatever_their_columns_are_called(tmp_path, capsys, monkeypatch):
+    """If this fails, pairs of texts are trained at chance, or must be called premise and hypothesis."""
+    monkeypatch.chdir(tmp_path)
+    rng, words = random.Random(0), ["lava", "ice", "sun", "rain", "mud", "hail"]
+    rows = []
+    for _ in range(2400):
+        first = rng.choice(words)
+        second = first if rng.random() < 0.5 else rng.choice([w for w in words if w != first])
+        rows.append((f"is it {first}", f"it is {second}", "same" if first == second else "other"))
+    data = written(tmp_path / "pairs.csv", "ask,answer,verdict", rows)
+    names = ["--set=data.columns.one=ask", "--set=data.columns.two=answer", "--set=data.label=verdict"]
+    found, _ = trained(capsys, "--data", data, *names, "--out", "pairs")
+    assert found["preset"] == "pairs"
+    assert found["accuracy"]["validation"] > 0.95 > 0.3 + found["baselines"]["bag_of_words"]["validation"]
+    Path("own.toml").write_text(
+        'preset = "pairs"\n[data]\ntrain = "pairs.csv"\nlabel = "verdict"\ncolumns = { one = "ask", two = "answer" }\n'
+    )
+    assert load_config("own.toml").network == load_config("pairs", [names[0][6:], names[1][6:]]).network
+    given = {"data.columns": {"one": "ask", "two": "answer"}}
+    assert load_config("pairs", given=given).network.attention[0].queries == "two"
+    assert load_config("snli").network.attention[0].queries == "hypothesis"
+
+
+def test_python_has_the_same_default():
+    """If this fails, a classifier from Python has other settings than the command."""
+    texts, labels = (
+        [f"the sun {i}" for i in range(40)] + [f"the ice {i}" for i in range(40)],
+        ["hot"] * 40 + ["cold"] * 40,
+    )
+    classifier = SequenceClassifier(random_state=0).fit(texts, labels)
+    assert classifier.score(texts, labels) == 1.0
+    assert classifier.model_.config.name == "text"
+    assert classifier.model_.config.training.epochs == 60
+    classifier.partial_fit(texts, labels)
+    assert classifier.score(texts, labels) == 1.0
+
+
+@pytest.mark.parametrize(("rows", "epochs", "texts"), [(50, 60, 2), (5000, 5, 2), (12_000, 3, 4), (200_000, 3, 8)])
+def test_the_rules(rows, epochs, texts):
+    """If this fails, small data are trained on for too short a time, or large ones for days."""
+    config, said = fitted(load_config("text"), np.arange(rows) % 3)
+    assert (config.training.epochs, config.data.ngram_min_texts) == (epochs, texts)
+    assert f"{rows:,} training texts of 3 classes, the largest" in said
+    assert fitted(config, np.arange(rows) % 3) == (config, "")
+
+
+def small_split() -> Split:
+    """Twelve samples of two classes over six slots."""
+    rng = np.random.default_rng(0)
+    return Split({"text": ragged([rng.integers(2, 8, 5) for _ in range(12)])}, np.arange(12) % 2)
+
+
+def test_slots_start_with_what_they_tell():
+    """If this fails, the vectors start from another ratio than the one that is documented."""
+    split, table = small_split(), np.random.default_rng(1).standard_normal((8, 3))
+    table[:2] = 0
+    result = informed(table, split, 2, 0.5, 2.0)
+    sets = [{*split.segments["text"][i].tolist()} for i in range(12)]
+    texts = np.array([sum(g in s for s in sets) for g in range(8)])
+    factors = np.sqrt(np.log(13 / (1 + texts)))
+    np.testing.assert_allclose(result[:, :3], table * (factors * texts.sum() / (factors * texts).sum())[:, None])
+    for c in range(2):
+        own = np.array([1 + sum(g in s for s, y in zip(sets, split.labels, strict=True) if y == c) for g in range(8)])
+        other = np.array([1 + sum(g in s for s, y in zip(sets, split.labels, strict=True) if y != c) for g in range(8)])
+        ratio = 2 * (np.log(own / own.sum()) - np.log(other / other.sum()))
+        np.testing.assert_allclose(result[2:, 3 + c], ratio[2:])
+    assert not result[:2].any()
+    assert informed(table, split, 2, 0.0, 0.0) is table
+
+
+def test_nb_svm_is_what_scikit_learn_gets():
+    """If this fails, the rival of every run is a straw man."""
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    prior = np.array([[4, 1, 1, 2, 2, 2, 1, 1], [1, 4, 1, 2, 2, 2, 1, 1], [1, 1, 4, 2, 2, 2, 1, 1]]) / 14
+
+    def split(size: int) -> Split:
+        labels = rng.integers(0, 3, size)
+        return Split({"text": ragged([2 + rng.choice(8, 4, p=prior[y]) for y in labels])}, labels)
+
+    train, test = split(300), split(200)
+    ours = nb_svm({"train": train, "validation": test}, 10, 3)
+    X, T = (
+        np.array([np.isin(np.arange(10), s.segments["text"][i]) for i in range(len(s))], float) for s in (train, test)
+    )
+    scores = []
+    for c in range(3):
+        own, other = 1 + X[train.labels == c].sum(0), 1 + X[train.labels != c].sum(0)
+        ratio = np.log(own / own.sum()) - np.log(other / other.sum())
+        model = linear.LogisticRegression(max_iter=1000).fit(X * ratio, train.labels == c)
+        scores.append(model.decision_function(T * ratio))
+    theirs = float((np.argmax(scores, 0) == test.labels).mean())
+    assert ours.accuracy["validation"] == pytest.approx(theirs, abs=0.01)
+    assert theirs > 0.5
+
+
+@pytest.mark.parametrize("name", ["cls20", "cls100", "imb20", "imb50"])
+def test_the_cases_of_public_reports(shared, name, tmp_path, capsys, monkeypatch):
+    """If this fails, many classes, or a rare one, are learned at chance again."""
+    monkeypatch.chdir(tmp_path)
+    cases = shared / "cases"
+    given = ["--data", cases / f"{name}_train.csv", "--val-data", cases / f"{name}_val.csv", "--out", "run"]
+    found, _ = trained(capsys, *given)
+    expected = 1.0 if name.startswith("cls") else found["baselines"]["bag_of_words"]["validation"]
+    assert found["accuracy"]["validation"] >= expected
+
+
+@pytest.mark.slow
+def test_the_pairs_of_public_reports(shared, tmp_path, capsys, monkeypatch):
+    """If this fails, the recipe for pairs that the README had is trained at chance again."""
+    monkeypatch.chdir(shared / "cases")
+    found, _ = trained(capsys, "pairs.toml", "--out", tmp_path / "run")
+    assert found["accuracy"]["validation"] > 0.95
