@@ -19,6 +19,7 @@ import numpy as np
 from eqnp.costs import Cost, CrossEntropy, SquaredError
 from eqnp.errors import ConfigError, nearest
 from eqnp.machine import Machine
+from eqnp.memories import Memory, Window
 from eqnp.network import Network
 from eqnp.parameters import identity
 from eqnp.potentials import ACTIVATIONS, Hopfield, Potential, Softmax, elementwise
@@ -33,11 +34,13 @@ OUTPUTS = (*ACTIVATIONS, "softmax")
 class AttentionConfig:
     """One attention layer: the segment it stores as memory, and what queries it.
 
-    ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query.
+    ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query. With a
+    ``window`` w, each slot stores a linear function of its token and the w before and after it.
     """
 
     memory: str
     queries: int | str
+    window: int = 0
 
     @property
     def by_tokens(self) -> bool:
@@ -84,19 +87,23 @@ def build_network(
     Raises ConfigError for a configuration that cannot be built over these segments.
     """
     check_network(config, positions)
-    layers, synapses = layers_and_synapses(config, embedding.shape[1], classes, positions)
-    return Network(layers, synapses, embedding, positions, rng, parameters, machine)
+    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions)
+    return Network(layers, synapses, embedding, positions, rng, parameters, machine, memories)
 
 
-def layers_and_synapses(
+def graph_of(
     config: NetworkConfig, width: int, classes: int, positions: Mapping[str, int]
-) -> tuple[list[Layer], list[Synapse]]:
+) -> tuple[list[Layer], list[Synapse], list[Memory]]:
     """The graph of a configuration over word vectors of ``width`` dimensions; synapses from tokens come first."""
     hidden, (readout, cost) = elementwise(config.activation), output(config)
     draw = identity(config.initial_projection) if config.initial_projection else None
     attention, compare, dense, inputs, synapses = [], [], [], [], []
+    windows: dict[tuple[str, int], Memory] = {}
     for i, each in enumerate(config.attention):
-        potential = Hopfield(each.memory, config.scale, config.padding)
+        key = each.memory, each.window
+        if each.window and key not in windows:
+            windows[key] = Window(f"window{len(windows)}", each.memory, width, each.window)
+        potential = Hopfield(windows[key].name if each.window else each.memory, config.scale, config.padding)
         if each.by_tokens:
             rows = None if config.compare else positions[each.queries]
             layer = Layer(f"attention{i}", (rows, width), potential, segment=each.queries)
@@ -120,7 +127,7 @@ def layers_and_synapses(
     last = Layer("output", (classes,), readout, cost)
     bias = 0.0 if config.output_activation == "softmax" else config.initial_bias
     synapses.append(kind("output", below, last, "output", bias))
-    return [*attention, *compare, *dense, last], [*inputs, *synapses]
+    return [*attention, *compare, *dense, last], [*inputs, *synapses], list(windows.values())
 
 
 def output(config: NetworkConfig) -> tuple[Potential, Cost]:
@@ -140,6 +147,8 @@ def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
     if not config.attention:
         raise ConfigError("network.attention is empty; name at least one attention layer")
     for attention in config.attention:
+        if not 0 <= attention.window <= 10:
+            raise ConfigError(f"an attention layer has the window {attention.window}; it must be 0 (none) to 10")
         if not attention.by_tokens and attention.queries < 1:
             raise ConfigError(f"an attention layer has {attention.queries} queries; it needs at least 1")
         for segment in (attention.memory, attention.queries if attention.by_tokens else attention.memory):

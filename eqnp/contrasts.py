@@ -8,6 +8,7 @@ its arguments are the states of the two ends: that signature is the locality of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 
@@ -53,13 +54,10 @@ def contrast(
     return gradients
 
 
-def contrast_words(
-    network: Network, x: Clamped, state: State, coefficients: np.ndarray, buffers: Buffers, kept: Callable
-) -> RowGradient:
-    """∂E/∂x of every memory slot and every token that a synapse reads, added up by word.
-
-    ``state`` holds all phases, (P, B, *shape). The values are written into ``kept(shape, dtype)``.
-    """
+def contrast_slots(
+    network: Network, x: Clamped, state: State, coefficients: np.ndarray, buffers: Buffers
+) -> dict[str, np.ndarray]:
+    """The contrast of −∂E/∂y of every slot of every memory, (B, M, D); ``state`` has all phases, (P, B, *shape)."""
     kernels = network.kernels
     stored: dict[str, np.ndarray] = {}
     for layer in network.attention:
@@ -70,10 +68,34 @@ def contrast_words(
             stored[segment] = update
         else:
             kernels.add(update, stored[segment])
+    return stored
+
+
+def contrast_memories(network: Network, x: Clamped, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The local update of what memories are made by, from the contrast of their slots."""
+    bundles = chain.from_iterable(memory.ends(x, stored[memory.name]) for memory in network.memories)
+    return contrast(network, bundles, np.ones(1), x.map)
+
+
+def contrast_words(
+    network: Network,
+    x: Clamped,
+    state: State,
+    coefficients: np.ndarray,
+    stored: Mapping[str, np.ndarray],
+    kept: Callable,
+) -> RowGradient:
+    """The same of every word: of its slots, ``stored``, and of its tokens that a synapse or a memory reads.
+
+    ``state`` holds all phases, (P, B, *shape). The values are written into ``kept(shape, dtype)``.
+    """
+    kernels = network.kernels
     tokens = {
-        name: stored[name] if name in stored else kernels.zeros(array.shape, network.dtype)  # they query only
-        for name, array in x.tokens.items()
+        name: stored[name] if name in stored else kernels.zeros(x.tokens[name].shape, network.dtype)
+        for name in network.positions
     }
+    for memory in network.memories:
+        memory.back(network.parameters, x, stored[memory.name], tokens[memory.segment])
     for synapse in network.synapses:
         synapse.token_update(network.parameters, x, state.states, coefficients, tokens)
     return by_word(network, x.segments, tokens, kept)

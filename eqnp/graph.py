@@ -7,6 +7,7 @@ from math import prod
 
 from eqnp.errors import ConfigError, nearest
 from eqnp.machine import Machine
+from eqnp.memories import Memory
 from eqnp.parameters import EMBEDDING
 from eqnp.states import Batch, Layer
 from eqnp.synapses import Synapse
@@ -15,18 +16,27 @@ from eqnp.synapses import Synapse
 class Graph:
     """Any layers, and synapses that join them; any number of synapses may lead into a layer, and out of it.
 
-    ``positions`` gives the number of tokens that each segment has at most. ``output`` is the layer with a cost,
+    ``memories`` are what attention layers store that is not the tokens of a segment themselves. ``positions`` gives the number of tokens that each segment has at most. ``output`` is the layer with a cost,
     ``neighbours`` the names of the layers that some synapse multiplies with each layer, ``blocks`` the colours of that
     graph, and ``declared`` what each parameter is, by name; ``limits`` are the positions of those segments whose texts
     may not be longer. Raises ConfigError, naming the layer, for what cannot work.
     """
 
-    def __init__(self, layers: Sequence[Layer], synapses: Sequence[Synapse], positions: Mapping[str, int]):
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        synapses: Sequence[Synapse],
+        positions: Mapping[str, int],
+        memories: Sequence[Memory] = (),
+    ):
         self.layers, self.synapses, self.positions = tuple(layers), tuple(synapses), dict(positions)
+        self.memories = tuple(memories)
+        self.segment_of = {**{name: name for name in positions}, **{each.name: each.segment for each in memories}}
         self.output = output_of(self.layers)
         self.neighbours = neighbours_of(self.layers, self.synapses)
         self.blocks = blocks_of(self.layers, self.neighbours)
-        self.declared = {name: each for synapse in self.synapses for name, each in synapse.parameters.items()}
+        owners = (*self.synapses, *self.memories)
+        self.declared = {name: each for owner in owners for name, each in owner.parameters.items()}
         self._into = {layer.name: [s for s in self.synapses if s.pres and s.post is layer] for layer in self.layers}
         self._out_of = {layer.name: [s for s in self.synapses if layer in s.pres] for layer in self.layers}
         self.output.cost.betas(self.output.potential)
@@ -34,7 +44,9 @@ class Graph:
             self._check_layer(layer)
         fixed = {layer.segment for layer in self.layers if layer.segment and layer.shape[0] is not None}
         filled = {layer.potential.memory for layer in self.layers if layer.potential.fills_up}
-        self.limits = {segment: self.positions[segment] for segment in fixed | filled}
+        self.limits = {segment: self.positions[segment] for segment in fixed | {self.segment_of[m] for m in filled}}
+        for memory in self.memories:
+            self._check_memory(memory)
         for synapse in self.synapses:
             self._check_segments("synapse", synapse.name, synapse.segments)
             if EMBEDDING in synapse.parameters:
@@ -43,7 +55,8 @@ class Graph:
                 )
 
     def _check_layer(self, layer: Layer) -> None:
-        self._check_segments("layer", layer.name, (layer.segment, layer.potential.memory))
+        memory = layer.potential.memory
+        self._check_segments("layer", layer.name, (layer.segment, self.segment_of.get(memory, memory)))
         rows = layer.shape[0]
         if layer.name in self.positions:
             raise ConfigError(f"layer {layer.name!r} is called as a segment is; give it a name of its own")
@@ -54,6 +67,13 @@ class Graph:
         if layer.segment and rows is not None and rows < self.positions[layer.segment]:
             most = self.positions[layer.segment]
             raise ConfigError(f"layer {layer.name!r} has {rows} rows for up to {most} tokens of {layer.segment!r}")
+
+    def _check_memory(self, memory: Memory) -> None:
+        self._check_segments("memory", memory.name, (memory.segment,))
+        if memory.name in self.positions or [each.name for each in self.memories].count(memory.name) > 1:
+            raise ConfigError(f"memory {memory.name!r} is called as another one, or a segment; give it its own name")
+        if all(layer.potential.memory != memory.name for layer in self.layers):
+            raise ConfigError(f"no layer stores the memory {memory.name!r}; leave it out")
 
     def _check_segments(self, kind: str, name: str, segments: Sequence[str]) -> None:
         for segment in filter(None, segments):
@@ -75,8 +95,9 @@ class Graph:
         for layer in self.layers:
             for thing in filter(None, (layer.potential, layer.cost)):
                 machine.needs_kernels("layer", layer.name, thing)
-        for synapse in self.synapses:
-            machine.needs_kernels("synapse", synapse.name, synapse)
+        for kind, owners in (("synapse", self.synapses), ("memory", self.memories)):
+            for owner in owners:
+                machine.needs_kernels(kind, owner.name, owner)
 
     def check_analytic(self) -> None:
         """Raise ConfigError for a layer that cannot be nudged off the real line."""
@@ -98,7 +119,10 @@ class Graph:
             for s in self.synapses
             for n, p in s.parameters.items()
         ]
-        return layers + synapses
+        memories = [
+            (type(m), m.name, m.segment, name, each.shape) for m in self.memories for name, each in m.parameters.items()
+        ]
+        return layers + synapses + memories
 
     @property
     def attention(self) -> list[Layer]:

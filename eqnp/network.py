@@ -20,13 +20,14 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.machine.buffers import Buffers
+from eqnp.memories import Memory
 from eqnp.parameters import EMBEDDING, Parameter, drawn, normal
 from eqnp.states import Batch, Clamped, Layer, Segment, State, check_batch, dot
 from eqnp.synapses import Synapse
 
 
 class Network(Graph):
-    """Layers, synapses and the parameters that they declare.
+    """Layers, synapses, memories, and the parameters that they declare.
 
     embedding: (V, D) word vectors with a zero row 0, which become the parameter ``embedding.weight``. ``positions``
     gives the number of tokens that each segment has at most. ``rng`` draws the weights in the order of the synapses;
@@ -44,8 +45,9 @@ class Network(Graph):
         rng: np.random.Generator | None = None,
         parameters: Mapping[str, np.ndarray] | None = None,
         machine: Machine | None = None,
+        memories: Sequence[Memory] = (),
     ):
-        super().__init__(layers, synapses, positions)
+        super().__init__(layers, synapses, positions, memories)
         self.machine, self.dtype = machine or Machine(), embedding.dtype
         self.check_kernels(self.machine)
         self.check_width(embedding.shape[1])
@@ -112,10 +114,16 @@ class Network(Graph):
         buffers, x = buffers or Buffers(self.kernels.empty), self.unclamped(batch)
         table, there = self.parameters[EMBEDDING], self.kernels.device
         check_batch(x.segments, len(table), self.limits)
-        for name, segment in x.segments.items():
-            x.tokens[name] = buffers((name, "tokens"), (*segment.ids.shape, table.shape[1]), self.dtype)
-            x.lengths[name] = there(segment.lengths)
-        list(x.map(lambda name: self.kernels.gather(table, there(x.segments[name].ids), x.tokens[name]), x.segments))
+        for name in self.positions:
+            ids = x.segments[name].ids
+            x.tokens[name] = buffers((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
+        list(
+            x.map(lambda name: self.kernels.gather(table, there(x.segments[name].ids), x.tokens[name]), self.positions)
+        )
+        x.lengths.update({name: there(segment.lengths) for name, segment in x.segments.items()})
+        for memory in self.memories:
+            x.tokens[memory.name] = buffers((memory.name, "tokens"), x.tokens[memory.segment].shape, self.dtype)
+            memory.patterns(self.parameters, x, x.tokens[memory.name])
         for layer in self.layers:
             x.potentials[layer.name] = layer.potential.bind(layer, x)
         for synapse in self.synapses:
@@ -140,7 +148,9 @@ class Network(Graph):
         size = len(next(iter(batch.values())).ids)
         again = tuple({segment for synapse in self.synapses if synapse.pres for segment in synapse.segments})
         together = self.machine.map_layers(size * self.largest_product)
-        return Clamped(segments, {}, {}, self.positions, shapes, size, self.dtype, self.kernels, again, together)
+        segments |= {memory.name: segments[memory.segment] for memory in self.memories}
+        positions = {name: self.positions[segment] for name, segment in self.segment_of.items()}
+        return Clamped(segments, {}, {}, positions, shapes, size, self.dtype, self.kernels, again, together)
 
     def fitted(self, batch: Batch) -> dict[str, Segment]:
         """The segments, on a device padded to as many tokens as there are rows for them."""

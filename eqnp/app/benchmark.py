@@ -136,7 +136,7 @@ def useful_flops(problem: Problem, result: Estimate) -> float:
         total += 2 * units * phases * size  # contrast
     for layer in network.attention:
         rows, width = layer.shape
-        slots = problem.batch[layer.potential.memory].lengths
+        slots = problem.batch[problem.network.segment_of[layer.potential.memory]].lengths
         total += 4 * rows * width * (slots * retrievals).sum()  # logits and retrieval
         if layer.segment:
             tokens = problem.batch[layer.segment].lengths.sum()
@@ -160,7 +160,7 @@ def useful_bytes(problem: Problem, result: Estimate) -> float:
     for units in _weights_between_layers(network):
         total += units * (halves + 1)  # each half-sweep; the contrast
     for layer in network.attention:
-        slots = problem.batch[layer.potential.memory].lengths
+        slots = problem.batch[problem.network.segment_of[layer.potential.memory]].lengths
         total += layer.shape[1] * slots.sum() * (result.sweeps.max(axis=1).sum() + 2 * phases)
     learned = sum(entries(gradient).size for gradient in result.gradients.values())
     return float((total + 7 * learned) * item)

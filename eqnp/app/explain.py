@@ -101,7 +101,7 @@ def attention(network: Network, x: Clamped, state: State) -> dict[str, np.ndarra
     totals: dict[str, np.ndarray] = {}
     for layer in network.attention:
         weights = x.potentials[layer.name].weights(state.drives[layer.name]).sum(axis=1, dtype=np.float64)
-        memory = layer.potential.memory
+        memory = network.segment_of[layer.potential.memory]
         totals[memory] = totals.get(memory, 0) + weights
     return {name: total / np.maximum(total.sum(axis=1, keepdims=True), 1e-30) for name, total in totals.items()}
 

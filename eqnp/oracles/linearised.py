@@ -79,4 +79,10 @@ class Linearised:
         for layer in network.attention:
             potential = self.x.potentials[layer.name]
             tokens[layer.potential.memory] += potential.memory_adjoint(self.drives[layer.name], v[layer.name])
+        for memory in network.memories:
+            slots = tokens.pop(memory.name)
+            for name, columns, post, pre in memory.ends(self.x, slots):
+                whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
+                whole.reshape(post.shape[2], -1)[:, columns] += post[0].T @ pre[0]
+            memory.back(network.parameters, self.x, slots, tokens[memory.segment])
         return gradients, tokens

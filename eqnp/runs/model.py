@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eqnp import files
-from eqnp.architecture import build_network, layers_and_synapses
+from eqnp.architecture import build_network, graph_of
 from eqnp.config import Config, from_tree, to_tree
 from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, SettlingError, some
 from eqnp.graph import Graph
@@ -100,7 +100,8 @@ class Model:
         """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
         width = self.network.parameters[EMBEDDING].shape[1]
         positions = dict.fromkeys(self.config.data.columns, self.config.data.max_tokens)
-        graph = Graph(*layers_and_synapses(self.config.network, width, len(self.classes), positions), positions)
+        layers, synapses, memories = graph_of(self.config.network, width, len(self.classes), positions)
+        graph = Graph(layers, synapses, positions, memories)
         if graph.outline() != self.network.outline():
             raise ConfigError(
                 "a model file holds the network of a configuration, and this one has layers or synapses of its own; "

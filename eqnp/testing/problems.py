@@ -12,7 +12,7 @@ from eqnp.network import EMBEDDING, Network
 from eqnp.states import Segment
 from eqnp.testing.networks import EXACT
 
-KINDS = ("pooling", "tokens", "both", "two texts", "compare")
+KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows")
 
 
 @dataclass(repr=False)
@@ -55,6 +55,7 @@ def problem(
         "both": (AttentionConfig("text", "text"), AttentionConfig("text", 2)),
         "two texts": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", 2)),
         "compare": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", "hypothesis")),
+        "windows": (AttentionConfig("text", 2, window=1), AttentionConfig("text", "text", window=2)),
     }[kind]
     compare, padding = (3, "masked") if kind == "compare" else (0, padding)
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
