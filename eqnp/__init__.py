@@ -26,6 +26,8 @@ _HOMES = {
     "Compare": "eqnp.synapses",
     "Projection": "eqnp.synapses",
     "Queries": "eqnp.synapses",
+    "Memory": "eqnp.memories",
+    "Window": "eqnp.memories",
     "Machine": "eqnp.machine",
     "Network": "eqnp.network",
     "AttentionConfig": "eqnp.architecture",

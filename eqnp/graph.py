@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from eqnp.errors import ConfigError, nearest
 from eqnp.machine import Machine
 from eqnp.memories import Memory
 from eqnp.parameters import EMBEDDING
-from eqnp.states import Batch, Layer
+from eqnp.states import Batch, Layer, Segment
 from eqnp.synapses import Synapse
 
 
 class Graph:
     """Any layers, and synapses that join them; any number of synapses may lead into a layer, and out of it.
 
-    ``memories`` are what attention layers store that is not the tokens of a segment themselves. ``positions`` gives the number of tokens that each segment has at most. ``output`` is the layer with a cost,
-    ``neighbours`` the names of the layers that some synapse multiplies with each layer, ``blocks`` the colours of that
-    graph, and ``declared`` what each parameter is, by name; ``limits`` are the positions of those segments whose texts
-    may not be longer. Raises ConfigError, naming the layer, for what cannot work.
+    ``memories`` are what attention layers store that is not the tokens of a segment themselves; ``segment_of`` says of
+    which one each is made, and ``slots`` how many it has at most. ``positions`` gives the number of tokens that each
+    segment has at most. ``output`` is the layer with a cost, ``neighbours`` the names of the layers that some synapse
+    multiplies with each layer, ``blocks`` the colours of that graph, and ``declared`` what each parameter is, by name;
+    ``limits`` are the positions of those segments whose texts may not be longer. Raises ConfigError, naming the layer,
+    for what cannot work.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Graph:
         self.layers, self.synapses, self.positions = tuple(layers), tuple(synapses), dict(positions)
         self.memories = tuple(memories)
         self.segment_of = {**{name: name for name in positions}, **{each.name: each.segment for each in memories}}
+        self.slots = {name: self.positions.get(segment, 0) for name, segment in self.segment_of.items()}
         self.output = output_of(self.layers)
         self.neighbours = neighbours_of(self.layers, self.synapses)
         self.blocks = blocks_of(self.layers, self.neighbours)
@@ -145,6 +148,15 @@ class Graph:
             layer.name: (batch[layer.segment].ids.shape[1], *layer.shape[1:]) if layer.shape[0] is None else layer.shape
             for layer in self.layers
         }
+
+    def fitted(self, batch: Batch, padded: Callable) -> dict[str, Segment]:
+        """The segments, ``padded`` to as many tokens as there are rows for them, and again by the names of memories."""
+        fitted = {name: batch[name] for name in self.positions}
+        for layer in self.layers:
+            if layer.segment and layer.shape[0] is not None:
+                ids, lengths = fitted[layer.segment]
+                fitted[layer.segment] = Segment(padded(ids, layer.shape[0]), lengths)
+        return fitted | {memory.name: fitted[memory.segment] for memory in self.memories}
 
     def all_news(self) -> dict[str, set[str]]:
         """As if every layer had moved."""

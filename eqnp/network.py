@@ -22,7 +22,7 @@ from eqnp.machine import Machine
 from eqnp.machine.buffers import Buffers
 from eqnp.memories import Memory
 from eqnp.parameters import EMBEDDING, Parameter, drawn, normal
-from eqnp.states import Batch, Clamped, Layer, Segment, State, check_batch, dot
+from eqnp.states import Batch, Clamped, Layer, State, check_batch, dot
 from eqnp.synapses import Synapse
 
 
@@ -114,15 +114,12 @@ class Network(Graph):
         buffers, x = buffers or Buffers(self.kernels.empty), self.unclamped(batch)
         table, there = self.parameters[EMBEDDING], self.kernels.device
         check_batch(x.segments, len(table), self.limits)
-        for name in self.positions:
-            ids = x.segments[name].ids
+        for name, (ids, lengths) in x.segments.items():
             x.tokens[name] = buffers((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
-        list(
-            x.map(lambda name: self.kernels.gather(table, there(x.segments[name].ids), x.tokens[name]), self.positions)
-        )
-        x.lengths.update({name: there(segment.lengths) for name, segment in x.segments.items()})
+            x.lengths[name] = there(lengths)
+        embedded = ((there(x.segments[name].ids), x.tokens[name]) for name in self.positions)
+        list(x.map(lambda pair: self.kernels.gather(table, *pair), embedded))
         for memory in self.memories:
-            x.tokens[memory.name] = buffers((memory.name, "tokens"), x.tokens[memory.segment].shape, self.dtype)
             memory.patterns(self.parameters, x, x.tokens[memory.name])
         for layer in self.layers:
             x.potentials[layer.name] = layer.potential.bind(layer, x)
@@ -144,22 +141,11 @@ class Network(Graph):
         for name in self.positions:
             if name not in batch:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, batch)}")
-        segments, shapes = self.fitted(batch), self.shapes(batch)
+        segments, shapes = self.fitted(batch, self.machine.padded), self.shapes(batch)
         size = len(next(iter(batch.values())).ids)
         again = tuple({segment for synapse in self.synapses if synapse.pres for segment in synapse.segments})
         together = self.machine.map_layers(size * self.largest_product)
-        segments |= {memory.name: segments[memory.segment] for memory in self.memories}
-        positions = {name: self.positions[segment] for name, segment in self.segment_of.items()}
-        return Clamped(segments, {}, {}, positions, shapes, size, self.dtype, self.kernels, again, together)
-
-    def fitted(self, batch: Batch) -> dict[str, Segment]:
-        """The segments, on a device padded to as many tokens as there are rows for them."""
-        fitted = {name: batch[name] for name in self.positions}
-        for layer in self.layers:
-            if layer.segment and layer.shape[0] is not None:
-                ids, lengths = fitted[layer.segment]
-                fitted[layer.segment] = Segment(self.machine.padded(ids, layer.shape[0]), lengths)
-        return fitted
+        return Clamped(segments, {}, {}, self.slots, shapes, size, self.dtype, self.kernels, again, together)
 
     def zero_state(
         self,

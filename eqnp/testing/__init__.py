@@ -15,6 +15,7 @@ is float64 and random by ``seed``. `problems` needs hypothesis (``pip install 'e
 """
 
 from eqnp.testing.compare import assert_agree, cosine, errors_of, relative_error
+from eqnp.testing.memories import check_memory
 from eqnp.testing.networks import EXACT, assert_falls, check_energy, check_gradients
 from eqnp.testing.optimizers import check_optimizer
 from eqnp.testing.potentials import check_cost, check_potential
@@ -30,6 +31,7 @@ __all__ = [
     "check_cost",
     "check_energy",
     "check_gradients",
+    "check_memory",
     "check_optimizer",
     "check_potential",
     "check_synapse",
