@@ -84,7 +84,7 @@ class DataConfig:
     there is no test. ``columns`` gives the column of every segment. ``classes`` are the names that all labels must
     have, in order; without them, the classes are those of the training data, and ``number_names`` what they are called
     where they are as many whole numbers.
-    With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (0: chosen
+    With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (−1: chosen
     by the data; at most ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot
     for each of its words and n-grams, however often they stand there. ``seed`` is that of the share held out and of
     vectors from the corpus;
@@ -105,7 +105,7 @@ class DataConfig:
     min_count: int = 2
     max_words: int = 100_000
     ngrams: int = 1
-    ngram_min_texts: int = 0
+    ngram_min_texts: int = -1
     max_ngrams: int = 200_000
     distinct: bool = False
     seed: int = -1
@@ -136,14 +136,14 @@ class TrainingConfig:
 
     Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer, where
     layers have millions of weights, which are then read once for all samples.
-    There are ``epochs`` of them (0: chosen by the data, `eqnp.text.fitting`), and on small data as many more as make
+    There are ``epochs`` of them (−1: chosen by the data, `eqnp.text.fitting`), and on small data as many more as make
     ``min_updates`` updates.
 
     Training stops before its last epoch when ``patience`` epochs in a row were no better on validation data than one
     before them (0: never). A checkpoint is written after every epoch, and in between every ``checkpoint_seconds``.
     """
 
-    epochs: int = 0
+    epochs: int = -1
     batch: int = 100
     shard: int = 25
     word_dropout: float = 0.3
@@ -190,6 +190,8 @@ class Config:
             ("data.ngrams", self.data.ngrams),
             ("data.max_ngrams", self.data.max_ngrams),
             ("vectors.dimension", self.vectors.dimension),
+            ("data.ngram_min_texts", abs(self.data.ngram_min_texts)),
+            ("training.epochs", abs(self.training.epochs)),
             ("training.batch", self.training.batch),
             ("training.shard", self.training.shard),
         ):
@@ -197,11 +199,11 @@ class Config:
                 raise ConfigError(f"{key} is {value}; it must be 1 or greater")
         for key, value in (
             ("data.seed", 1 + self.data.seed),
+            ("data.ngram_min_texts", 1 + self.data.ngram_min_texts),
+            ("training.epochs", 1 + self.training.epochs),
             ("training.seed", self.training.seed),
-            ("data.ngram_min_texts", self.data.ngram_min_texts),
             ("vectors.rarity", self.vectors.rarity),
             ("vectors.ratio", self.vectors.ratio),
-            ("training.epochs", self.training.epochs),
             ("training.patience", self.training.patience),
             ("training.min_updates", self.training.min_updates),
             ("training.checkpoint_seconds", self.training.checkpoint_seconds),

@@ -27,8 +27,8 @@ class SequenceClassifier:
 
     Parameters (all are kept as given, and checked by `fit`)
 
-    preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file. None:
-        "text", or "pairs" where ``settings`` name two columns.
+    preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file. Without
+        one: "text", or "pairs" where ``settings`` name two columns.
     vectors : word vectors: a file, an installed package, or "corpus". None: the preset's.
     epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
         ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
@@ -52,7 +52,7 @@ class SequenceClassifier:
 
     def __init__(
         self,
-        preset: str | None = None,
+        preset: str = "",
         *,
         vectors: str | None = None,
         epochs: int | None = None,
@@ -253,7 +253,7 @@ class SequenceClassifier:
         settings = self.settings or {}
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
             raise ConfigError(f"settings is {settings!r:.60}; it must be a mapping of keys, {{'section.key': value}}")
-        if not isinstance(self.preset, str | Path | None):
+        if not isinstance(self.preset, str | Path):
             raise ConfigError(f"preset is {self.preset!r:.60}; it must be the name of a preset, or of a TOML file")
         given = {key: _plain(value) for key, value in (given | dict(settings)).items() if value is not None}
         default = "pairs" if len(segments_named(given)) == 2 else "text"

@@ -67,10 +67,12 @@ class Tally:
     batches: int = 0
     moved: int = 0
 
-    def add(self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float) -> None:
-        """Count one batch."""
+    def add(
+        self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float, moved: bool
+    ) -> None:
+        """Count one batch; ``moved`` says whether it had anything to teach the output."""
         self.batches += 1
-        self.moved += any(entries(g).any() for name, g in result.gradients.items() if name.startswith("output."))
+        self.moved += moved
         self.samples += len(labels)
         self.tokens += tokens
         self.right += int((result.output.argmax(axis=1) == labels).sum())
@@ -205,9 +207,10 @@ def fit(
         batch, labels, tokens = noisy_batch(train, rows, training.word_dropout, rng, own)
         result = gradients(network, batch, one_hot(labels, network), config, rng)
         optimizer.step(network, result.gradients, optimizer.taken / (per_epoch * epochs))
-        seconds = time.perf_counter() - started
+        seconds, norm = time.perf_counter() - started, network.kernels.squared_norm
+        moved = any(norm(entries(g)) > 0 for name, g in result.gradients.items() if name.startswith("output."))
         for tally in (progress.this_epoch, progress.lately):
-            tally.add(result, labels, tokens, tolerance, seconds)
+            tally.add(result, labels, tokens, tolerance, seconds, moved)
         progress.batch, progress.rng = progress.batch + 1, rng.bit_generator.state
 
     while not progress.finished(epochs, training.patience):

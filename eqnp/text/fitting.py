@@ -1,4 +1,4 @@
-"""Settings that fit themselves to the data: what a configuration leaves at 0, by a few rules.
+"""Settings that fit themselves to the data: what a configuration leaves at −1, by a few rules.
 
     training.epochs        as many as make 500 batches, but at least 3 and at most 60
     data.ngram_min_texts   a 3,000th of the training texts, but at least 2 and at most 8
@@ -24,11 +24,11 @@ def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
     ``labels`` are those of the training texts, (n,).
     """
     chosen, rows, data, training = [], len(labels), config.data, config.training
-    if not training.epochs:
+    if training.epochs < 0:
         per_epoch = -(-rows // training.batch)
         training = replace(training, epochs=int(np.clip(-(-UPDATES // per_epoch), FEWEST, MOST)))
         chosen.append(f"training.epochs = {training.epochs}")
-    if not data.ngram_min_texts:
+    if data.ngram_min_texts < 0:
         data = replace(data, ngram_min_texts=int(np.clip(rows // TEXTS_OF_NGRAM, 2, 8)))
         if data.ngrams > 1:
             chosen.append(f"data.ngram_min_texts = {data.ngram_min_texts}")
@@ -41,7 +41,9 @@ def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
 
 def filled(config: Config, own: Config) -> Config:
     """The configuration with what it leaves open taken from that of a model."""
-    data = replace(config.data, ngram_min_texts=config.data.ngram_min_texts or own.data.ngram_min_texts)
-    return replace(
-        config, data=data, training=replace(config.training, epochs=config.training.epochs or own.training.epochs)
-    )
+    data, training = config.data, config.training
+    if data.ngram_min_texts < 0:
+        data = replace(data, ngram_min_texts=own.data.ngram_min_texts)
+    if training.epochs < 0:
+        training = replace(training, epochs=own.training.epochs)
+    return replace(config, data=data, training=training)

@@ -131,7 +131,7 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
     arrays, about = files.load(folder / START, "start")
     try:
         made_by = {name: {**keys, **about["made_by"][name]} for name, keys in _sources(Config()).items()}
-        if not config.data.ngram_min_texts:  # it was chosen then
+        if config.data.ngram_min_texts < 0:  # it was chosen then
             chosen = made_by["data"]["ngram_min_texts"]
             config = replace(config, data=replace(config.data, ngram_min_texts=chosen))
         if made_by != _sources(config):  # a key that was not there when it was made has its default

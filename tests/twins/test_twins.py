@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from eqnp import kernels
 from eqnp.dynamics import ORDERS, SettlingConfig
+from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate
 from eqnp.machine.gradients import RowGradient
 from eqnp.potentials import elementwise
@@ -335,6 +336,10 @@ def test_whole_arrays(device, seed, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_batch_on_both_twins(device, kind, order):
     """If this fails, the twins agree one by one but not together."""
+    if kind == "windows" and device == "cuda":
+        with pytest.raises(ConfigError, match="memory 'window0' has no kernels for the device 'cuda'"):
+            problem(kind=kind, device=device)
+        return
     results = []
     for which in ("naive", device):
         padding = "zeros" if kind in ("tokens", "two texts") else "masked"
