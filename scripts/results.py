@@ -10,7 +10,7 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 
-RIVALS = ("majority", "bag of words", "mean vector")
+RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "nb_svm": "NB-SVM", "mean_vector": "mean vector"}
 
 
 def read(folder: Path) -> tuple[str, dict]:
@@ -37,7 +37,10 @@ def row(runs: list[dict]) -> str:
     """One line of the table."""
     first = runs[0]
     split = "test" if "test" in first["accuracy"] else "validation"
-    rivals = (spread([run["baselines"][name][split] for run in runs]) for name in first["baselines"])
+    rivals = (
+        spread([run["baselines"][name][split] for run in runs]) if name in first["baselines"] else "–"
+        for name in RIVALS
+    )
     return (
         f"| {first['preset']} | {first['algorithm']} | {first['parameters'] / 1e6:.2f} M | {len(runs)} | {split} | "
         f"**{spread([run['accuracy'][split] for run in runs])}** | {' | '.join(rivals)} | "
@@ -52,7 +55,7 @@ def table(folders: list[Path]) -> str:
     for folder in folders:
         key, metrics = read(folder)
         groups[key].append(metrics)
-    columns = ["preset", "by", "parameters", "seeds", "split", "accuracy, %", *RIVALS, "minutes", "memory"]
+    columns = ["preset", "by", "parameters", "seeds", "split", "accuracy, %", *RIVALS.values(), "minutes", "memory"]
     head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     return "\n".join([*head, *(row(runs) for runs in groups.values())])
 

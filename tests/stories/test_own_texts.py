@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from eqnp.text.fitting import fitted
 from eqnp.text.start import informed
 from eqnp.text.store import Split
 from eqnp.text.tokens import ragged
+from tests.conftest import ROOT
 
 
 def trained(capsys, *arguments) -> tuple[dict, str]:
@@ -156,6 +158,21 @@ def test_nb_svm_is_what_scikit_learn_gets():
     theirs = float((np.argmax(scores, 0) == test.labels).mean())
     assert ours.accuracy["validation"] == pytest.approx(theirs, abs=0.01)
     assert theirs > 0.5
+
+
+def test_the_table_of_own_texts(tmp_path, capsys, monkeypatch):
+    """If this fails, the script that says how the default does on a folder of sets does not run, or miscounts."""
+    rows = of_classes(3, 90, random.Random(0))
+    written(tmp_path / "small.train.csv", "text,label", rows[:60])
+    written(tmp_path / "small.test.csv", "text,label", rows[60:])
+    monkeypatch.setattr("sys.argv", ["own_texts.py", str(tmp_path), "--seeds", "2", "--set", "training.epochs=30"])
+    runpy.run_path(str(ROOT / "scripts" / "own_texts.py"), run_name="__main__")
+    header, _, line = capsys.readouterr().out.splitlines()
+    cells = dict(zip(header.strip("| ").split(" | "), line.strip("| ").split(" | "), strict=True))
+    assert (cells["set"], cells["texts"], cells["classes"], cells["EP, %"]) == ("small", "54", "3", "**100.0 ± 0.0**")
+    assert float(cells["gain"]) == 100 - max(
+        float(cells[name]) for name in ("majority", "TF-IDF", "NB-SVM", "mean vector")
+    )
 
 
 @pytest.mark.parametrize("name", ["cls20", "cls100", "imb20", "imb50"])
