@@ -28,7 +28,7 @@ class SequenceClassifier:
     Parameters (all are kept as given, and checked by `fit`)
 
     preset : the preset whose settings hold where nothing else is said (`eqnp list` names them), or a TOML file. Without
-        one: "text", or "pairs" where ``settings`` name two columns.
+        one: "text", or "pairs" where ``settings`` name two columns, or "text-vectors" with ``vectors``.
     vectors : word vectors: a file, an installed package, or "corpus". None: the preset's.
     epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
         ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
@@ -256,7 +256,8 @@ class SequenceClassifier:
         if not isinstance(self.preset, str | Path):
             raise ConfigError(f"preset is {self.preset!r:.60}; it must be the name of a preset, or of a TOML file")
         given = {key: _plain(value) for key, value in (given | dict(settings)).items() if value is not None}
-        default = "pairs" if len(segments_named(given)) == 2 else "text"
+        words = "text" if given.get("vectors.source", "corpus") == "corpus" else "text-vectors"
+        default = "pairs" if len(segments_named(given)) == 2 else words
         return load_config(str(self.preset or default), given=given)
 
     def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:

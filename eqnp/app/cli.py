@@ -198,8 +198,8 @@ def _data_options(command: Parser) -> None:
         "source",
         metavar="CONFIG",
         nargs="?",
-        help="preset, TOML file, prepared folder or run folder (with --data: text, or pairs for two columns; "
-        "else mini-sentiment)",
+        help="preset, TOML file, prepared folder or run folder (with --data: text, text-vectors with "
+        "--vectors, or pairs for two columns; else mini-sentiment)",
     )
     for option, what in (
         ("--data", "training data: a table, a folder of texts, a hub or embedded name; again for more of it"),

@@ -59,7 +59,10 @@ def _default(options) -> str:
     settings = dict(read_setting(Config, setting) for setting in options.set)
     if len(segments_named(settings)) == 2:
         return "pairs"
-    return "text" if options.data or "data.train" in settings else "mini-sentiment"
+    if not options.data and "data.train" not in settings:
+        return "mini-sentiment"
+    vectors = options.vectors or settings.get("vectors.source", "corpus")
+    return "text" if vectors == "corpus" else "text-vectors"
 
 
 def _name(options) -> str:

@@ -1,7 +1,7 @@
 """Settings that fit themselves to the data: what a configuration leaves at −1, by a few rules.
 
-    training.epochs        as many as make 500 batches, but at least 3 and at most 60
-    data.ngram_min_texts   a 3,000th of the training texts, but at least 2 and at most 8
+    training.epochs        as many as make 500 batches, or 15 for each class if that is more; 3 to 60
+    data.ngram_min_texts   a 3,000th of the training texts; 2 to 8
 
 Values that are given win. What was chosen is said in a line, and stands in the configuration that a run is kept with.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from eqnp.config import Config
 
-UPDATES, FEWEST, MOST = 500, 3, 60  # batches, and epochs
+UPDATES, OF_CLASS, FEWEST, MOST = 500, 15, 3, 60  # batches, batches for each class, and epochs
 TEXTS_OF_NGRAM = 3000  # texts for each that an n-gram must stand in
 
 
@@ -26,7 +26,8 @@ def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
     chosen, rows, data, training = [], len(labels), config.data, config.training
     if training.epochs < 0:
         per_epoch = -(-rows // training.batch)
-        training = replace(training, epochs=int(np.clip(-(-UPDATES // per_epoch), FEWEST, MOST)))
+        updates = max(UPDATES, OF_CLASS * np.count_nonzero(np.bincount(labels)))
+        training = replace(training, epochs=int(np.clip(-(-updates // per_epoch), FEWEST, MOST)))
         chosen.append(f"training.epochs = {training.epochs}")
     if data.ngram_min_texts < 0:
         data = replace(data, ngram_min_texts=int(np.clip(rows // TEXTS_OF_NGRAM, 2, 8)))

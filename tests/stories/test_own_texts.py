@@ -87,6 +87,22 @@ def test_pairs_whatever_their_columns_are_called(tmp_path, capsys, monkeypatch):
     assert load_config("snli").network.attention[0].queries == "hypothesis"
 
 
+def test_vectors_of_a_file_have_settings_of_their_own(tmp_path, capsys, monkeypatch):
+    """If this fails, word vectors from a file are read as bags of words, and their order is lost."""
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(0)
+    words = ["sun", "ice", "before", "after", "the", "rain"]
+    rows = [(" ".join(["the", first, "before", {"sun": "ice", "ice": "sun"}[first], rng.choice(words)]), first)
+            for first in rng.choices(["sun", "ice"], k=400)]  # fmt: skip
+    data = written(tmp_path / "order.csv", "text,label", rows)
+    noise = np.random.default_rng(0).standard_normal((len(words), 20))
+    np.savez(tmp_path / "vectors.npz", words=np.array(words), vectors=noise)
+    found, _ = trained(capsys, "--data", data, "--vectors", "vectors.npz", "--out", "run")
+    assert found["preset"] == "text-vectors"
+    assert found["accuracy"]["validation"] == 1.0
+    assert found["baselines"]["nb_svm"]["validation"] < 0.75  # in whose eyes the texts are the same but for one word
+
+
 def test_python_has_the_same_default():
     """If this fails, a classifier from Python has other settings than the command."""
     texts, labels = (
@@ -108,6 +124,8 @@ def test_the_rules(rows, epochs, texts):
     assert (config.training.epochs, config.data.ngram_min_texts) == (epochs, texts)
     assert f"{rows:,} training texts of 3 classes, the largest" in said
     assert fitted(config, np.arange(rows) % 3) == (config, "")
+    many, _ = fitted(load_config("text"), np.arange(rows) % 50)  # 750 batches, and not 500
+    assert many.training.epochs == min(60, max(3, -(-750 // (rows // 50))))
 
 
 def small_split() -> Split:
