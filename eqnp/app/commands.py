@@ -13,6 +13,7 @@ from pathlib import Path
 from eqnp.app.given import columns_of, lines_of, readable
 from eqnp.errors import ConfigError, some
 
+OWN = ("text", "text-vectors", "pairs")  # presets for what --data brings
 FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
 
 
@@ -291,7 +292,9 @@ def list_command(options) -> dict:
     described = {}
     for name in presets():
         config = load_config(name)
-        described[name] = f"{config.data.train}, {len(config.data.columns)} text(s), {config.training.epochs} epochs"
+        data = "data of your own" if name in OWN else config.data.train
+        epochs = f"{config.training.epochs} epochs" if config.training.epochs > 0 else "epochs chosen by the data"
+        described[name] = f"{data}, {len(config.data.columns)} text(s), {epochs}"
     found = installed_packages()
     print("presets (eqnp train PRESET):")
     for name, text in described.items():

@@ -104,7 +104,7 @@ def _complete(config: Config, encoded: Encoded, rng: np.random.Generator, say: C
     splits = {name: memory_slots(split, ngrams, config.data.distinct) for name, split in splits.items()}
     if len(ngrams):
         embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
-        say(f"n-grams: {len(ngrams):,} of 2 to {config.data.ngrams} words")
+        say(f"n-grams: {len(ngrams):,} of {'2' if config.data.ngrams == 2 else '2 or 3'} words")
     words += ngrams.names(words)
     embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
     return Prepared(splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found, config)
