@@ -1,6 +1,6 @@
 """Settings that fit themselves to the data: what a configuration leaves at −1, by a few rules.
 
-    training.epochs        as many as make 500 batches, or 15 for each class if that is more; 3 to 60
+    training.epochs        as many as make 500 batches, with many classes 15 for each, to 1,500; 3 to 60
     data.ngram_min_texts   a 3,000th of the training texts; 2 to 8
 
 Values that are given win. What was chosen is said in a line, and stands in the configuration that a run is kept with.
@@ -14,7 +14,8 @@ import numpy as np
 
 from eqnp.config import Config
 
-UPDATES, OF_CLASS, FEWEST, MOST = 500, 15, 3, 60  # batches, batches for each class, and epochs
+UPDATES, OF_CLASS = (500, 1500), 15  # batches, at least and at most, and for each class
+FEWEST, MOST = 3, 60  # epochs
 TEXTS_OF_NGRAM = 3000  # texts for each that an n-gram must stand in
 
 
@@ -26,7 +27,7 @@ def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
     chosen, rows, data, training = [], len(labels), config.data, config.training
     if training.epochs < 0:
         per_epoch = -(-rows // training.batch)
-        updates = max(UPDATES, OF_CLASS * np.count_nonzero(np.bincount(labels)))
+        updates = int(np.clip(OF_CLASS * np.count_nonzero(np.bincount(labels)), *UPDATES))
         training = replace(training, epochs=int(np.clip(-(-updates // per_epoch), FEWEST, MOST)))
         chosen.append(f"training.epochs = {training.epochs}")
     if data.ngram_min_texts < 0:
