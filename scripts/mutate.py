@@ -43,8 +43,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="copies of the package that are tested at the same time")
     options = parser.parse_args()
     defects = tomllib.loads((ROOT / "tests" / "defects.toml").read_text("utf-8"))["defect"]
-    chosen = [defect for defect in defects if options.only in defect["name"]]
-    started, own = time.time(), threading.local()
+    chosen, started, own = [d for d in defects if options.only in d["name"]], time.time(), threading.local()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
 
         def catch(defect: dict) -> str:
@@ -76,8 +75,8 @@ def caught_by(root: Path, name: str, file: str, right: str, wrong: str, by: str)
     path.write_text(original.replace(right, wrong), "utf-8")
     environment = os.environ | {"PYTHONPATH": str(root), "EQNP_HYPOTHESIS": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--numprocesses=0"]
-    command += sorted(TESTS, key=lambda test: test != by)
     try:
+        command += sorted(TESTS, key=lambda test: test != by)
         result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     finally:
         path.write_text(original, "utf-8")
