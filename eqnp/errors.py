@@ -40,17 +40,16 @@ def one_line(text: str) -> str:
     return "".join(repr(c)[1:-1] if c in LINE_ENDS else c for c in text) if len(text.splitlines()) > 1 else text
 
 
-def close(name: str, allowed: Iterable[str]) -> str:
-    """A hint for an error message: ``"; did you mean 'x'?"``, or nothing where none is close."""
-    found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.75)
+def close(name: str, allowed: Iterable[str], cutoff: float = 0.75) -> str:
+    """A hint for an error message: ``"; did you mean 'x'?"``, or nothing where none is as like as ``cutoff``."""
+    found = difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint for an error message: ``"; did you mean 'x'?"``, or the allowed names when none is close."""
     allowed = sorted(allowed)
-    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {some(allowed)}"
+    return close(name, allowed, cutoff=0.5) or f"; allowed: {some(allowed)}"
 
 
 def some(names: Iterable[object], most: int = 8) -> str:

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
+from eqnp.text.start import log_count_ratios
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged, joined
 
@@ -70,16 +71,13 @@ def bag_of_words(splits: dict[str, Split], words: int, classes: int) -> Baseline
 def nb_svm(splits: dict[str, Split], words: int, classes: int) -> Baseline:
     """Logistic regression of each class against the others on presence times log-count ratio (Wang & Manning 2012).
 
-    All classes are fitted at once, with C = 1: r_c(w) is the log of the share of w in the texts of class c, less that
-    in the others, with one more of each.
+    All classes are fitted at once, with C = 1.
     """
     present = {name: _counts(split, words) for name, split in splits.items()}
     for matrix in present.values():
         matrix.data[:] = 1
     target = np.eye(classes)[splits["train"].labels]
-    own = 1 + np.asarray(present["train"].T @ target)
-    others = 1 + np.asarray(present["train"].sum(axis=0)).ravel()[:, None] - (own - 1)
-    ratios = np.log(own / own.sum(axis=0)) - np.log(others / others.sum(axis=0))
+    ratios = log_count_ratios(np.asarray(present["train"].T @ target))
     features, start = _of_matrix(present["train"]), np.zeros((len(ratios) + 1, classes))
 
     def objective(flat):

@@ -6,7 +6,7 @@ import mmap
 import tempfile
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import intern
 
 import numpy as np
@@ -139,26 +139,13 @@ def load_corpus(
 
     Raises DataError for a source, column, text or label that cannot be used.
     """
-    wanted = {**{f"data.columns.{segment}": column for segment, column in columns.items()}, "data.label": label}
-    labels: list = []
-    writers, places, notes, own_names = [_Writer(column) for column in columns.values()], Places(), [], set()
-    for table in open_source(source, split, list(wanted.values()), labelled=True, reading=reading):
-        _check_columns(table, wanted)
-        places.add(table.where, len(labels))
-        table.start = len(labels)
-        for *texts, value in table.read(list(wanted.values())):
-            value = label_of(value)
-            labels.append(intern(value) if type(value) is str else value)
-            for writer, text in zip(writers, texts, strict=True):
-                writer.add(text, table)
-        notes += table.notes
-        own_names.add(table.own_names.get(label, ()))
-    if len(own_names) > 1:
-        raise DataError(f"{places.where}: the files name the numbers of {label!r} differently; give files that agree")
-    reader = Labels(label, places, tuple(classes), numbered)
-    indices, names, kept = reader.read(labels, own_names.pop() if own_names else ())
-    texts = {segment: writer.column(kept, places) for segment, writer in zip(columns, writers, strict=True)}
-    return Corpus(texts, indices, names, len(labels) - len(kept), tuple(notes))
+    read = _read(source, split, columns, label, reading)
+    if len(read.own_names) > 1:
+        where = read.places.where
+        raise DataError(f"{where}: the files name the numbers of {label!r} differently; give files that agree")
+    reader = Labels(label, read.places, tuple(classes), numbered)
+    indices, names, kept = reader.read(read.labels, read.own_names.pop() if read.own_names else ())
+    return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes))
 
 
 def load_unlabelled(
@@ -173,19 +160,48 @@ def load_unlabelled(
     column or text that cannot be used.
     """
     split = "unsupervised" if "unsupervised" in splits_of(source) else "train"
+    read = _read(source, split, columns, None, reading)
+    for note in read.notes:
+        say(note)
+    return read.texts(np.arange(read.rows))
+
+
+@dataclass
+class _Read:
+    """What was read of a source: texts by segment, labels, where each row stands, and what was decided."""
+
+    writers: dict[str, _Writer]
+    labels: list = field(default_factory=list)
+    places: Places = field(default_factory=Places)
+    notes: list[str] = field(default_factory=list)
+    own_names: set[tuple[str, ...]] = field(default_factory=set)
+    rows: int = 0
+
+    def texts(self, rows: np.ndarray) -> dict[str, Column]:
+        """The texts of these rows by segment; raises DataError if one of them is empty."""
+        return {segment: writer.column(rows, self.places) for segment, writer in self.writers.items()}
+
+
+def _read(source: str | Sequence[str], split: str, columns: Mapping[str, str], label: str, reading: Reading) -> _Read:
+    """Read all tables of a source; without a ``label``, their texts alone."""
+    labelled = label is not None
     wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
-    writers, places, rows = [_Writer(column) for column in columns.values()], Places(), 0
-    for table in open_source(source, split, list(wanted.values()), labelled=False, reading=reading):
+    wanted |= {"data.label": label} if labelled else {}
+    read = _Read({segment: _Writer(column) for segment, column in columns.items()})
+    for table in open_source(source, split, list(wanted.values()), labelled=labelled, reading=reading):
         _check_columns(table, wanted)
-        places.add(table.where, rows)
-        table.start = rows
-        for texts in table.read(list(wanted.values())):
-            rows += 1
-            for writer, text in zip(writers, texts, strict=True):
+        read.places.add(table.where, read.rows)
+        table.start = read.rows
+        for row in table.read(list(wanted.values())):
+            for writer, text in zip(read.writers.values(), row, strict=False):  # the label is last
                 writer.add(text, table)
-        for note in table.notes:
-            say(note)
-    return {s: writer.column(np.arange(rows), places) for s, writer in zip(columns, writers, strict=True)}
+            if labelled:
+                value = label_of(row[-1])
+                read.labels.append(intern(value) if type(value) is str else value)
+            read.rows += 1
+        read.notes += table.notes
+        read.own_names.add(table.own_names.get(label, ()))
+    return read
 
 
 def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:

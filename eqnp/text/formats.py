@@ -10,12 +10,11 @@ from pathlib import Path
 
 from eqnp.errors import DataError, some
 from eqnp.text.lines import TextFile
-from eqnp.text.tables import Table
+from eqnp.text.tables import NO_ROWS, Table
 
 CHUNK = 1000  # rows read at a time
 FASTTEXT = "__label__"
 MARK = re.compile(rf"(?:(?<=[ \t])|^){FASTTEXT}[^ \t]+(?:[ \t]+|$)")
-NO_ROWS = "there are no rows; at least one text with a label is needed"
 OBJECT = '{"text": "…", "label": "…"}'
 LIST = f"a list of objects {OBJECT}"
 UNLABELLED_FOLDER = "unsup"  # beside the classes, in the IMDB archive
@@ -196,8 +195,8 @@ def line_table(file: TextFile, wanted: Sequence[str], labelled: bool) -> Table:
                     f"{file.where}: line {number} has {found}; lines of a .txt file must be: {FASTTEXT}NAME text"
                 )
             file.rows += 1
-            text = MARK.sub("", line) if labels else line
-            values = dict(zip(names, (text.lstrip(" \t"), *labels), strict=False))
+            text = MARK.sub("", line).lstrip(" \t") if labels else line
+            values = dict(zip(names, (text, *labels), strict=False))
             yield [values[column] for column in columns]
 
     return Table(file.where, names, read, file.notes)

@@ -15,31 +15,37 @@ from eqnp.text.store import Split
 def informed(embedding: np.ndarray, train: Split, classes: int, rarity: float, ratio: float) -> np.ndarray:
     """The embedding (V, D) with each row times idf^``rarity``, and ``ratio`` times r_c in a column for each class.
 
-    Over the training samples that have slot g, with one more of each class, r_c(g) is the log of its share among those
-    of class c, less that among the others. Rows 0 and 1 (padding, unknown) stay zero. Returns (V, D + C), or (V, D) if
-    ``ratio`` is 0; the factors idf^``rarity`` have the mean 1 over all occurrences.
+    The ratio r_c(g) is that of `log_count_ratios` over the training samples that have slot g. Rows 0 and 1 (padding,
+    unknown) stay zero. Returns (V, D + C), or (V, D) if ``ratio`` is 0; the factors idf^``rarity`` have the mean 1 over
+    all occurrences.
     """
     if not (rarity or ratio):
         return embedding
-    counts = _samples_of_class(train, len(embedding), classes)
+    counts = samples_of_class(train, len(embedding), classes)
     texts = counts.sum(axis=1)
     if rarity:
         factors = np.log((1 + len(train)) / (1 + texts)) ** rarity
         factors *= texts.sum() / max((factors * texts).sum(), 1e-12)
         embedding = embedding * factors[:, None].astype(embedding.dtype)
     if ratio:
-        own, others = 1 + counts, 1 + texts[:, None] - counts
-        ratios = np.log(own / own.sum(axis=0)) - np.log(others / others.sum(axis=0))
+        ratios = log_count_ratios(counts)
         ratios[:2] = 0
         embedding = np.hstack([embedding, (ratio * ratios).astype(embedding.dtype)])
     return embedding
 
 
-def _samples_of_class(train: Split, slots: int, classes: int) -> np.ndarray:
-    """In how many samples of each class every slot stands, (V, C)."""
-    counts = np.zeros((slots, classes))
-    for ids in train.segments.values():
-        owner = np.repeat(np.arange(len(ids)), ids.lengths)
-        once = np.unique(owner * slots + ids.ids)
-        np.add.at(counts, (once % slots, train.labels[once // slots]), 1)
+def samples_of_class(train: Split, slots: int, classes: int) -> np.ndarray:
+    """In how many samples of each class every slot stands, in whichever of its texts, (V, C)."""
+    pairs = [np.repeat(np.arange(len(ids)), ids.lengths) * slots + ids.ids for ids in train.segments.values()]
+    once, counts = np.unique(np.concatenate(pairs)), np.zeros((slots, classes))
+    np.add.at(counts, (once % slots, train.labels[once // slots]), 1)
     return counts
+
+
+def log_count_ratios(counts: np.ndarray) -> np.ndarray:
+    """r_c(g) of counts (V, C) by class: the log of the share of g in c, less that in the others, with one more of each.
+
+    Wang & Manning 2012, eq. 1, of one class against the others.
+    """
+    own, others = 1 + counts, 1 + counts.sum(axis=1, keepdims=True) - counts
+    return np.log(own / own.sum(axis=0)) - np.log(others / others.sum(axis=0))

@@ -21,6 +21,7 @@ WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 DECLARED = re.compile(r"\"?sep=(.)\"?\s*")  # what some spreadsheets write into a line before the header
 SEPARATORS = ",;\t"
 SURVEYED = 50  # rows that must agree on a separator where no header tells
+NO_ROWS = "there are no rows; at least one text with a label is needed"
 LONGEST_FIELD = 2**31 - 1  # characters; `csv` allows 131,072 unless told otherwise
 
 
@@ -93,7 +94,7 @@ def delimited(file: TextFile, tabs: bool, reading: Reading, wanted: Sequence[str
     first = next(rows, None)
     second = next(rows, None) if reading.header and first else first
     if first is None or second is None:
-        raise DataError(f"{file.where}: there are no rows; at least one text with a label is needed")
+        raise DataError(f"{file.where}: {NO_ROWS}")
     header = [name.strip() for name in first[1]] if reading.header else [str(i + 1) for i in range(len(first[1]))]
     shape = _Shape(file, header, second[1], separator, reading.header)
     if shape.named:

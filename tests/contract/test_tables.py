@@ -508,8 +508,10 @@ def test_fasttext_lines(tmp_path):
     )
     blank = written(tmp_path / "a.txt", "__label__hot\u00a0dog  \u00a0x\n__label__cold y\n")
     assert read(blank) == [("\u00a0x", "hot\u00a0dog"), ("y", "cold")]
-    further = load_unlabelled(str(written(tmp_path / "b.txt", "one text\n__label__a another, yes\n")), {"text": "body"})
-    assert list(further["text"]) == ["one text", "another, yes"]
+    further = load_unlabelled(
+        str(written(tmp_path / "b.txt", " one text\n__label__a another, yes\n")), {"text": "body"}
+    )
+    assert list(further["text"]) == [" one text", "another, yes"]
 
 
 def test_a_folder_of_texts(tmp_path):

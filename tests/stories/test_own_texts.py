@@ -149,6 +149,8 @@ def test_slots_start_with_what_they_tell():
         ratio = 2 * (np.log(own / own.sum()) - np.log(other / other.sum()))
         np.testing.assert_allclose(result[2:, 3 + c], ratio[2:])
     assert not result[:2].any()
+    twice = Split({"one": split.segments["text"], "two": split.segments["text"]}, split.labels)  # pairs count once
+    np.testing.assert_array_equal(informed(table, twice, 2, 0.5, 2.0), result)
     assert informed(table, split, 2, 0.0, 0.0) is table
 
 
