@@ -182,7 +182,9 @@ class _Read:
         return {segment: writer.column(rows, self.places) for segment, writer in self.writers.items()}
 
 
-def _read(source: str | Sequence[str], split: str, columns: Mapping[str, str], label: str, reading: Reading) -> _Read:
+def _read(
+    source: str | Sequence[str], split: str, columns: Mapping[str, str], label: str | None, reading: Reading
+) -> _Read:
     """Read all tables of a source; without a ``label``, their texts alone."""
     labelled = label is not None
     wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
