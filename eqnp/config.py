@@ -46,6 +46,7 @@ ALSO_CALLED = {  # keys by names that they have elsewhere
     "data.classes": "class_names label_names labels_list",
     "data.validation_share": "validation_split val_split validation_fraction validation_size val_size holdout",
     "data.max_tokens": "max_len max_length maxlen max_seq_len max_seq_length max_sequence_length seq_len",
+    "data.start_token": "bos start_of_text add_bos",
     "data.min_count": "min_freq min_frequency min_df min_word_count",
     "data.max_words": "vocab vocab_size vocabulary_size max_vocab max_features num_words",
     "data.ngrams": "ngram_range word_ngrams n_grams",
@@ -84,11 +85,12 @@ class DataConfig:
     there is no test. ``columns`` gives the column of every segment. ``classes`` are the names that all labels must
     have, in order; without them, the classes are those of the training data, and ``number_names`` what they are called
     where they are as many whole numbers.
-    With ``ngrams`` n above 1, runs of 2 … n words that stand in ``ngram_min_texts`` training texts or more (−1: chosen
-    by the data; at most ``max_ngrams`` of them) are memory slots of their own. With ``distinct``, a text has one slot
-    for each of its words and n-grams, however often they stand there. ``seed`` is that of the share held out and of
-    vectors from the corpus;
-    −1: ``training.seed``, until it is prepared.
+    With ``start_token``, every text begins with the same token, one of its at most ``max_tokens``, which n-grams and
+    windows see: what stands first can be told. With ``ngrams`` n above 1, runs of 2 … n tokens that stand in
+    ``ngram_min_texts`` training texts or more (−1: chosen by the data; at most ``max_ngrams`` of them) are memory slots
+    of their own. With ``distinct``, a text has one slot for each of its words and n-grams, however often they stand
+    there. ``seed`` is that of the share held out and of vectors from the corpus; −1: ``training.seed``, until it is
+    prepared.
     """
 
     train: Source = "mini-sentiment"
@@ -102,6 +104,7 @@ class DataConfig:
     number_names: tuple[str, ...] = ()
     validation_share: float = 0.1
     max_tokens: int = 400
+    start_token: bool = False
     min_count: int = 2
     max_words: int = 100_000
     ngrams: int = 1
@@ -137,10 +140,10 @@ class TrainingConfig:
     Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer, where
     layers have millions of weights, which are then read once for all samples.
     There are ``epochs`` of them (−1: chosen by the data, `eqnp.text.fitting`), and on small data as many more as make
-    ``min_updates`` updates.
-
-    Training stops before its last epoch when ``patience`` epochs in a row were no better on validation data than one
-    before them (0: never). A checkpoint is written after every epoch, and in between every ``checkpoint_seconds``.
+    ``min_updates`` updates. Training stops before its last epoch when ``patience`` epochs in a row were no better on
+    validation data than one before them (0: never). A checkpoint is written after every epoch, and in between every
+    ``checkpoint_seconds``. With ``refit``, a network whose validation texts were held out of those for training is
+    trained once more, on all of them, for as many epochs as were best on validation.
     """
 
     epochs: int = -1
@@ -152,6 +155,7 @@ class TrainingConfig:
     checkpoint_seconds: float = 300.0
     precision: str = "single"
     min_updates: int = 0
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,8 @@ class Config:
         ):
             if not value >= 0:
                 raise ConfigError(f"{key} is {value}; it must be 0 or greater")
+        if self.data.start_token and self.data.max_tokens < 2:
+            raise ConfigError("data.max_tokens is 1, and the start token is one; set it to 2 or greater")
         if self.data.ngrams > 3:
             raise ConfigError(f"data.ngrams is {self.data.ngrams}; it must be 1 (words alone), 2 or 3")
         if self.data.ngrams > 2 and self.data.max_words > MOST_WORDS_IN_TRIPLES:

@@ -14,8 +14,9 @@ from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
 from eqnp.optim import make_optimizer
 from eqnp.runs.console import epoch_line, progress_bar
-from eqnp.runs.loop import Hooks, Progress, epochs_of, fit, gradients, one_hot
+from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
 from eqnp.runs.model import Model
+from eqnp.runs.progress import Progress
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import filled
 from eqnp.text.prepare import hold_out, prepare_corpora
@@ -40,7 +41,7 @@ class SequenceClassifier:
     verbose : whether to print a line per epoch.
 
     After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.runs.model.Model`), ``progress_``
-    (`eqnp.runs.loop.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
+    (`eqnp.runs.progress.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
 
     Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). X may also be
     a data frame or a `datasets.Dataset`: its columns are those of ``data.columns``, and y may be left out (the column
@@ -124,9 +125,14 @@ class SequenceClassifier:
 
         hooks = Hooks(progress_bar, after_epoch=after_epoch) if self.verbose else Hooks()
         optimizer = make_optimizer(model.network, config.optimizer)
+        first = {n: v.copy() for n, v in model.network.host_parameters().items()} if config.training.refit else {}
         with Machine().at_work(self._threads()) as machine:
-            given = (model.on(machine).network, optimizer, config, splits["train"], splits["validation"], rng)
-            self.progress_ = fit(*given, hooks=hooks)
+            network, texts = model.on(machine).network, (splits["train"], splits["validation"])
+            self.progress_ = fit(network, optimizer, config, *texts, rng, hooks=hooks)
+            if config.training.refit:
+                network.assign(first)
+                optimizer = make_optimizer(network, config.optimizer)
+                refit(network, optimizer, config, *texts, rng, progress=self.progress_, hooks=hooks)
         self.model_, self.classes_, self._optimizer, self._rng = model, classes, optimizer, rng
         return self
 

@@ -117,7 +117,8 @@ def evaluate_command(options) -> dict:
     """``eqnp evaluate``: returns accuracy and loss."""
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.runs.contents import check_texts, quoted
+    from eqnp.runs.contents import METRICS, check_texts, quoted
+    from eqnp.runs.folder import read_json
     from eqnp.runs.model import Model
     from eqnp.text.store import STORE, read_split, split_names
 
@@ -151,6 +152,9 @@ def evaluate_command(options) -> dict:
         names = split_names(options.run / STORE)
         where = options.split or ("test" if "test" in names else "validation")
         split, left_out = read_split(options.run / STORE, where), 0
+        metrics = options.run / METRICS
+        if where == "validation" and metrics.is_file() and read_json(metrics).get("refit"):
+            print("the network was trained once more with the validation texts: give others (--data F)")
     with machine.at_work(options.threads) as working:
         score = model.on(working).evaluate(split)
     print(

@@ -107,7 +107,7 @@ def attention(network: Network, x: Clamped, state: State) -> dict[str, np.ndarra
 
 
 def shares_by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Attention to every word of one text, in multiples of their mean.
+    """Attention to every word of one text, in multiples of their mean; the token that texts may begin with is none.
 
     That to a slot is shared by all places where its word or n-gram stands, and that to an n-gram by its words.
     """
@@ -115,18 +115,19 @@ def shares_by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: 
     np.add.at(of_id, slots, weights[: len(slots)])
     _, grams, start = model.ngrams.occurrences(Ragged(words, np.array([0, len(words)])))
     counts = np.bincount(np.concatenate([words, grams]), minlength=len(of_id))
-    shares = of_id[words] / counts[words]
+    shares, begun = of_id[words] / counts[words], len(model.tokenizer.start)
     for gram, place in zip(grams, start, strict=True):
         length = int((model.ngrams.parts[gram - model.ngrams.first_id] > 0).sum())
         shares[place : place + length] += of_id[gram] / counts[gram] / length
-    return shares * len(words)
+    shares = shares[begun:]
+    return shares * len(shares) / (max(shares.sum(), 1e-30) if begun else 1)
 
 
 def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:
     """The text in stretches: known words with their attention, and what is between them."""
     pieces, start_of_last, end, known = [], 0, 0, 0
     for token, start, stop in model.tokenizer.places(text):
-        if token <= UNKNOWN or free is None or known >= len(free):
+        if token == UNKNOWN or free is None or known >= len(free):
             continue
         weights, known = (float(free[known]), float(nudged[known])), known + 1
         if start < end:  # one character of the text that stands for several, like "…": they share a piece

@@ -112,6 +112,11 @@ class _Report:
             f"On the {self.where} split, {len(self.split):,} samples. The rivals are logistic regressions on the same "
             f"tokens and splits. The epoch (number {metrics['best_epoch']}) was chosen on validation data."
         )
+        if metrics.get("refit") and self.where == "validation":
+            note += (
+                " After that the network was trained once more, with these texts among the others: the matrix, and "
+                "what follows, are of texts that it has seen. Test data (--test-data) would give figures of others."
+            )
         pictures = self.picture("baselines", "Accuracy") + self.picture("confusion", "Confusion matrix")
         return f"{_note(note)}<div class=pair>{pictures}</div>"
 
@@ -194,15 +199,16 @@ class _Report:
     def some_texts(self) -> dict[str, list[str]]:
         """Some texts of the run, put together again from their words: short ones, right and wrong, of every class."""
         rng, lengths = np.random.default_rng(0), self.split.lengths
-        full = np.all([ids.lengths > 0 for ids in self.split.segments.values()], axis=0)
+        begun = len(self.model.tokenizer.start)
+        full = np.all([ids.lengths > begun for ids in self.split.segments.values()], axis=0)
         limit = np.quantile(lengths[full], 0.3) if full.any() else 0
         readable = np.flatnonzero(full & (lengths >= min(8, limit)) & (lengths <= max(60, limit)))
         wrong = readable[self.predicted[readable] != self.split.labels[readable]]
         right = np.setdiff1d(readable, wrong)
         chosen = [*rng.permutation(right)[: TEXTS - min(2, len(wrong))], *rng.permutation(wrong)[:2]]
-        words, known = self.model.vocabulary(), self.model.ngrams.first_id
+        words, known = self.model.vocabulary(), range(self.model.tokenizer.specials, self.model.ngrams.first_id)
         return {
-            name: [" ".join(words[i] for i in ids[row] if i < known) for row in chosen]
+            name: [" ".join(words[i] for i in ids[row] if i in known) for row in chosen]
             for name, ids in self.split.segments.items()
         }
 

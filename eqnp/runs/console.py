@@ -11,7 +11,7 @@ import numpy as np
 
 from eqnp.architecture import NetworkConfig
 from eqnp.config import Config
-from eqnp.runs.loop import Epoch, Progress, Tally
+from eqnp.runs.progress import Epoch, Progress, Tally
 
 ENOUGH = 20  # batches after which a network that learns shows it
 UNSETTLED = 0.1  # the share of samples that a phase may leave unsettled before the user is told

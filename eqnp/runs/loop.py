@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -17,130 +17,12 @@ from eqnp.learning import Estimate, estimate
 from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
+from eqnp.runs.progress import Epoch, Progress, Score, Tally
 from eqnp.states import Batch
 from eqnp.text.store import Split, bucketed, noisy_batch
 
 LINES = 10  # of the log, in an epoch
 SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set, and all of T and K are run
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split, and how many classes
-    were predicted (0: not counted)."""
-
-    loss: float
-    accuracy: float
-    predicted: int = 0
-
-
-@dataclass
-class Epoch:
-    """One line of the log. Sweeps and settled share have an entry per phase, the free one first.
-
-    ``train`` is measured on the way, with word dropout and while the weights move; ``settled`` is the share of
-    samples within the tolerance (`SETTLED` if that is 0) when their phase ended; ``moved`` the share of batches that
-    had anything to teach the output.
-    """
-
-    epoch: int
-    train: Score
-    validation: Score
-    sweeps: list[float]
-    settled: list[float]
-    seconds: float
-    tokens_per_second: float
-    moved: float = 1.0
-
-
-@dataclass
-class Tally:
-    """Running sums over batches, as JSON can hold them."""
-
-    samples: int = 0
-    tokens: int = 0
-    right: int = 0
-    loss: float = 0.0
-    seconds: float = 0.0
-    sweeps: list[float] = field(default_factory=list)
-    settled: list[float] = field(default_factory=list)
-    batches: int = 0
-    moved: int = 0
-
-    def add(
-        self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float, moved: bool
-    ) -> None:
-        """Count one batch; ``moved`` says whether it had anything to teach the output."""
-        self.batches += 1
-        self.moved += moved
-        self.samples += len(labels)
-        self.tokens += tokens
-        self.right += int((result.output.argmax(axis=1) == labels).sum())
-        self.loss += result.loss * len(labels)
-        self.seconds += seconds
-        self.sweeps = _plus(self.sweeps, result.sweeps)
-        self.settled = _plus(self.settled, result.residual <= tolerance)
-
-    def score(self) -> Score:
-        """Mean loss and accuracy."""
-        return Score(self.loss / self.samples, self.right / self.samples)
-
-    def means(self) -> dict:
-        """Per sample, by the names of `Epoch`."""
-        return {
-            "train": self.score(),
-            "sweeps": [round(total / self.samples, 2) for total in self.sweeps],
-            "settled": [round(total / self.samples, 4) for total in self.settled],
-            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9)),
-        }
-
-
-def _plus(sums: list[float], values: np.ndarray) -> list[float]:
-    totals = values.sum(axis=1)
-    return [float(one + more) for one, more in zip(sums or [0.0] * len(totals), totals, strict=True)]
-
-
-@dataclass
-class Progress:
-    """Where training is: all that determines its future, beside the weights and the optimiser.
-
-    ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
-    state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by validation accuracy, 0 before
-    the first. ``events`` are the lines of the log. All of it is JSON.
-    """
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best: int = 0
-    batch: int = 0
-    order: dict = field(default_factory=dict)
-    rng: dict = field(default_factory=dict)
-    this_epoch: Tally = field(default_factory=Tally)
-    lately: Tally = field(default_factory=Tally)
-    events: list[dict] = field(default_factory=list)
-
-    @property
-    def best_epoch(self) -> Epoch:
-        """The best epoch so far."""
-        return self.epochs[self.best - 1]
-
-    def finished(self, epochs: int, patience: int) -> bool:
-        """Whether all epochs are done, or the last ``patience`` (if not 0) of them were no better than one before."""
-        done = len(self.epochs)
-        return done >= epochs or bool(patience and done - self.best >= patience)
-
-    @classmethod
-    def from_tree(cls, tree: Mapping) -> Progress:
-        """What `dataclasses.asdict` made of it; raises KeyError or TypeError for anything else."""
-        scores = ("train", "validation")
-        epochs = [Epoch(**{**each, **{name: Score(**each[name]) for name in scores}}) for each in tree["epochs"]]
-        tallies = {name: Tally(**tree[name]) for name in ("this_epoch", "lately")}
-        progress = cls(**{**tree, "epochs": epochs, **tallies})
-        for state in (progress.order, progress.rng):
-            if state:
-                np.random.default_rng().bit_generator.state = state
-        if not (0 <= progress.best <= len(epochs) and progress.batch >= 0):
-            raise ValueError("its best epoch or its batch is out of range")
-        return progress
 
 
 class BestInMemory:
@@ -161,14 +43,15 @@ class Hooks:
     """What happens beside training, all of it optional.
 
     ``bar(total, name, done)`` is a context manager that yields an ``advance(tally)`` callable; ``log`` gets every line
-    of the log; ``after_batch`` and ``after_epoch`` see the progress, and may save it, or raise to stop; ``best`` keeps
-    the best parameters.
+    of the log; ``after_batch``, ``after_epoch`` and ``after_refit`` (an epoch of `refit`) see the progress, and may
+    save it, or raise to stop; ``best`` keeps the best parameters.
     """
 
     bar: Callable = field(default_factory=lambda: silent)
     log: Callable[[dict], None] = lambda event: None
     after_batch: Callable[[Progress], None] = lambda progress: None
     after_epoch: Callable[[Progress], None] = lambda progress: None
+    after_refit: Callable[[Progress], None] = lambda progress: None
     best: BestInMemory = field(default_factory=BestInMemory)
 
 
@@ -191,44 +74,12 @@ def fit(
     weight.
     """
     progress, hooks, training = progress or Progress(), hooks or Hooks(), config.training
-    if progress.rng:
-        rng.bit_generator.state = progress.rng
-    per_epoch = -(-len(train) // training.batch)
     epochs = epochs_of(config, len(train))
-    tolerance = config.settling.for_nudge(config.learning.beta).tolerance or SETTLED
-
-    def note(kind: str, **event) -> None:
-        progress.events.append({"event": kind, **event})
-        hooks.log(progress.events[-1])
-
-    def step(rows: np.ndarray) -> None:
-        started = time.perf_counter()
-        own, _ = network.machine.shards(len(rows))
-        batch, labels, tokens = noisy_batch(train, rows, training.word_dropout, rng, own)
-        result = gradients(network, batch, one_hot(labels, network), config, rng)
-        optimizer.step(network, result.gradients, optimizer.taken / (per_epoch * epochs))
-        seconds, norm = time.perf_counter() - started, network.kernels.squared_norm
-        moved = any(norm(entries(g)) > 0 for name, g in result.gradients.items() if name.startswith("output."))
-        for tally in (progress.this_epoch, progress.lately):
-            tally.add(result, labels, tokens, tolerance, seconds, moved)
-        progress.batch, progress.rng = progress.batch + 1, rng.bit_generator.state
-
+    training_texts = _Training(network, optimizer, config, train, rng, progress, hooks, epochs)
     while not progress.finished(epochs, training.patience):
         number = len(progress.epochs) + 1
-        with hooks.bar(per_epoch, f"epoch {number}/{epochs}", progress.batch) as advance:
-            for rows in _batches_left(progress, train, training.batch, rng):
-                with _blamed(f"epoch {number}, batch {progress.batch + 1} of {per_epoch}"):
-                    step(rows)
-                if progress.batch % max(1, per_epoch // LINES) == 0:
-                    means = progress.lately.means()
-                    note("batches", epoch=number, batch=progress.batch, **{**means, "train": asdict(means["train"])})
-                    progress.lately = Tally()
-                advance(progress.this_epoch)
-                with _blamed(f"epoch {number}, after batch {progress.batch} of {per_epoch}"):
-                    hooks.after_batch(progress)
-        with _blamed(f"after epoch {number}"):
-            check_weights(network)
-        started, tally = time.perf_counter(), progress.this_epoch
+        tally = training_texts.epoch(f"epoch {number}", epochs, number)
+        started = time.perf_counter()
         with _blamed(f"validation after epoch {number}"):
             score = evaluate(network, validation, config.settling)
         seconds = round(tally.seconds + time.perf_counter() - started, 3)
@@ -238,11 +89,100 @@ def fit(
         if not progress.best or _rank(score) > _rank(progress.best_epoch.validation):
             progress.best = number
             hooks.best.keep(network)
-        progress.batch, progress.this_epoch, progress.lately = 0, Tally(), Tally()
-        note("epoch", **asdict(epoch))
+        training_texts.end("epoch", **asdict(epoch))
         hooks.after_epoch(progress)
     hooks.best.restore(network)
     return progress
+
+
+def refit(
+    network: Network,
+    optimizer: Optimizer,
+    config: Config,
+    train: Split,
+    validation: Split,
+    rng: np.random.Generator,
+    *,
+    progress: Progress,
+    hooks: Hooks | None = None,
+) -> None:
+    """Train ``network``, which has its first weights, on the validation texts as well, for as long as they advised.
+
+    It is given what `fit` was given, and the ``progress`` that came of it. There are as many epochs as the best one had
+    come to, with the learning rates that it had; their last weights are what is kept.
+    """
+    hooks, every = hooks or Hooks(), train.with_those_of(validation)
+    if progress.refitted < 0:
+        progress.refitted, progress.rng = 0, {}
+    texts = _Training(network, optimizer, config, every, rng, progress, hooks, epochs_of(config, len(train)))
+    while progress.refitted < progress.best:
+        number = progress.refitted + 1
+        tally = texts.epoch(f"refit {number}", progress.best, number)
+        progress.refitted, means = number, tally.means()
+        texts.end("refit", epoch=number, seconds=round(tally.seconds, 3), **{**means, "train": asdict(means["train"])})
+        hooks.after_refit(progress)
+    hooks.best.keep(network)
+
+
+@dataclass
+class _Training:
+    """Epochs over the same texts, with a rate that falls over ``scheduled`` of them."""
+
+    network: Network
+    optimizer: Optimizer
+    config: Config
+    texts: Split
+    rng: np.random.Generator
+    progress: Progress
+    hooks: Hooks
+    scheduled: int
+
+    def __post_init__(self):
+        self.per_epoch = -(-len(self.texts) // self.config.training.batch)
+        self.tolerance = self.config.settling.for_nudge(self.config.learning.beta).tolerance or SETTLED
+        if self.progress.rng:
+            self.rng.bit_generator.state = self.progress.rng
+
+    def epoch(self, name: str, of: int, number: int) -> Tally:
+        """All batches that are left of an epoch; what came of it."""
+        progress, hooks, per_epoch = self.progress, self.hooks, self.per_epoch
+        with hooks.bar(per_epoch, f"{name}/{of}", progress.batch) as advance:
+            for rows in _batches_left(progress, self.texts, self.config.training.batch, self.rng):
+                with _blamed(f"{name}, batch {progress.batch + 1} of {per_epoch}"):
+                    self._step(rows)
+                if progress.batch % max(1, per_epoch // LINES) == 0 and progress.refitted < 0:
+                    means = progress.lately.means()
+                    self._note(
+                        "batches", epoch=number, batch=progress.batch, **{**means, "train": asdict(means["train"])}
+                    )
+                    progress.lately = Tally()
+                advance(progress.this_epoch)
+                with _blamed(f"{name}, after batch {progress.batch} of {per_epoch}"):
+                    hooks.after_batch(progress)
+        with _blamed(f"after {name}"):
+            check_weights(self.network)
+        return progress.this_epoch
+
+    def end(self, kind: str, **event) -> None:
+        """Note what the epoch came to, and be ready for the next."""
+        self.progress.batch, self.progress.this_epoch, self.progress.lately = 0, Tally(), Tally()
+        self._note(kind, **event)
+
+    def _note(self, kind: str, **event) -> None:
+        self.progress.events.append({"event": kind, **event})
+        self.hooks.log(self.progress.events[-1])
+
+    def _step(self, rows: np.ndarray) -> None:
+        network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
+        own, _ = network.machine.shards(len(rows))
+        batch, labels, tokens = noisy_batch(self.texts, rows, self.config.training.word_dropout, self.rng, own)
+        result = gradients(network, batch, one_hot(labels, network), self.config, self.rng)
+        optimizer.step(network, result.gradients, optimizer.taken / (self.per_epoch * self.scheduled))
+        seconds, norm = time.perf_counter() - started, network.kernels.squared_norm
+        moved = any(norm(entries(g)) > 0 for name, g in result.gradients.items() if name.startswith("output."))
+        for tally in (progress.this_epoch, progress.lately):
+            tally.add(result, labels, tokens, self.tolerance, seconds, moved)
+        progress.batch, progress.rng = progress.batch + 1, self.rng.bit_generator.state
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING, Network
 from eqnp.runs.contents import MODEL, instead
-from eqnp.runs.loop import Score, evaluate, free_outputs
+from eqnp.runs.loop import evaluate, free_outputs
+from eqnp.runs.progress import Score
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
@@ -186,11 +187,11 @@ class Model:
     def scores(self, texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Scores (n, C) that sum to 1, and the number of known words (n,), of the samples; raises DataError."""
         self.check(texts)
-        size = len(next(iter(texts.values())))
+        size, begun = len(next(iter(texts.values()))), len(self.tokenizer.start)
 
         def read_and_settle(start: int) -> tuple[np.ndarray, np.ndarray]:
             split = self._encoded({name: column[start : start + BLOCK] for name, column in texts.items()})
-            known = sum(_words(ids, self.ngrams.first_id) for ids in split.segments.values())
+            known = sum(_words(ids, self.ngrams.first_id) - begun for ids in split.segments.values())
             return free_outputs(self.network, split, self.config.settling), known
 
         blocks = list(self.network.machine.map(read_and_settle, range(0, max(1, size), BLOCK)))

@@ -9,8 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from eqnp import files
 from eqnp.config import Config, load_config, to_toml
 from eqnp.errors import CheckpointError, ConfigError, SettlingError
@@ -20,9 +18,10 @@ from eqnp.machine.device import choose, name_of
 from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.machine.threads import peak_resident_gib, return_freed_memory
 from eqnp.network import EMBEDDING, Network
-from eqnp.optim import Optimizer, make_optimizer
+from eqnp.optim import Optimizer
+from eqnp.runs.checkpoint import BestOnDisk, generators, load_last, untrained
 from eqnp.runs.console import accuracies, epoch_line, epoch_warnings, majority_warning, progress_bar
-from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, MODEL, check_parts, instead
+from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, check_parts, instead
 from eqnp.runs.folder import (
     abandon,
     check_free,
@@ -33,8 +32,9 @@ from eqnp.runs.folder import (
     pinned,
     read_json,
 )
-from eqnp.runs.loop import Hooks, Progress, check_weights, epochs_of, evaluate, fit, silent
-from eqnp.runs.model import KIND, PARAMETERS, Model
+from eqnp.runs.loop import Hooks, check_weights, epochs_of, evaluate, fit, refit, silent
+from eqnp.runs.model import Model
+from eqnp.runs.progress import Progress
 from eqnp.runs.signals import StopRequest
 from eqnp.runs.warmup import warm_up
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
@@ -53,11 +53,6 @@ NAMES = {
 }
 
 
-def generators(seed: int) -> list[np.random.Generator]:
-    """Three independent streams of a seed: for preparation, for the first weights, and for training."""
-    return np.random.default_rng(seed).spawn(3)
-
-
 def prepare_anew(config: Config) -> Prepared:
     """Read and encode what a configuration names, telling as it goes."""
     seed = config.training.seed if config.data.seed < 0 else config.data.seed
@@ -67,7 +62,7 @@ def prepare_anew(config: Config) -> Prepared:
 def fresh_network(config: Config) -> tuple[Network, Split]:
     """An untrained network of a configuration, over its data, and the training split."""
     prepared = prepare_anew(config)
-    return _fresh(prepared, Machine())[0].network, prepared.splits["train"]
+    return untrained(prepared, Machine())[0].network, prepared.splits["train"]
 
 
 def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
@@ -87,7 +82,7 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
         "folder": str(folder),
         "samples": samples,
         "classes": list(prepared.classes),
-        "words": prepared.ngrams.first_id - 2,
+        "words": prepared.ngrams.first_id - prepared.tokenizer.specials,
         "ngrams": len(prepared.ngrams),
     }
 
@@ -125,7 +120,7 @@ def run_training(
         if ranks.first:
             made = load_prepared(prepared, config) if prepared else prepare_anew(config)
             config = made.config
-            model, optimizer = _fresh(made, machine)
+            model, optimizer = untrained(made, machine)
             folder = _claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
             return_freed_memory()
@@ -133,7 +128,7 @@ def run_training(
         folder, config = ranks.share((folder, config))
         if not ranks.first:
             made = load_prepared(folder, config)
-            model, optimizer = _fresh(made, machine)
+            model, optimizer = untrained(made, machine)
         with in_use(folder) if ranks.first else nullcontext():
             run = TrainingRun(folder, config, made, model, optimizer, Progress(), threads, fresh=True)
             return run.finish(started)
@@ -161,13 +156,13 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
         prepared, progress = load_prepared(folder, config), Progress()
         with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
             if (folder / LAST).exists():
-                model, optimizer, progress = _load_last(folder / LAST, machine)
+                model, optimizer, progress = load_last(folder / LAST, machine)
                 if model.config != config:
                     raise ConfigError(
                         f"{folder / CONFIG} was changed since the run began; undo that, or start a new run from it"
                     )
             else:
-                model, optimizer = _fresh(prepared, machine)
+                model, optimizer = untrained(prepared, machine)
             print(f"resuming {folder} after {len(progress.epochs)} epochs and {progress.batch} batches")
             run = TrainingRun(folder, config, prepared, model, optimizer, progress, threads, fresh=False)
             return run.finish(started)
@@ -220,12 +215,12 @@ class TrainingRun:
         return metrics
 
     def train(self) -> None:
-        """Train to the last epoch; raises Interrupted, or SettlingError, with the state before that saved."""
+        """Train to the last epoch, and perhaps once more; raises Interrupted, or SettlingError, with the state before
+        that saved."""
         lines = "".join(json.dumps(event) + "\n" for event in self.progress.events)
         if self.ranks.first:
             write_text(self.folder / LOG, lines)  # what came after the checkpoint comes again
         saved, splits = time.monotonic(), self.prepared.splits
-        rng = generators(self.config.training.seed)[2]
 
         def after_batch(progress: Progress) -> None:
             nonlocal saved
@@ -236,26 +231,43 @@ class TrainingRun:
                 saved = time.monotonic()
             stop.check(f"go on with eqnp train --resume {self.folder}")
 
+        def after_refit(progress: Progress) -> None:
+            self.save()
+            stop.received = self.ranks.any(stop.received)
+            stop.check(f"go on with eqnp train --resume {self.folder}")
+
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
             print(epoch_line(epoch, epochs_of(self.config, len(splits["train"])), progress.best == epoch.epoch))
             for warning in epoch_warnings(progress, splits["train"].labels, splits["validation"].labels, self.config):
                 print(warning)
-            self.save()
-            stop.received = self.ranks.any(stop.received)
-            stop.check(f"go on with eqnp train --resume {self.folder}")
+            after_refit(progress)
 
         best = BestOnDisk(self.folder, self.model, self.optimizer)
-        hooks = Hooks(progress_bar if self.ranks.first else silent, self.log, after_batch, after_epoch, best)
+        bar = progress_bar if self.ranks.first else silent
+        hooks = Hooks(bar, self.log, after_batch, after_epoch, after_refit, best)
         with StopRequest() as stop:
             try:
-                given = (self.model.network, self.optimizer, self.config, splits["train"], splits["validation"], rng)
-                fit(*given, progress=self.progress, hooks=hooks)
+                texts, kept = (splits["train"], splits["validation"]), {"progress": self.progress, "hooks": hooks}
+                rngs = (generators(self.config.training.seed)[2] for _ in "12")
+                if self.progress.refitted < 0:
+                    fit(self.model.network, self.optimizer, self.config, *texts, next(rngs), **kept)
+                if self.config.training.refit and self.prepared.held_out:
+                    self.begin_again()
+                    refit(self.model.network, self.optimizer, self.config, *texts, next(rngs), **kept)
             except SettlingError as error:
                 if self.fresh and not (self.folder / LAST).exists():
                     abandon(self.folder)
                     raise SettlingError(f"{error}; nothing is kept of this run") from error
                 raise SettlingError(f"{error}; {self.folder} has the state of the last checkpoint") from error
+
+    def begin_again(self) -> None:
+        """Be where training began, unless it has gone on from there a second time."""
+        if self.progress.refitted < 0:
+            embedding = files.load(self.folder / START, "start")[0][EMBEDDING]  # that of before has learned
+            prepared = dataclasses.replace(self.prepared, embedding=embedding)
+            first, self.optimizer = untrained(prepared, self.model.network.machine)
+            self.model.network.assign(first.network.host_parameters())
 
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
@@ -286,13 +298,16 @@ class TrainingRun:
 
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
         accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
-        again = ["validation"] * (config.training.precision == "half") + ["test"] * ("test" in splits)
+        again = ["validation"] * (config.training.precision == "half" and self.progress.refitted < 0)
+        again += ["test"] * ("test" in splits)
         for name in again:  # the model is what is in the file now
             accuracy[name] = evaluate(self.model.network, splits[name], config.settling).accuracy
         if not self.ranks.first:
             return {}
         algorithm = config.learning.algorithm
-        print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation)")
+        every = (len(splits["train"]) + len(splits["validation"])) * (self.progress.refitted > 0)
+        more = f"; then trained once more, on all {every:,} texts" * bool(every)
+        print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation{more})")
         start = files.load(self.folder / START, "start")[0][EMBEDDING]
         start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
         rivals = baselines(splits, start, len(prepared.classes))
@@ -310,54 +325,16 @@ class TrainingRun:
             "baselines": {name: rival.accuracy for name, rival in rivals.items()},
             "best_epoch": best.epoch,
             "epochs": len(self.progress.epochs),
+            "refit": every,
             "classes": list(prepared.classes),
             "samples": {name: len(split) for name, split in splits.items()},
             "tokens": {name: split.coverage.tokens for name, split in splits.items()},
             "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
             "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
-            "words": prepared.ngrams.first_id - 2,
+            "words": prepared.ngrams.first_id - prepared.tokenizer.specials,
             "ngrams": len(prepared.ngrams),
             "words_with_vector": prepared.found,
         }
-
-
-@dataclass
-class BestOnDisk:
-    """The parameters of the best epoch so far, kept as the model file of the run."""
-
-    folder: Path
-    model: Model
-    optimizer: Optimizer
-
-    def keep(self, network: Network) -> None:
-        """Write the model file."""
-        if network.machine.ranks.first:
-            self.model.save(self.folder)
-
-    def restore(self, network: Network) -> None:
-        """Read it back; there is nothing left for the optimiser to do, and it makes room."""
-        network.machine.ranks.wait()
-        self.optimizer.clear()
-        arrays, _ = files.load(self.folder / MODEL, KIND, mapped=True)
-        network.assign({name: arrays[PARAMETERS + name] for name in network.parameters})
-
-
-def _load_last(path: Path, machine: Machine) -> tuple[Model, Optimizer, Progress]:
-    arrays, about = files.load(path, "checkpoint")
-    model = Model.from_file(path, arrays, about, machine)
-    optimizer = make_optimizer(model.network, model.config.optimizer)
-    try:
-        optimizer.restore(arrays, about)
-        return model, optimizer, Progress.from_tree(about["progress"])
-    except Exception as error:  # whatever the JSON inside may hold
-        raise CheckpointError(f"{path}: damaged ({error!r}); {files.MEND['checkpoint']}") from error
-
-
-def _fresh(prepared: Prepared, machine: Machine) -> tuple[Model, Optimizer]:
-    """A model with its first weights, and its optimiser."""
-    config = prepared.config
-    model = Model.fresh(config, prepared, generators(config.training.seed)[1], machine)
-    return model, make_optimizer(model.network, config.optimizer)
 
 
 def _chosen(device: str, config: Config, ranks: Ranks) -> str:

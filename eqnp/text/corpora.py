@@ -97,7 +97,7 @@ class Corpus:
     """Labelled texts: ``texts[segment]`` are columns of equal length, ``labels`` (n,) int index ``classes``.
 
     ``unlabelled`` counts the rows that were left out because their label says that they have none. ``notes`` say what
-    was decided where a file left something open.
+    was decided where a file left something open. ``held_out`` is a corpus that was taken from the training texts.
     """
 
     texts: dict[str, Column | Texts]
@@ -105,6 +105,7 @@ class Corpus:
     classes: tuple[str, ...]
     unlabelled: int = 0
     notes: tuple[str, ...] = ()
+    held_out: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -31,7 +31,8 @@ class Prepared:
     """Splits by name ("train", "validation", perhaps "test"), vocabulary, classes, and embedding (V, D) float32.
 
     ``words`` has the n-grams after the words. ``found`` counts the words of the vocabulary that have a word vector; the
-    others start at zero. ``config`` is the configuration with what it left open chosen.
+    others start at zero. ``config`` is the configuration with what it left open chosen. ``held_out`` says that the
+    validation texts are some of those given for training.
     """
 
     splits: dict[str, Split]
@@ -42,6 +43,7 @@ class Prepared:
     embedding: np.ndarray
     found: int
     config: Config
+    held_out: bool = False
 
 
 def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None) -> Prepared:
@@ -60,7 +62,7 @@ def prepare_corpora(
     encoded = encode_corpora(config, loaded, say)
     if chosen:
         say(chosen)
-    return _complete(config, encoded, rng, say)
+    return _complete(config, encoded, rng, say, "validation" in loaded and loaded["validation"].held_out)
 
 
 @dataclass
@@ -84,22 +86,26 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
         say(f"left out, without an agreed label: {', '.join(f'{n:,} {name}' for name, n in left_out.items())}")
 
     every_text = (text for column in train.texts.values() for text in column)
-    tokenizer = tokens.learn_tokenizer(every_text, min_count=config.data.min_count, max_words=config.data.max_words)
+    kept = {"min_count": config.data.min_count, "max_words": config.data.max_words}
+    tokenizer = tokens.learn_tokenizer(every_text, **kept, start=config.data.start_token)
     splits = {name: encode_corpus(tokenizer, corpus, config.data.max_tokens) for name, corpus in loaded.items()}
     for name, split in splits.items():
-        if split.lengths.max(initial=0) == 0:
+        if split.coverage.tokens == split.coverage.unknown:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
-    say(f"vocabulary: {len(tokenizer) - len(tokens.SPECIAL):,} words")
+    say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
     return Encoded(splits, encode_unlabelled(config, tokenizer, loaded, say), tokenizer, train.classes)
 
 
-def _complete(config: Config, encoded: Encoded, rng: np.random.Generator, say: Callable[[str], None]) -> Prepared:
+def _complete(
+    config: Config, encoded: Encoded, rng: np.random.Generator, say: Callable[[str], None], held_out: bool
+) -> Prepared:
     """Add word vectors, and the n-grams of the training texts as memory slots."""
     splits, words = encoded.splits, tokens.words(encoded.tokenizer)
-    embedding, found = embed(config, [*splits["train"].segments.values(), *encoded.unlabelled], words, rng)
-    say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - 2:,} words have one")
+    texts, specials = [*splits["train"].segments.values(), *encoded.unlabelled], encoded.tokenizer.specials
+    embedding, found = embed(config, texts, words, specials, rng)
+    say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
     ngrams = find_ngrams(config.data, splits["train"], len(words))
     splits = {name: memory_slots(split, ngrams, config.data.distinct) for name, split in splits.items()}
     if len(ngrams):
@@ -107,7 +113,8 @@ def _complete(config: Config, encoded: Encoded, rng: np.random.Generator, say: C
         say(f"n-grams: {len(ngrams):,} of {'2' if config.data.ngrams == 2 else '2 or 3'} words")
     words += ngrams.names(words)
     embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
-    return Prepared(splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found, config)
+    made = (splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found, config)
+    return Prepared(*made, held_out)
 
 
 def save_prepared(folder: Path, prepared: Prepared) -> None:
@@ -116,6 +123,7 @@ def save_prepared(folder: Path, prepared: Prepared) -> None:
         **prepared.tokenizer.about(),
         "classes": list(prepared.classes),
         "found": prepared.found,
+        "held_out": prepared.held_out,
         "made_by": _sources(prepared.config),
     }
     write_store(folder / STORE, prepared.splits, prepared.words)
@@ -140,7 +148,7 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
             )
         tokenizer = WordTokenizer.from_about(about)
         words, embedding, classes = tokens.words(tokenizer), arrays["embedding.weight"], tuple(about["classes"])
-        found = int(about["found"])
+        found, held_out = int(about["found"]), bool(about.get("held_out", False))
         ngrams = NGrams(arrays["ngrams"], len(words))
         words += ngrams.names(words)
         splits = read_store(folder / STORE)
@@ -153,9 +161,8 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
                 or not ((split.labels >= 0) & (split.labels < len(classes))).all()
             ):
                 raise ValueError("its texts are of other segments, words or classes")
-        return Prepared(
-            splits, tokenizer, ngrams, words, classes, embedding, found, fitted(config, splits["train"].labels)[0]
-        )
+        config, _ = fitted(config, splits["train"].labels)
+        return Prepared(splits, tokenizer, ngrams, words, classes, embedding, found, config, held_out)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the JSON inside may hold
@@ -220,7 +227,7 @@ def hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Co
     for label, number in enumerate(held):
         taken[order[corpus.labels[order] == label][:number]] = True
     train, validation = corpus.take(np.flatnonzero(~taken)), corpus.take(np.flatnonzero(taken))
-    validation.unlabelled = 0  # counted once
+    validation.unlabelled, validation.held_out = 0, True  # counted once
     if single := [corpus.classes[label] for label in np.flatnonzero(counts == 1)]:
         note = f"validation: has no text of {some(map(repr, single))}, of which there is one, to learn from"
         train.notes = (*train.notes, note)
@@ -270,17 +277,17 @@ def encode_unlabelled(
 
 
 def embed(
-    config: Config, texts: Sequence[Ragged], words: list[str], rng: np.random.Generator
+    config: Config, texts: Sequence[Ragged], words: list[str], specials: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
     """The embedding table (V, D) that training starts from, and how many words have a vector; raises VectorsError.
 
-    Corpus vectors are learned from ``texts``.
+    The first ``specials`` of the ``words`` are none. Corpus vectors are learned from ``texts``.
     """
     if config.vectors.source == "corpus":
         table = corpus_vectors(texts, len(words), config.vectors.dimension, rng=rng)
-        found = int(table.any(axis=1).sum())
+        found = int(table[specials:].any(axis=1).sum())
     else:
         table, has_vector = load_vectors(config.vectors.source, words)
-        table[: len(tokens.SPECIAL)] = 0
-        found = int(has_vector[len(tokens.SPECIAL) :].sum())
+        table[:specials] = 0
+        found = int(has_vector[specials:].sum())
     return rescale(table, config.vectors.norm), found

@@ -21,7 +21,7 @@ import numpy as np
 from eqnp import files
 from eqnp.errors import CheckpointError, nearest
 from eqnp.states import Segment
-from eqnp.text.tokens import PADDING, Coverage, Ragged
+from eqnp.text.tokens import PADDING, Coverage, Ragged, joined
 
 KIND = "token store"
 STORE = "data.h5"  # its name in a folder
@@ -42,6 +42,11 @@ class Split:
     def batch(self, rows: np.ndarray) -> tuple[dict[str, Segment], np.ndarray]:
         """Padded segments and labels of some samples."""
         return {n: Segment(*r.padded(rows)) for n, r in self.segments.items()}, self.labels[rows]
+
+    def with_those_of(self, other: Split) -> Split:
+        """These samples, then those of another split of the same segments."""
+        segments = {name: joined([texts, other.segments[name]]) for name, texts in self.segments.items()}
+        return Split(segments, np.concatenate([self.labels, other.labels]), self.coverage + other.coverage)
 
     @property
     def lengths(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 Tags are removed, then entities decoded ("&amp;" → "&"), and format characters (soft hyphens, zero-width spaces, marks
 of direction) left out. Words are lower-cased and split as in the Penn Treebank ("don't" → "do" "n't"), which is how the
 common word vectors were made. Id 0 is padding and id 1 any word outside the vocabulary; neither ever reaches the
-network's memory.
+network's memory. Id 2 may be a token that every text begins with, so that what stands first can be told.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
+START = "<s>"  # no text can hold it: it is a tag
 TAG = r"</?[a-zA-Z]\w*(?:\s[^<>=]*=[^<>]*|\s*/?)>"  # <br />, <a href="…">, but not "a <b and c> d"
 ENTITY = r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
 MARKUP = re.compile(f"(?!{'|'.join(SPECIAL)}){TAG}|{ENTITY}")
@@ -147,6 +149,17 @@ class WordTokenizer:
         """The number of ids."""
         return self.rules.get_vocab_size()
 
+    @cached_property
+    def start(self) -> np.ndarray:
+        """The id of the token that every text begins with, (1,), or (0,) for none; int32."""
+        found = self.rules.token_to_id(START)
+        return np.array([] if found is None else [found], np.int32)
+
+    @property
+    def specials(self) -> int:
+        """How many ids, the first ones, are no words."""
+        return len(SPECIAL) + len(self.start)
+
     def places(self, text: str) -> Iterator[tuple[int, int, int]]:
         """Of every token of a text: its id, and where it begins and ends in the text as it was given."""
         there, here, without = [0], [0], text  # places in the plain text from which on the given one runs alike
@@ -162,10 +175,10 @@ class WordTokenizer:
             yield token, here[first] + start - there[first], here[last] + stop - there[last]
 
 
-def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> WordTokenizer:
+def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int, start: bool = False) -> WordTokenizer:
     """One with the words seen at least ``min_count`` times in the texts, at most ``max_words`` of them.
 
-    Ids follow frequency (ties alphabetically) after the two special ids.
+    Ids follow frequency (ties alphabetically) after the special ids; with ``start`` there is one that texts begin with.
     """
     rules = Tokenizer(models.WordLevel(unk_token=SPECIAL[UNKNOWN]))
     rules.normalizer = normalizers.Sequence(
@@ -178,10 +191,11 @@ def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int) -> 
         ]
     )
     rules.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
+    special = [*SPECIAL, *[START] * start]
     trainer = trainers.WordLevelTrainer(
-        vocab_size=max_words + len(SPECIAL),
+        vocab_size=max_words + len(special),
         min_frequency=min_count,
-        special_tokens=list(SPECIAL),
+        special_tokens=special,
         show_progress=False,
     )
     rules.train_from_iterator(map(plain, texts), trainer)
@@ -195,18 +209,21 @@ def words(tokenizer: WordTokenizer) -> list[str]:
 
 
 def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
-    """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown."""
-    coverage = Coverage()
+    """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown.
+
+    A token that all texts begin with counts among the ``max_tokens``, and not in the coverage.
+    """
+    coverage, start = Coverage(), tokenizer.start
 
     def encoded(chunk: list[str]) -> Ragged:
         nonlocal coverage
         chunk = list(map(plain, chunk)) if tokenizer.markup else chunk
         every = [np.array(encoding.ids, np.int32) for encoding in tokenizer.rules.encode_batch_fast(chunk)]
         known = [ids[ids > UNKNOWN] for ids in every]
-        kept = [ids[:max_tokens] for ids in known]
+        kept = [ids[: max_tokens - len(start)] for ids in known]
         tokens, inside, left = (sum(map(len, each)) for each in (every, known, kept))
         coverage += Coverage(tokens, tokens - inside, inside - left)
-        return ragged(kept)
+        return ragged([np.concatenate([start, ids]) for ids in kept] if len(start) else kept)
 
     result = joined(encoded(list(texts[start : start + CHUNK])) for start in range(0, len(texts), CHUNK))
     return result, coverage

@@ -16,9 +16,9 @@ from eqnp import files
 from eqnp.app.cli import main
 from eqnp.errors import CheckpointError, VectorsError
 from eqnp.machine import Machine
+from eqnp.runs.checkpoint import load_last
 from eqnp.runs.folder import LAST
 from eqnp.runs.model import Model
-from eqnp.runs.training import _load_last
 from eqnp.text.prepare import START, load_prepared
 from eqnp.text.store import STORE, read_store
 from eqnp.text.vectors import load_vectors
@@ -96,7 +96,7 @@ def test_damaged_files_of_a_run(run, name, capfd):
     """If this fails, a damaged file of a run is a traceback, a crash, all memory, or taken for whole."""
     readers = {
         "model.h5": lambda path: Model.load(path.parent).about(),
-        LAST: lambda path: _load_last(path, Machine())[2],
+        LAST: lambda path: load_last(path, Machine())[2],
         STORE: lambda path: {name: split.labels.tolist() for name, split in read_store(path).items()},
         START: lambda path: load_prepared(path.parent, Model.load(path.parent).config).words,
     }

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from eqnp.app.cli import main
+from eqnp.config import load_config
 from eqnp.runs.folder import in_use
 from eqnp.runs.training import resume_training, run_training
-from tests.runs import TRAIN, killed_after, outcome
+from tests.runs import SETTINGS, TRAIN, killed_after, outcome
 
 KILLS = 50
 
@@ -35,6 +36,7 @@ def in_a_process_of_its_own(work) -> int:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(small):
     """If this fails, a power cut costs a run, or changes its result without a word."""
+    small = load_config("mini-sentiment", [*SETTINGS, "training.refit=true"])  # so that it may be killed there too
     run_training(small, Path("whole"), threads=1)
     expected, rng, kills, number = outcome("whole"), random.Random(0), 0, 0
     while kills < KILLS:

@@ -311,6 +311,18 @@ def test_special_tokens_in_a_text_are_no_words():
     assert coverage.unknown == 2
 
 
+def test_a_token_that_all_texts_begin_with():
+    """If this fails, what stands first cannot be told, or the token counts as a word, or a text can spell it."""
+    tokenizer = learn_tokenizer(["a b <s> a", "b a"], min_count=1, max_words=10, start=True)
+    assert words(tokenizer) == ["<pad>", "<unk>", "<s>", "a", "b"]
+    ids, coverage = encode(tokenizer, ["b <s> a zzz a", ""], 3)
+    assert [[words(tokenizer)[i] for i in text] for text in ids] == [["<s>", "b", "a"], ["<s>"]]
+    assert (coverage.tokens, coverage.unknown, coverage.cut) == (4, 1, 1)
+    again = WordTokenizer.from_about(tokenizer.about())
+    assert (again.start.tolist(), again.specials) == ([2], 3)
+    assert learn_tokenizer(["a"], min_count=1, max_words=10).start.tolist() == []
+
+
 def test_validation_is_held_out_of_training(tmp_path):
     """If this fails, the epoch is chosen on texts that were trained on."""
     path = tmp_path / "data.jsonl"

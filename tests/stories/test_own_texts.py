@@ -4,20 +4,29 @@ import json
 import random
 import runpy
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from eqnp import SequenceClassifier
 from eqnp.app.cli import main
+from eqnp.app.explain import explain
 from eqnp.config import load_config
+from eqnp.machine import Machine
 from eqnp.runs.baselines import nb_svm
+from eqnp.runs.checkpoint import generators, untrained
+from eqnp.runs.loop import Hooks, fit
+from eqnp.runs.model import Model
 from eqnp.text.fitting import fitted
+from eqnp.text.prepare import load_prepared
 from eqnp.text.start import informed
 from eqnp.text.store import Split
 from eqnp.text.tokens import ragged
 from tests.conftest import ROOT
+from tests.runs import own_data
 
 
 def trained(capsys, *arguments) -> tuple[dict, str]:
@@ -101,6 +110,46 @@ def test_vectors_of_a_file_have_settings_of_their_own(tmp_path, capsys, monkeypa
     assert found["preset"] == "text-vectors"
     assert found["accuracy"]["validation"] == 1.0
     assert found["baselines"]["nb_svm"]["validation"] < 0.75  # in whose eyes the texts are the same but for one word
+
+
+def test_the_words_of_a_text_are_counted_and_shown_without_its_beginning(tmp_path, monkeypatch):
+    """If this fails, a text without a known word has one, or a word is given the attention of another."""
+    monkeypatch.chdir(tmp_path)
+    own_data(Path("own.csv"))
+    assert main(["train", "--data", "own.csv", "--set=training.epochs=2", "--out", "run", "--threads=1"]) == 0
+    model = Model.load("run")
+    assert (model.vocabulary()[2], model.config.data.start_token) == ("<s>", True)
+    nothing, some = model.predict({"text": ["xyz", "there was fire"]})
+    assert (nothing.known_words, some.known_words) == (0, 3)
+    assert nothing.scores == pytest.approx(dict(zip(model.classes, model.prior, strict=True)))
+    pieces = explain(model, {"text": ["xyz there was fire"]})[0].pieces["text"]
+    assert [piece.text for piece in pieces if piece.free is not None] == ["there", "was", "fire"]
+    assert np.mean([piece.free for piece in pieces if piece.free is not None]) == pytest.approx(1, abs=2e-3)
+
+
+def test_a_network_is_trained_once_more_on_all_texts(tmp_path, capsys, monkeypatch):
+    """If this fails, a tenth of the texts is never learned from, or figures on it are taken for those of new texts."""
+    monkeypatch.chdir(tmp_path)
+    own_data(Path("own.csv"))
+    settings = ["optimizer.schedule=constant", "training.epochs=3", "training.refit=true"]
+    given = [f"--set={setting}" for setting in settings]
+    assert main(["train", "--data", "own.csv", *given, "--out", "run", "--threads=1"]) == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert (metrics["refit"], metrics["samples"]["train"]) == (130, 117)
+    assert "trained once more, on all 130 texts" in capsys.readouterr().out
+    prepared = load_prepared(Path("run"), load_config("run/config.toml"))
+    config, every = prepared.config, prepared.splits["train"].with_those_of(prepared.splits["validation"])
+    with Machine("cpu", config.training.shard).at_work(1) as machine:
+        model, optimizer = untrained(prepared, machine)
+        once = replace(config, training=replace(config.training, epochs=metrics["best_epoch"]))
+        hooks = Hooks(best=Mock())  # which neither keeps nor restores
+        fit(model.network, optimizer, once, every, prepared.splits["validation"], generators(0)[2], hooks=hooks)
+    for name, value in Model.load("run").network.parameters.items():
+        np.testing.assert_array_equal(value, model.network.parameters[name])
+    assert main(["evaluate", "run"]) == 0
+    assert "trained once more with the validation texts" in capsys.readouterr().out
+    assert main(["train", "--data", "own.csv", "--val-data", "own.csv", *given, "--out", "own", "--threads=1"]) == 0
+    assert json.loads(Path("own/metrics.json").read_text())["refit"] == 0  # these texts were not taken from training
 
 
 def test_python_has_the_same_default():

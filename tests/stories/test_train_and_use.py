@@ -16,9 +16,9 @@ from eqnp.app.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
 from eqnp.files import load
+from eqnp.runs.checkpoint import generators
 from eqnp.runs.folder import claim, pinned
 from eqnp.runs.model import Model
-from eqnp.runs.training import generators
 from eqnp.text.prepare import load_prepared, prepare
 from eqnp.text.store import read_split, read_store, write_store
 from tests.conftest import ROOT

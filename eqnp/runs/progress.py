@@ -1,0 +1,131 @@
+"""What a training run records: scores, epochs, running sums, and the progress that a checkpoint keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from eqnp.learning import Estimate
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split, and how many classes
+    were predicted (0: not counted)."""
+
+    loss: float
+    accuracy: float
+    predicted: int = 0
+
+
+@dataclass
+class Epoch:
+    """One line of the log. Sweeps and settled share have an entry per phase, the free one first.
+
+    ``train`` is measured on the way, with word dropout and while the weights move; ``settled`` is the share of
+    samples within the tolerance (`eqnp.runs.loop.SETTLED` if that is 0) when their phase ended; ``moved`` the
+    share of batches that had anything to teach the output.
+    """
+
+    epoch: int
+    train: Score
+    validation: Score
+    sweeps: list[float]
+    settled: list[float]
+    seconds: float
+    tokens_per_second: float
+    moved: float = 1.0
+
+
+@dataclass
+class Tally:
+    """Running sums over batches, as JSON can hold them."""
+
+    samples: int = 0
+    tokens: int = 0
+    right: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    sweeps: list[float] = field(default_factory=list)
+    settled: list[float] = field(default_factory=list)
+    batches: int = 0
+    moved: int = 0
+
+    def add(
+        self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float, moved: bool
+    ) -> None:
+        """Count one batch; ``moved`` says whether it had anything to teach the output."""
+        self.batches += 1
+        self.moved += moved
+        self.samples += len(labels)
+        self.tokens += tokens
+        self.right += int((result.output.argmax(axis=1) == labels).sum())
+        self.loss += result.loss * len(labels)
+        self.seconds += seconds
+        self.sweeps = _plus(self.sweeps, result.sweeps)
+        self.settled = _plus(self.settled, result.residual <= tolerance)
+
+    def score(self) -> Score:
+        """Mean loss and accuracy."""
+        return Score(self.loss / self.samples, self.right / self.samples)
+
+    def means(self) -> dict:
+        """Per sample, by the names of `Epoch`."""
+        return {
+            "train": self.score(),
+            "sweeps": [round(total / self.samples, 2) for total in self.sweeps],
+            "settled": [round(total / self.samples, 4) for total in self.settled],
+            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9)),
+        }
+
+
+def _plus(sums: list[float], values: np.ndarray) -> list[float]:
+    totals = values.sum(axis=1)
+    return [float(one + more) for one, more in zip(sums or [0.0] * len(totals), totals, strict=True)]
+
+
+@dataclass
+class Progress:
+    """Where training is: all that determines its future, beside the weights and the optimiser.
+
+    ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
+    state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by validation accuracy, 0 before
+    the first. ``refitted`` counts the epochs of training once more on all texts, −1 before that begins. ``events`` are
+    the lines of the log. All of it is JSON.
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best: int = 0
+    batch: int = 0
+    order: dict = field(default_factory=dict)
+    rng: dict = field(default_factory=dict)
+    this_epoch: Tally = field(default_factory=Tally)
+    lately: Tally = field(default_factory=Tally)
+    events: list[dict] = field(default_factory=list)
+    refitted: int = -1
+
+    @property
+    def best_epoch(self) -> Epoch:
+        """The best epoch so far."""
+        return self.epochs[self.best - 1]
+
+    def finished(self, epochs: int, patience: int) -> bool:
+        """Whether all epochs are done, or the last ``patience`` (if not 0) of them were no better than one before."""
+        done = len(self.epochs)
+        return done >= epochs or bool(patience and done - self.best >= patience)
+
+    @classmethod
+    def from_tree(cls, tree: Mapping) -> Progress:
+        """What `dataclasses.asdict` made of it; raises KeyError or TypeError for anything else."""
+        scores = ("train", "validation")
+        epochs = [Epoch(**{**each, **{name: Score(**each[name]) for name in scores}}) for each in tree["epochs"]]
+        tallies = {name: Tally(**tree[name]) for name in ("this_epoch", "lately")}
+        progress = cls(**{**tree, "epochs": epochs, **tallies})
+        for state in (progress.order, progress.rng):
+            if state:
+                np.random.default_rng().bit_generator.state = state
+        if not (0 <= progress.best <= len(epochs) and progress.batch >= 0):
+            raise ValueError("its best epoch or its batch is out of range")
+        return progress
