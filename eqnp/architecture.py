@@ -35,7 +35,7 @@ class AttentionConfig:
     """One attention layer: the segment it stores as memory, and what queries it.
 
     ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query. With a
-    ``window`` w, each slot stores a linear function of its token and the w before and after it.
+    ``window`` w, each slot stores a linear function of its token and the w words before and after it.
     """
 
     memory: str
@@ -81,20 +81,24 @@ def build_network(
     rng: np.random.Generator | None = None,
     parameters: Mapping[str, np.ndarray] | None = None,
     machine: Machine | None = None,
+    words: int | None = None,
 ) -> Network:
     """The `Network` of a configuration, with one output unit per class; embedding (V, D), and all else as there.
 
-    Raises ConfigError for a configuration that cannot be built over these segments.
+    Ids from ``words`` on are n-grams, which windows pass over; None: all V are words. Raises ConfigError for a
+    configuration that cannot be built over these segments.
     """
     check_network(config, positions)
-    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions)
+    words = len(embedding) if words is None else words
+    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words)
     return Network(layers, synapses, embedding, positions, rng, parameters, machine, memories)
 
 
 def graph_of(
-    config: NetworkConfig, width: int, classes: int, positions: Mapping[str, int]
+    config: NetworkConfig, width: int, classes: int, positions: Mapping[str, int], words: int
 ) -> tuple[list[Layer], list[Synapse], list[Memory]]:
-    """The graph of a configuration over word vectors of ``width`` dimensions; synapses from tokens come first."""
+    """The graph of a configuration over vectors of ``width`` dimensions, with ``words`` as in `build_network`; synapses
+    from tokens come first."""
     hidden, (readout, cost) = elementwise(config.activation), output(config)
     draw = identity(config.initial_projection) if config.initial_projection else None
     attention, compare, dense, inputs, synapses = [], [], [], [], []
@@ -102,7 +106,7 @@ def graph_of(
     for i, each in enumerate(config.attention):
         key = each.memory, each.window
         if each.window and key not in windows:
-            windows[key] = Window(f"window{len(windows)}", each.memory, width, each.window)
+            windows[key] = Window(f"window{len(windows)}", each.memory, width, each.window, words=words)
         potential = Hopfield(windows[key].name if each.window else each.memory, config.scale, config.padding)
         if each.by_tokens:
             rows = None if config.compare else positions[each.queries]

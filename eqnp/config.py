@@ -226,12 +226,8 @@ class Config:
             raise ConfigError(
                 f'{key} needs learned queries in every attention layer, and network.padding = "masked"; leave it out'
             )
-        if any(attention.window for attention in self.network.attention) and (
-            self.data.ngrams > 1 or self.data.distinct
-        ):
-            raise ConfigError(
-                "a window reads words in their order; leave it out, or set data.ngrams = 1 and data.distinct = false"
-            )
+        if self.data.distinct and any(attention.window for attention in self.network.attention):
+            raise ConfigError("a window reads words in their order, which data.distinct loses; leave one of them out")
         if not _is_encoding(self.data.encoding):
             hint = nearest(self.data.encoding, ("utf-8", "utf-16", "latin-1", "cp1252"))
             raise ConfigError(f"unknown data.encoding {self.data.encoding!r}{hint}, or another that Python knows")

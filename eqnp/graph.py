@@ -123,7 +123,8 @@ class Graph:
             for n, p in s.parameters.items()
         ]
         memories = [
-            (type(m), m.name, m.segment, name, each.shape) for m in self.memories for name, each in m.parameters.items()
+            (type(m), {**vars(m), "parameters": {name: each.shape for name, each in m.parameters.items()}})
+            for m in self.memories
         ]
         return layers + synapses + memories
 

@@ -7,6 +7,7 @@ G = −∂E/∂y = Σ_rows A_rn u_r, the memory hands on: to its weights, a prod
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -51,12 +52,17 @@ class Window(Memory):
     """y[n] = Σ_{|k| ≤ w} V_k x[n+k], with zero beyond the text; the weight is (D, (2w + 1) D), V_{−w} first.
 
     V_0 starts as the identity, the others small. The logit of a query is then a sum over neighbouring words, and its
-    exponential a soft "and" of them.
+    exponential a soft "and" of them. Ids below ``words`` are words; those from there on are n-grams, which stand beside
+    nothing: y[n] = V_0 x[n], and no word hears them.
     """
 
-    def __init__(self, name: str, segment: str, width: int, reach: int, family: str = "window"):
+    compiled = True
+
+    def __init__(
+        self, name: str, segment: str, width: int, reach: int, family: str = "window", words: int = sys.maxsize
+    ):
         super().__init__(name, segment)
-        self.reach, self.width, self.weight = reach, width, f"{name}.weight"
+        self.reach, self.width, self.words, self.weight = reach, width, words, f"{name}.weight"
         self.declare("weight", (width, (2 * reach + 1) * width), self._draw, family)
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -71,32 +77,22 @@ class Window(Memory):
 
     def ends(self, x: Clamped, slots: np.ndarray) -> Iterator[Bundle]:
         """Slots, and the neighbours of every token."""
-        yield Bundle(self.weight, slice(None), _rows(slots)[None], _rows(self._neighbours(x))[None])
+        post, pre = _rows(slots), _rows(self._neighbours(x))
+        yield Bundle(self.weight, slice(None), post.reshape(1, *post.shape), pre.reshape(1, *pre.shape))
 
     def back(self, parameters: Parameters, x: Clamped, slots: np.ndarray, out: np.ndarray) -> None:
         """As `Memory.back`: Σ_k V_kᵀ slots[m − k]."""
         told = x.kernels.scratch(("told", self.name), (*slots.shape[:2], (2 * self.reach + 1) * self.width), out.dtype)
         x.kernels.product(_rows(slots), parameters[self.weight], _rows(told))
-        for at, there, here in self._shifts(slots.shape[1]):
-            x.kernels.add(told[:, here, at], out[:, there])
+        x.kernels.fold(told, x.ids[self.segment], self.words, self.reach, out)
 
     def _neighbours(self, x: Clamped) -> np.ndarray:
         """x[n−w] … x[n+w] side by side, (B, M, (2w + 1) D)."""
         tokens = x.tokens[self.segment]
         shape = (*tokens.shape[:2], (2 * self.reach + 1) * self.width)
         side = x.kernels.scratch(("neighbours", self.name), shape, tokens.dtype)
-        x.kernels.fill(side, 0)
-        for at, there, here in self._shifts(tokens.shape[1]):
-            x.kernels.copy(tokens[:, there], side[:, here, at])
+        x.kernels.neighbours(tokens, x.ids[self.segment], self.words, self.reach, side)
         return side
-
-    def _shifts(self, positions: int) -> Iterator[tuple[slice, slice, slice]]:
-        """For each k its columns, the places n + k that lie in the text, and the places n."""
-        for number, k in enumerate(range(-self.reach, self.reach + 1)):
-            columns = slice(number * self.width, (number + 1) * self.width)
-            first, last = max(0, -k), positions - max(0, k)
-            if first < last:
-                yield columns, slice(first + k, last + k), slice(first, last)
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

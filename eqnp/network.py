@@ -117,7 +117,8 @@ class Network(Graph):
         for name, (ids, lengths) in x.segments.items():
             x.tokens[name] = buffers((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
             x.lengths[name] = there(lengths)
-        embedded = ((there(x.segments[name].ids), x.tokens[name]) for name in self.positions)
+        x.ids.update((name, there(x.segments[name].ids)) for name in self.positions)
+        embedded = ((x.ids[name], x.tokens[name]) for name in self.positions)
         list(x.map(lambda pair: self.kernels.gather(table, *pair), embedded))
         for memory in self.memories:
             memory.patterns(self.parameters, x, x.tokens[memory.name])

@@ -68,12 +68,12 @@ class Layer:
 class Clamped:
     """What a batch holds fixed while the states settle.
 
-    ``segments`` are its texts, ``tokens`` their embeddings (B, M, D) and ``lengths`` (B,) the number of them, where the
-    kernels can reach it; ``positions`` how many tokens a segment has at most. ``shapes`` has the shape of every layer's
-    state per sample. ``potentials`` are those of the layers, bound to the batch; ``static`` is the part of a layer's
-    drive that comes from no layer, (B, *shape); ``prepared`` is what synapses keep of the batch, (B, …) by keys of
-    their own. ``read_again`` names the segments whose tokens are needed while states settle. ``map`` calls a function
-    for several layers, perhaps at the same time.
+    ``segments`` are its texts, ``tokens`` their embeddings (B, M, D), ``lengths`` (B,) the number of them and ``ids``
+    (B, M) what they are, where the kernels can reach it; ``positions`` how many tokens a segment has at most.
+    ``shapes`` has the shape of every layer's state per sample. ``potentials`` are those of the layers, bound to the
+    batch; ``static`` is the part of a layer's drive that comes from no layer, (B, *shape); ``prepared`` is what
+    synapses keep of the batch, (B, …) by keys of their own. ``read_again`` names the segments whose tokens are needed
+    while states settle. ``map`` calls a function for several layers, perhaps at the same time.
     """
 
     segments: Batch
@@ -89,6 +89,7 @@ class Clamped:
     prepared: dict[Hashable, np.ndarray] = field(default_factory=dict)
     potentials: dict[str, Potential] = field(default_factory=dict)
     static: dict[str, np.ndarray] = field(default_factory=dict)
+    ids: dict[str, np.ndarray] = field(default_factory=dict)
 
     def live_rows(self, layer: Layer) -> np.ndarray:
         """How many rows of a layer each sample uses, (B,): those of its tokens, or all."""
@@ -97,7 +98,7 @@ class Clamped:
         return np.full(self.size, self.shapes[layer.name][0], np.int64)
 
     def take(self, index: np.ndarray) -> Clamped:
-        """What some of the samples need to settle on; tokens that are not read again stay with the whole."""
+        """What some of the samples need to settle on; tokens that are not read again, and ids, stay with the whole."""
         potentials = {name: potential.take(index) for name, potential in self.potentials.items()}
         static = dict(zip(self.static, self.map(lambda array: array[index], self.static.values()), strict=True))
         prepared = {key: array[index] for key, array in self.prepared.items()}

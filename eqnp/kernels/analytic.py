@@ -15,14 +15,16 @@ from eqnp.kernels.naive import (
     _move,
     _softmax,
     attend,
+    fold,
     gather,
     local_update,
     memory_update,
+    neighbours,
     scatter_add,
 )
 
-__all__ = ["attend", "gather", "local_update", "logistic", "logistic_nudged", "memory_update", "retrieve",
-           "scatter_add", "softmax", "softmax_nudged", "tanh", "tanh_nudged"]  # fmt: skip
+__all__ = ["attend", "fold", "gather", "local_update", "logistic", "logistic_nudged", "memory_update", "neighbours",
+           "retrieve", "scatter_add", "softmax", "softmax_nudged", "tanh", "tanh_nudged"]  # fmt: skip
 
 
 def logistic(drive, state, residual, value):

@@ -337,6 +337,45 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
         np.dot(attention.T, phases, out[b, :m])
 
 
+# --- words beside words -----------------------------------------------------------------------------------------------
+
+
+@exact
+def neighbours(tokens, ids, words, reach, out):
+    places, width = tokens.shape[1:]
+    for b in range(ids.shape[0]):
+        for n in range(places):
+            for number in range(2 * reach + 1):
+                there, at = n + number - reach, number * width
+                if _hears(ids, words, b, n, there):
+                    for d in range(width):
+                        out[b, n, at + d] = tokens[b, there, d]
+                else:
+                    for d in range(width):
+                        out[b, n, at + d] = 0
+
+
+@exact
+def fold(told, ids, words, reach, out):
+    places, width = out.shape[1:]
+    for b in range(ids.shape[0]):
+        for m in range(places):
+            for number in range(2 * reach + 1):
+                n, at = m + reach - number, number * width
+                if _hears(ids, words, b, n, m):
+                    for d in range(width):
+                        out[b, m, d] += told[b, n, at + d]
+
+
+@compiled(inline="always")
+def _hears(ids, words, b, n, there):
+    """Whether place n hears another, of which one may be beyond the array."""
+    if n == there:
+        return True
+    inside = min(n, there) >= 0 and max(n, there) < ids.shape[1]
+    return inside and 0 < ids[b, n] < words and 0 < ids[b, there] < words
+
+
 # --- embeddings and optimiser -----------------------------------------------------------------------------------------
 
 

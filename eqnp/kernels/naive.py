@@ -167,6 +167,40 @@ def memory_update(drive, memory, slots, phantoms, rows, scale, coefficients, out
         local_update(attention[:, b], drive[:, b], coefficients, out[b])
 
 
+# --- words beside words -----------------------------------------------------------------------------------------------
+# A place n hears n + k if both are words, with ids from 1 to ``words`` − 1, and itself always. Ids from ``words`` on
+# are n-grams, whose slots stand beside nothing; 0 is no token.
+
+
+def neighbours(tokens, ids, words, reach, out):
+    """out[b, n] ← x[n − w] … x[n + w] side by side, with zero for what n does not hear, as all beyond the array.
+
+    tokens x (B, M, D), ids (B, M) int, reach w, out (B, M, (2w + 1) D).
+    """
+    out[...] = 0
+    for columns, b, n, there in _heard(ids, words, reach, tokens.shape[2]):
+        out[b, n, columns] = tokens[b, there]
+
+
+def fold(told, ids, words, reach, out):
+    """The adjoint of `neighbours`: out[b, m] += Σ_k told[b, m − k, columns of k], over all places that hear m.
+
+    told (B, M, (2w + 1) D), out (B, M, D).
+    """
+    for columns, b, n, there in _heard(ids, words, reach, out.shape[2]):
+        out[b, there] += told[b, n, columns]
+
+
+def _heard(ids, words, reach, width):
+    """For each k from −w to w: its columns, and sample, n and n + k of every place that hears n + k."""
+    word = (ids > 0) & (ids < words)
+    around = np.pad(word, ((0, 0), (reach, reach)))  # beyond the array is no word
+    for number, k in enumerate(range(-reach, reach + 1)):
+        both = word & around[:, number : number + ids.shape[1]]
+        b, n = np.nonzero(both if k else np.ones_like(word))
+        yield slice(number * width, (number + 1) * width), b, n, n + k
+
+
 # --- embeddings and optimiser ----------------------------------------------------------------------------------------
 
 

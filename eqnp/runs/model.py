@@ -78,6 +78,7 @@ class Model:
             positions,
             rng,
             machine=machine.of_shards(config.training.shard),
+            words=prepared.ngrams.first_id,
         )
         prior = np.bincount(labels, minlength=len(classes)) / len(labels)
         return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior)
@@ -101,7 +102,8 @@ class Model:
         """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
         width = self.network.parameters[EMBEDDING].shape[1]
         positions = dict.fromkeys(self.config.data.columns, self.config.data.max_tokens)
-        layers, synapses, memories = graph_of(self.config.network, width, len(self.classes), positions)
+        sizes = (width, len(self.classes), positions, self.ngrams.first_id)
+        layers, synapses, memories = graph_of(self.config.network, *sizes)
         graph = Graph(layers, synapses, positions, memories)
         if graph.outline() != self.network.outline():
             raise ConfigError(
@@ -150,6 +152,7 @@ class Model:
                 dict.fromkeys(config.data.columns, config.data.max_tokens),
                 parameters=parameters,
                 machine=(machine or Machine()).of_shards(config.training.shard),
+                words=len(tokenizer),
             )
             ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
             size, parts = ngrams.first_id + len(ngrams), ngrams.parts

@@ -62,7 +62,8 @@ def problem(
     config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
     table = rng.standard_normal((9, width))
     table[0] = 0
-    network = build_network(config, table, 3, dict.fromkeys(names, positions), rng)
+    words = 7 if kind == "windows" else None  # beside n-grams
+    network = build_network(config, table, 3, dict.fromkeys(names, positions), rng, words=words)
     for name, value in network.parameters.items():
         if value.ndim == 2 and name != EMBEDDING:
             value *= gain

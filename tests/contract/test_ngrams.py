@@ -1,6 +1,8 @@
 """N-grams as memory slots: found, counted, appended, kept and explained."""
 
+import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from eqnp.text import ngrams
 from eqnp.text.ngrams import NGrams, Places, learn_ngrams, memory_slots, without_repeats
 from eqnp.text.store import Split, read_split
 from eqnp.text.tokens import ragged
-from tests.runs import SETTINGS
+from tests.runs import SETTINGS, TRAIN
 
 TEXTS = st.lists(st.lists(st.integers(2, 6), max_size=9), min_size=1, max_size=8)
 
@@ -95,6 +97,20 @@ def test_a_network_with_ngrams_hears_the_order_of_words(tmp_path, monkeypatch, c
     (result,) = explain(model, {"text": ["so warm but not not warm but"]})
     assert np.mean([p.free for p in result.pieces["text"] if p.free is not None]) == pytest.approx(1, abs=2e-3)
     assert main(["report", "run"]) == 0
+
+
+def test_a_window_beside_ngrams_reads_words_alone(small):
+    """If this fails, a window beside n-grams is another one after training, or after a model was saved and loaded."""
+    orders = ["network.attention=[{queries=2, memory='text', window=1}]", "data.ngrams=2", "data.ngram_min_texts=5"]
+    assert main([*TRAIN, *(f"--set={order}" for order in orders), "--set=training.epochs=1", "--out", "run"]) == 0
+    model = Model.load("run")
+    (window,) = model.network.memories
+    assert window.words == model.ngrams.first_id < len(model.vocabulary())
+    texts = {"text": ["there was ice and snow and frost 3", "snow", ""]}
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).scores(texts)[0], model.scores(texts)[0])
+    window.words = len(model.vocabulary())
+    with pytest.raises(ConfigError, match="of its own"):
+        model.save(Path("run"))
 
 
 def test_ngrams_need_learned_queries():

@@ -29,23 +29,25 @@ SMOOTH = {"activation": "logistic", "output_activation": "softmax"}
 
 
 @settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(st.integers(1, 3), st.integers(0, 999))
-def test_a_window_keeps_what_a_memory_promises(reach, seed):
+@given(st.integers(1, 3), st.integers(0, 999), st.integers(1, 9))
+def test_a_window_keeps_what_a_memory_promises(reach, seed, words):
     """If this fails, slots see beyond their text, or weights and words learn something else than their slope."""
-    check_memory(Window("window0", "text", 4, reach), seed=seed)
+    check_memory(Window("window0", "text", 4, reach, words=words), seed=seed)
 
 
 def test_a_window_is_its_formula():
-    """If this fails, the neighbours of a word are those on the other side."""
+    """If this fails, the neighbours of a word are those on the other side, or n-grams have some."""
     rng, p = np.random.default_rng(0), problem(kind="windows")
     x, weight = p.network.clamp(p.batch), p.network.parameters["window0.weight"]
     weight[...] = rng.standard_normal(weight.shape)
     x = p.network.clamp(p.batch)
     tokens, width = x.tokens["text"], x.tokens["text"].shape[2]
+    words = (p.batch["text"].ids > 0) & (p.batch["text"].ids < 7)
+    assert (p.batch["text"].ids >= 7).any()
     for b, n in np.ndindex(tokens.shape[:2]):
         y = np.zeros(width)
         for number, k in enumerate((-1, 0, 1)):
-            if 0 <= n + k < tokens.shape[1]:
+            if k == 0 or (0 <= n + k < tokens.shape[1] and words[b, n] and words[b, n + k]):
                 y += weight[:, number * width : (number + 1) * width] @ tokens[b, n + k]
         np.testing.assert_allclose(x.tokens["window0"][b, n], y)
 
@@ -105,6 +107,32 @@ def test_a_wrong_memory_is_told(wrong):
         check_memory(wrong)
 
 
+def test_only_memories_with_kernels_are_for_a_gpu(monkeypatch):
+    """If this fails, a memory in plain NumPy is handed arrays that it cannot reach, or a window is refused."""
+    network = problem(kind="windows").network
+    monkeypatch.setattr(network.machine, "_waits", True)
+    network.check_kernels(network.machine)
+    for own in (Leaking("w", "text"), Doubled("w", "text", 4, 1)):
+        network.memories = (own,)
+        with pytest.raises(ConfigError, match="memory 'w' has no kernels for the device"):
+            network.check_kernels(network.machine)
+
+
+def test_an_ngram_stands_beside_nothing():
+    """If this fails, a window reads n-grams as the words after a text, or the last word hears the first n-gram."""
+    config = NetworkConfig((AttentionConfig("text", 2, window=1),), hidden=())
+    vectors = np.random.default_rng(0).standard_normal((9, 4))
+    vectors[0] = 0
+    network = build_network(config, vectors, 2, {"text": 5}, np.random.default_rng(1), words=6)
+
+    def stored(*ids):
+        x = network.clamp({"text": Segment(np.array([ids]), np.array([len(ids)]))})
+        return x.tokens["window0"][0]
+
+    with_grams, words, grams = stored(2, 5, 3, 8, 7), stored(2, 5, 3), [stored(8)[0], stored(7)[0]]
+    np.testing.assert_allclose(with_grams, np.concatenate([words, grams]))
+
+
 def test_graphs_that_cannot_work():
     """If this fails, a memory that nobody reads, or of a segment that is not there, is found out late or never."""
     pooled = Layer("attention0", (2, 4), Hopfield("window0", 0.5))
@@ -126,4 +154,5 @@ def test_graphs_that_cannot_work():
     with pytest.raises(ConfigError, match="must be 0"):
         load_config("mini-sentiment", ["network.attention.0.window=11"])
     with pytest.raises(ConfigError, match="reads words in their order"):
-        load_config("text", ["network.attention.0.window=1"])
+        load_config("text", ["network.attention.0.window=1", "data.distinct=true"])
+    load_config("text", ["network.attention.0.window=1"])

@@ -114,6 +114,48 @@ def _gather(table, ids, out):
         out[row, d] = table[ids[row], d]
 
 
+def neighbours(tokens, ids, words, reach, out):
+    """As `naive.neighbours`."""
+    over(out.size, _neighbours, tokens, ids, words, reach, out)
+
+
+@cuda.jit
+def _neighbours(tokens, ids, words, reach, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        b, n, column = i // (out.shape[1] * out.shape[2]), i // out.shape[2] % out.shape[1], i % out.shape[2]
+        number = column // tokens.shape[2]
+        there, d = n + number - reach, column - number * tokens.shape[2]
+        out[b, n, column] = tokens[b, there, d] if _hears(ids, words, b, n, there) else 0
+
+
+def fold(told, ids, words, reach, out):
+    """As `naive.fold`."""
+    over(out.size, _fold, told, ids, words, reach, out)
+
+
+@cuda.jit
+def _fold(told, ids, words, reach, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        b, m, d = i // (out.shape[1] * out.shape[2]), i // out.shape[2] % out.shape[1], i % out.shape[2]
+        total = out[b, m, d]
+        for number in range(2 * reach + 1):
+            n = m + reach - number
+            if _hears(ids, words, b, n, m):
+                total += told[b, n, number * out.shape[2] + d]
+        out[b, m, d] = total
+
+
+@cuda.jit(device=True)
+def _hears(ids, words, b, n, there):
+    """Whether place n hears another, of which one may be beyond the array."""
+    if n == there:
+        return True
+    inside = min(n, there) >= 0 and max(n, there) < ids.shape[1]
+    return inside and 0 < ids[b, n] < words and 0 < ids[b, there] < words
+
+
 def scatter_add(values, index, out):
     """As `naive.scatter_add`, with ``index`` on the host: a block adds up all that belongs to a row, in order."""
     places = np.flatnonzero(index >= 0)
