@@ -220,7 +220,7 @@ class Config:
             raise ConfigError(
                 f'{key} needs learned queries in every attention layer, and network.padding = "masked"; leave it out'
             )
-        if any(attention.window for attention in self.network.attention) and (
+        if any(attention.window or attention.query_window for attention in self.network.attention) and (
             self.data.ngrams > 1 or self.data.distinct
         ):
             raise ConfigError(
