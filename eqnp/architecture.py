@@ -35,12 +35,15 @@ class AttentionConfig:
     """One attention layer: the segment it stores as memory, and what queries it.
 
     ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query. With a
-    ``window`` w, each slot stores a linear function of its token and the w words before and after it.
+    ``window`` w, each slot stores a linear function of its token and the w words before and after it. With a
+    ``query_window`` w, what queries is such a function too, and so is what the compare layer sees beside what was
+    retrieved.
     """
 
     memory: str
     queries: int | str
     window: int = 0
+    query_window: int = 0
 
     @property
     def by_tokens(self) -> bool:
@@ -103,15 +106,20 @@ def graph_of(
     draw = identity(config.initial_projection) if config.initial_projection else None
     attention, compare, dense, inputs, synapses = [], [], [], [], []
     windows: dict[tuple[str, int], Memory] = {}
+
+    def seen(segment: str, reach: int) -> str:
+        """The name of the tokens of a segment, or of their windows: whoever reads the same windows shares them."""
+        if reach and (segment, reach) not in windows:
+            windows[segment, reach] = Window(f"window{len(windows)}", segment, width, reach, words=words)
+        return windows[segment, reach].name if reach else segment
+
     for i, each in enumerate(config.attention):
-        key = each.memory, each.window
-        if each.window and key not in windows:
-            windows[key] = Window(f"window{len(windows)}", each.memory, width, each.window, words=words)
-        potential = Hopfield(windows[key].name if each.window else each.memory, config.scale, config.padding)
+        potential = Hopfield(seen(each.memory, each.window), config.scale, config.padding)
         if each.by_tokens:
             rows = None if config.compare else positions[each.queries]
             layer = Layer(f"attention{i}", (rows, width), potential, segment=each.queries)
-            inputs.append(Projection(f"projection{i}", each.queries, width, layer, "projection", draw))
+            source = seen(each.queries, each.query_window)
+            inputs.append(Projection(f"projection{i}", source, width, layer, "projection", draw))
         else:
             layer = Layer(f"attention{i}", (each.queries, width), potential)
             inputs.append(Queries(f"queries{i}", layer, "queries"))
@@ -121,7 +129,8 @@ def graph_of(
         compare.append(layer)
         synapses.append(Compare(f"compare{i}", pre, layer, "compare"))
         bias = config.initial_bias
-        inputs.append(Projection(f"tokens{i}", pre.segment, width, layer, "tokens", initial_bias=bias))
+        source = seen(pre.segment, config.attention[i].query_window)
+        inputs.append(Projection(f"tokens{i}", source, width, layer, "tokens", initial_bias=bias))
     below, kind = tuple(compare or attention), Mean if compare else Dense
     for i, units in enumerate(config.hidden):
         layer = Layer(f"hidden{i}", (units,), hidden)
@@ -151,8 +160,11 @@ def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
     if not config.attention:
         raise ConfigError("network.attention is empty; name at least one attention layer")
     for attention in config.attention:
-        if not 0 <= attention.window <= 10:
-            raise ConfigError(f"an attention layer has the window {attention.window}; it must be 0 (none) to 10")
+        for key, reach in (("window", attention.window), ("query_window", attention.query_window)):
+            if not 0 <= reach <= 10:
+                raise ConfigError(f"an attention layer has the {key} {reach}; it must be 0 (none) to 10")
+        if attention.query_window and not (attention.by_tokens and config.padding == "masked"):
+            raise ConfigError('a query_window needs tokens that query, and network.padding = "masked"; leave it out')
         if not attention.by_tokens and attention.queries < 1:
             raise ConfigError(f"an attention layer has {attention.queries} queries; it needs at least 1")
         for segment in (attention.memory, attention.queries if attention.by_tokens else attention.memory):

@@ -226,7 +226,8 @@ class Config:
             raise ConfigError(
                 f'{key} needs learned queries in every attention layer, and network.padding = "masked"; leave it out'
             )
-        if self.data.distinct and any(attention.window for attention in self.network.attention):
+        windows = any(attention.window or attention.query_window for attention in self.network.attention)
+        if self.data.distinct and windows:
             raise ConfigError("a window reads words in their order, which data.distinct loses; leave one of them out")
         if not _is_encoding(self.data.encoding):
             hint = nearest(self.data.encoding, ("utf-8", "utf-16", "latin-1", "cp1252"))

@@ -54,51 +54,45 @@ def contrast(
     return gradients
 
 
-def contrast_slots(
+def contrast_tokens(
     network: Network, x: Clamped, state: State, coefficients: np.ndarray, buffers: Buffers
 ) -> dict[str, np.ndarray]:
-    """The contrast of −∂E/∂y of every slot of every memory, (B, M, D); ``state`` has all phases, (P, B, *shape)."""
+    """The contrast of −∂E/∂y of every token of every segment and every slot of every memory, (B, M, D).
+
+    They hear it from attention, which stores them, and from synapses, which read them. ``state`` has all phases,
+    (P, B, *shape).
+    """
     kernels = network.kernels
-    stored: dict[str, np.ndarray] = {}
+    told: dict[str, np.ndarray] = {}
     for layer in network.attention:
         segment = layer.potential.memory
-        update = buffers((segment, "contrast", segment not in stored), x.tokens[segment].shape, network.dtype)
+        update = buffers((segment, "contrast", segment not in told), x.tokens[segment].shape, network.dtype)
         x.potentials[layer.name].memory_update(state.drives[layer.name], coefficients, update)
-        if segment not in stored:
-            stored[segment] = update
+        if segment not in told:
+            told[segment] = update
         else:
-            kernels.add(update, stored[segment])
-    return stored
+            kernels.add(update, told[segment])
+    for name in network.segment_of.keys() - told.keys():
+        told[name] = kernels.zeros(x.tokens[name].shape, network.dtype)
+    for synapse in network.synapses:
+        synapse.token_update(network.parameters, x, state.states, coefficients, told)
+    return told
 
 
-def contrast_memories(network: Network, x: Clamped, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def contrast_memories(network: Network, x: Clamped, told: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The local update of what memories are made by, from the contrast of their slots."""
-    bundles = chain.from_iterable(memory.ends(x, stored[memory.name]) for memory in network.memories)
+    bundles = chain.from_iterable(memory.ends(x, told[memory.name]) for memory in network.memories)
     return contrast(network, bundles, np.ones(1), x.map)
 
 
-def contrast_words(
-    network: Network,
-    x: Clamped,
-    state: State,
-    coefficients: np.ndarray,
-    stored: Mapping[str, np.ndarray],
-    kept: Callable,
-) -> RowGradient:
-    """The same of every word: of its slots, ``stored``, and of its tokens that a synapse or a memory reads.
+def contrast_words(network: Network, x: Clamped, told: dict[str, np.ndarray], kept: Callable) -> RowGradient:
+    """The same of every word, from what its tokens are told, which is used up, and its memories hand on to them.
 
-    ``state`` holds all phases, (P, B, *shape). The values are written into ``kept(shape, dtype)``.
+    The values are written into ``kept(shape, dtype)``.
     """
-    kernels = network.kernels
-    tokens = {
-        name: stored[name] if name in stored else kernels.zeros(x.tokens[name].shape, network.dtype)
-        for name in network.positions
-    }
     for memory in network.memories:
-        memory.back(network.parameters, x, stored[memory.name], tokens[memory.segment])
-    for synapse in network.synapses:
-        synapse.token_update(network.parameters, x, state.states, coefficients, tokens)
-    return by_word(network, x.segments, tokens, kept)
+        memory.back(network.parameters, x, told[memory.name], told[memory.segment])
+    return by_word(network, x.segments, {name: told[name] for name in network.positions}, kept)
 
 
 def by_word(

@@ -51,7 +51,7 @@ class Graph:
         for memory in self.memories:
             self._check_memory(memory)
         for synapse in self.synapses:
-            self._check_segments("synapse", synapse.name, synapse.segments)
+            self._check_reads(synapse)
             if EMBEDDING in synapse.parameters:
                 raise ConfigError(
                     f"synapse {synapse.name!r} declares {EMBEDDING!r}, the word vectors; name it otherwise"
@@ -75,8 +75,18 @@ class Graph:
         self._check_segments("memory", memory.name, (memory.segment,))
         if memory.name in self.positions or [each.name for each in self.memories].count(memory.name) > 1:
             raise ConfigError(f"memory {memory.name!r} is called as another one, or a segment; give it its own name")
-        if all(layer.potential.memory != memory.name for layer in self.layers):
-            raise ConfigError(f"no layer stores the memory {memory.name!r}; leave it out")
+        stored = {layer.potential.memory for layer in self.layers}
+        if memory.name not in stored.union(*(synapse.segments for synapse in self.synapses)):
+            raise ConfigError(f"nothing reads the memory {memory.name!r}; leave it out")
+
+    def _check_reads(self, synapse: Synapse) -> None:
+        self._check_segments("synapse", synapse.name, [self.segment_of.get(name, name) for name in synapse.segments])
+        beyond = [name for name in synapse.segments if name not in self.positions]
+        if beyond and synapse.post.potential.fills_up:
+            raise ConfigError(
+                f"synapse {synapse.name!r} reads the memory {beyond[0]!r} into {synapse.post.name!r}, whose rows go on "
+                'beyond the text, where a memory has no meaning; use padding = "masked"'
+            )
 
     def _check_segments(self, kind: str, name: str, segments: Sequence[str]) -> None:
         for segment in filter(None, segments):

@@ -18,7 +18,7 @@ from itertools import chain
 
 import numpy as np
 
-from eqnp.contrasts import Gradients, check_finite, contrast, contrast_memories, contrast_slots, contrast_words
+from eqnp.contrasts import Gradients, check_finite, contrast, contrast_memories, contrast_tokens, contrast_words
 from eqnp.costs import Nudge
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, DataError, nearest
@@ -191,11 +191,11 @@ def estimate(
         bundles = chain.from_iterable(s.ends(x, mine) for s in network.synapses if by_shard or not s.wide)
         gradients: Gradients = contrast(network, bundles, coefficients, x.map)
         if network.memories or learning.train_embeddings:
-            slots = contrast_slots(network, x, state, coefficients, buffers)
-            gradients |= contrast_memories(network, x, slots)
+            told = contrast_tokens(network, x, state, coefficients, buffers)
+            gradients |= contrast_memories(network, x, told)
         if learning.train_embeddings:  # kept until all shards are done, so not in the memory of a thread
             kept = partial(over_batch, ("words", samples.start))
-            gradients[EMBEDDING] = contrast_words(network, x, state, coefficients, slots, kept)
+            gradients[EMBEDDING] = contrast_words(network, x, told, kept)
         return _Shard(gradients, output, settled, [t for t in traces if t is not None])
 
     done = list(machine.map(settle_and_contrast, shards))

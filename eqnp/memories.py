@@ -1,8 +1,9 @@
-"""Memories made of tokens: what attention stores where it is not the tokens themselves but something that sees order.
+"""Memories made of tokens: what attention stores, and synapses read, where it is not the tokens but what sees order.
 
 A memory is a linear map of the clamped tokens x of one segment to as many patterns y. No state takes part in it: it is
-computed once a batch, and nothing changes in the dynamics. What attention tells its slots as it learns,
-G = −∂E/∂y = Σ_rows A_rn u_r, the memory hands on: to its weights, a product of two ends, and to the tokens.
+computed once a batch, and nothing changes in the dynamics. What its slots are told as a network learns, G = −∂E/∂y,
+by attention (Σ_rows A_rn u_r) or by a synapse from it (Pᵀ s[n]), the memory hands on: to its weights, a product of two
+ends, and to the tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Parameters = Mapping[str, np.ndarray]
 
 
 class Memory:
-    """Patterns y (B, M, D) made of the tokens x (B, M, D) of ``segment``; attention layers store it by its ``name``.
+    """Patterns y (B, M, D) made of the tokens x (B, M, D) of ``segment``; attention and synapses read it by ``name``.
 
     From outside, `patterns`, `ends` and `back` are needed, in plain NumPy. A memory must promise that y is linear in
     the tokens and in each parameter, that no sample sees another, and none what lies beyond its own tokens.

@@ -1,4 +1,4 @@
-"""The rivals of a network on the tokens and splits of its own run: majority, bags of words, mean word vectors.
+"""Rivals of a network on the tokens and splits of its own run: majority, bags of words, mean word vectors, perceptron.
 
 python scripts/baselines.py RUN [RUN …]
 """

@@ -21,7 +21,13 @@ import numpy as np
 
 from eqnp.app.cli import main as eqnp
 
-RIVALS = {"majority": "majority", "bag_of_words": "TF-IDF", "nb_svm": "NB-SVM", "mean_vector": "mean vector"}
+RIVALS = {
+    "majority": "majority",
+    "bag_of_words": "TF-IDF",
+    "nb_svm": "NB-SVM",
+    "mean_vector": "mean vector",
+    "perceptron": "perceptron",
+}
 
 
 def trained(arguments: list[str]) -> dict:

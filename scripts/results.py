@@ -10,7 +10,13 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 
-RIVALS = {"majority": "majority", "bag_of_words": "bag of words", "nb_svm": "NB-SVM", "mean_vector": "mean vector"}
+RIVALS = {
+    "majority": "majority",
+    "bag_of_words": "bag of words",
+    "nb_svm": "NB-SVM",
+    "mean_vector": "mean vector",
+    "perceptron": "perceptron",
+}
 
 
 def read(folder: Path) -> tuple[str, dict]:

@@ -2,7 +2,7 @@
 
     python scripts/train_sentiment.py [--epochs N] [--seed N]
 
-This is what `eqnp train mini-sentiment` does, without files and options: read it first.
+This is what `eqnp train` does, without files and options, with a network that sees no order: read it first.
 """
 
 import argparse

@@ -45,6 +45,7 @@ RIVALS = {
     "bag_of_words": "bag of words",
     "nb_svm": "NB-SVM",
     "mean_vector": "mean word vector",
+    "perceptron": "perceptron",
 }
 NAMES = {
     "ep": "equilibrium propagation",

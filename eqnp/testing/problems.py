@@ -12,7 +12,7 @@ from eqnp.network import EMBEDDING, Network
 from eqnp.states import Segment
 from eqnp.testing.networks import EXACT
 
-KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows")
+KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows", "compared windows")
 
 
 @dataclass(repr=False)
@@ -48,7 +48,7 @@ def problem(
     Clipped units start in the middle of their slope, where finite differences meet no kink. Three classes; float64.
     """
     rng = np.random.default_rng(seed)
-    names = ("premise", "hypothesis") if kind in ("two texts", "compare") else ("text",)
+    names = ("premise", "hypothesis") if kind in ("two texts", "compare", "compared windows") else ("text",)
     attention = {
         "pooling": (AttentionConfig("text", 2),),
         "tokens": (AttentionConfig("text", "text"),),
@@ -56,8 +56,12 @@ def problem(
         "two texts": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", 2)),
         "compare": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", "hypothesis")),
         "windows": (AttentionConfig("text", 2, window=1), AttentionConfig("text", "text", window=2)),
+        "compared windows": (
+            AttentionConfig("hypothesis", "premise", window=1, query_window=1),
+            AttentionConfig("premise", "hypothesis", query_window=2),
+        ),
     }[kind]
-    compare, padding = (3, "masked") if kind == "compare" else (0, padding)
+    compare, padding = (3, "masked") if kind.startswith("compare") else (0, padding)
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
     config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
     table = rng.standard_normal((9, width))

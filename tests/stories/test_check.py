@@ -30,7 +30,9 @@ def worst(result: dict, name: str, beta: float | None = None) -> float:
 def test_check_of_a_smooth_network(capsys, tmp_path):
     """If this fails, the gradients of a user's network are wrong, or the report of them is."""
     pytest.importorskip("matplotlib")
-    result, text = report(capsys, "mini-sentiment", *SMALL, "--set=network.activation=logistic", f"--out={tmp_path}")
+    units = ("network.hidden=[64]", "network.activation=logistic", "network.output_activation=logistic")
+    smooth = (f"--set={setting}" for setting in units)
+    result, text = report(capsys, "mini-sentiment", *SMALL, *smooth, f"--out={tmp_path}")
     assert worst(result, "symmetric", 0.01) <= 1e-3
     assert worst(result, "richardson", 0.05) <= 1e-5
     assert worst(result, "holomorphic", 0.05) <= 1e-8

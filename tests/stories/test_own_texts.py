@@ -10,13 +10,16 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.special import log_softmax
 
 from eqnp import SequenceClassifier
 from eqnp.app.cli import main
 from eqnp.app.explain import explain
 from eqnp.config import load_config
 from eqnp.machine import Machine
-from eqnp.runs.baselines import nb_svm
+from eqnp.runs import perceptron as perceptrons
+from eqnp.runs.baselines import hidden_layer, nb_svm
 from eqnp.runs.checkpoint import generators, untrained
 from eqnp.runs.loop import Hooks, fit
 from eqnp.runs.model import Model
@@ -229,6 +232,55 @@ def test_nb_svm_is_what_scikit_learn_gets():
     assert theirs > 0.5
 
 
+def two_of_four(size: int, rng: np.random.Generator) -> Split:
+    """Two words a text, and the class is whether they are of one kind: no single word tells."""
+    pairs = rng.integers(0, 2, (size, 2))
+    words = np.stack([2 + pairs[:, 0], 4 + pairs[:, 1]], axis=1)
+    return Split({"text": ragged(list(rng.permuted(words, axis=1)))}, (pairs[:, 0] == pairs[:, 1]).astype(int))
+
+
+def test_the_perceptron_learns_what_no_single_word_tells():
+    """If this fails, the rival that sees words but not their order is a straw man, or another one each time."""
+    splits = {
+        name: two_of_four(size, np.random.default_rng(size)) for name, size in (("train", 400), ("validation", 99))
+    }
+    splits["test"] = two_of_four(120, np.random.default_rng(5))
+    found = hidden_layer(splits, 6, 2)
+    assert found.accuracy == {"validation": 1.0, "test": 1.0}
+    assert found == hidden_layer(splits, 6, 2)
+
+
+def test_the_perceptron_does_not_grow_with_the_corpus(monkeypatch):
+    """If this fails, the rivals of a large run take longer than the run."""
+    steps, step = [], perceptrons.Perceptron.step
+    monkeypatch.setattr(perceptrons, "WORK", 4000)
+    monkeypatch.setattr(perceptrons.Perceptron, "step", lambda *given: steps.append(given[1].nnz) or step(*given))
+    for size in (50, 500, 5000):
+        steps.clear()
+        hidden_layer({"train": two_of_four(size, np.random.default_rng(0)), "validation": small_split()}, 8, 2)
+        assert sum(steps) <= 4000 + 200, size
+
+
+def test_the_slope_of_the_perceptron():
+    """If this fails, its first step goes another way than down the cross-entropy."""
+    rng = np.random.default_rng(0)
+    x, y = sparse.csr_array(rng.standard_normal((7, 4)).astype(np.float32)), rng.integers(0, 3, 7)
+    model = perceptrons.Perceptron(4, 3, 0.0)
+
+    def loss(first: np.ndarray) -> float:
+        hidden = np.maximum(x @ first + model.biases[0], 0)
+        return -log_softmax(hidden @ model.last + model.biases[1], axis=1)[np.arange(7), y].mean()
+
+    before = model.first.astype(float)
+    directions = [rng.standard_normal(before.shape) for _ in range(3)]
+    slopes = [(loss(before + 1e-5 * d) - loss(before - 1e-5 * d)) / 2e-5 for d in directions]
+    last = model.last.astype(float)
+    model.step(x, y)
+    moved = (before - model.first) * np.sqrt(model.squares) / perceptrons.RATE
+    np.testing.assert_allclose([(moved * d).sum() for d in directions], slopes, rtol=1e-2)
+    assert not np.array_equal(model.last, last)
+
+
 def test_the_table_of_own_texts(tmp_path, capsys, monkeypatch):
     """If this fails, the script that says how the default does on a folder of sets does not run, or miscounts."""
     rows = of_classes(3, 90, random.Random(0))
@@ -240,7 +292,7 @@ def test_the_table_of_own_texts(tmp_path, capsys, monkeypatch):
     cells = dict(zip(header.strip("| ").split(" | "), line.strip("| ").split(" | "), strict=True))
     assert (cells["set"], cells["texts"], cells["classes"], cells["EP, %"]) == ("small", "54", "3", "**100.0 ± 0.0**")
     assert float(cells["gain"]) == 100 - max(
-        float(cells[name]) for name in ("majority", "TF-IDF", "NB-SVM", "mean vector")
+        float(cells[name]) for name in ("majority", "TF-IDF", "NB-SVM", "mean vector", "perceptron")
     )
 
 

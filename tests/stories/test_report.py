@@ -136,11 +136,11 @@ def test_attention_explained_is_that_of_the_definition(run):
     (result,) = explain(model, {"text": ["a truly bad film"]})
     split = model.encode({"text": ["a truly bad film"]})
     batch, _ = split.batch(np.arange(1))
-    network, tokens = model.network, batch["text"]
-    memory = network.parameters["embedding.weight"][tokens.ids[0]].astype(np.float64)
+    network = model.network
     x = network.clamp(batch)
+    memory = x.tokens[network.attention[0].potential.memory][0].astype(np.float64)
     state = network.zero_state(x)
-    settle(network, x, state, model.config.settling.for_nudge(0.5))
+    settle(network, x, state, model.config.settling.for_nudge(model.config.learning.beta))
     logits = model.config.network.scale * state.drives["attention0"][0].astype(np.float64) @ memory.T
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     expected = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0) * len(memory)

@@ -16,13 +16,14 @@ from eqnp import (
     Softmax,
     build_network,
 )
+from eqnp.architecture import check_network
 from eqnp.config import load_config
 from eqnp.costs import CrossEntropy
 from eqnp.dynamics import settle
 from eqnp.errors import ConfigError
 from eqnp.memories import Memory, Window
 from eqnp.potentials import Hopfield
-from eqnp.synapses import Dense
+from eqnp.synapses import Dense, Projection
 from eqnp.testing import check_energy, check_gradients, check_memory, problem
 
 SMOOTH = {"activation": "logistic", "output_activation": "softmax"}
@@ -59,6 +60,34 @@ def test_networks_with_windows_learn_the_gradient(seed):
     p = problem(seed, kind="windows", **SMOOTH)
     check_gradients(p.network, p.batch, p.target, against="finite differences")
     check_energy(p.network, p.batch, p.target)
+
+
+@settings(phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.integers(0, 2**16))
+def test_what_queries_and_compares_may_be_windows_too(seed):
+    """If this fails, a memory that synapses read learns something else than the slope of the loss."""
+    p = problem(seed, kind="compared windows", **SMOOTH)
+    read = {name for synapse in p.network.synapses for name in synapse.segments}
+    assert len(p.network.memories) == 3
+    assert read <= {memory.name for memory in p.network.memories}
+    check_gradients(p.network, p.batch, p.target, against="finite differences")
+    check_energy(p.network, p.batch, p.target)
+
+
+def test_windows_that_are_compared_see_order():
+    """If this fails, what queries, or what the compare layer sees beside it, is a bag of words all the same."""
+    vectors = np.random.default_rng(0).standard_normal((9, 4))
+    vectors[0] = 0
+    ids, other = np.array([[1, 2, 3], [3, 2, 1]]), np.array([[4, 5], [4, 5]])
+    for reach, differ in ((0, False), (1, True)):
+        attention = (AttentionConfig("other", "text", query_window=reach),)
+        config = NetworkConfig(attention, compare=3, hidden=(), output_activation="softmax")
+        network = build_network(config, vectors, 2, {"text": 3, "other": 2}, np.random.default_rng(1))
+        x = network.clamp({"text": Segment(ids, np.array([3, 3])), "other": Segment(other, np.array([2, 2]))})
+        state = network.zero_state(x)
+        settle(network, x, state, SettlingConfig(tolerance=1e-12))
+        one, two = state.states["output"]
+        assert (np.abs(one - two).max() > 1e-6) == differ
 
 
 def test_a_network_with_a_window_sees_order():
@@ -146,13 +175,26 @@ def test_graphs_that_cannot_work():
     for memories, complaint in (
         ((), "'window0', which there is not"),
         ((Window("window0", "txt", 4, 1),), "names the segment 'txt'"),
-        ((Window("window0", "text", 4, 1), Window("other", "text", 4, 1)), "no layer stores the memory 'other'"),
+        ((Window("window0", "text", 4, 1), Window("other", "text", 4, 1)), "nothing reads the memory 'other'"),
         ((Window("window0", "text", 4, 1), Window("window0", "text", 4, 2)), "called as another one"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             network(*memories)
     with pytest.raises(ConfigError, match="must be 0"):
         load_config("mini-sentiment", ["network.attention.0.window=11"])
+    for wrong in ("query_window=11", "query_window=1"):
+        with pytest.raises(ConfigError, match=r"must be 0|needs tokens that query"):
+            load_config("mini-sentiment", [f"network.attention.0.{wrong}"])
+    by_tokens = AttentionConfig("text", "text", query_window=1)
+    with pytest.raises(ConfigError, match="needs tokens that query"):
+        check_network(NetworkConfig((by_tokens,), padding="zeros"), ["text"])
+    rows, memory = (
+        Layer("attention0", (5, 4), Hopfield("text", 0.5, "zeros"), segment="text"),
+        Window("w", "text", 4, 1),
+    )
+    into = [Projection("projection0", "w", 4, rows), Dense("output", (rows,), output)]
+    with pytest.raises(ConfigError, match="go on beyond the text"):
+        Network([rows, output], into, np.zeros((3, 4)), {"text": 5}, memories=[memory])
     with pytest.raises(ConfigError, match="reads words in their order"):
         load_config("text", ["network.attention.0.window=1", "data.distinct=true"])
     load_config("text", ["network.attention.0.window=1"])
