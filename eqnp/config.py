@@ -143,7 +143,7 @@ class TrainingConfig:
     ``min_updates`` updates. Training stops before its last epoch when ``patience`` epochs in a row were no better on
     validation data than one before them (0: never). A checkpoint is written after every epoch, and in between every
     ``checkpoint_seconds``. With ``refit``, a network whose validation texts were held out of those for training is
-    trained once more, on all of them, for as many epochs as were best on validation.
+    trained once more, on all of them, to the last epoch.
     """
 
     epochs: int = -1

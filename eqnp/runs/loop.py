@@ -106,18 +106,20 @@ def refit(
     progress: Progress,
     hooks: Hooks | None = None,
 ) -> None:
-    """Train ``network``, which has its first weights, on the validation texts as well, for as long as they advised.
+    """Train ``network``, which has its first weights, on the validation texts as well, for as many epochs as before.
 
-    It is given what `fit` was given, and the ``progress`` that came of it. There are as many epochs as the best one had
-    come to, with the learning rates that it had; their last weights are what is kept.
+    It is given what `fit` was given, and the ``progress`` that came of it. Without texts to choose an epoch on, the last
+    weights are kept. (To stop where validation was best is worse: which epoch that is, is mostly noise, and its weights
+    were on their way. TREC, 4,362 texts: 83.1 and 85.3 %, not 85.8 and 85.3.)
     """
     hooks, every = hooks or Hooks(), train.with_those_of(validation)
     if progress.refitted < 0:
         progress.refitted, progress.rng = 0, {}
+    epochs = len(progress.epochs)
     texts = _Training(network, optimizer, config, every, rng, progress, hooks, epochs_of(config, len(train)))
-    while progress.refitted < progress.best:
+    while progress.refitted < epochs:
         number = progress.refitted + 1
-        tally = texts.epoch(f"refit {number}", progress.best, number)
+        tally = texts.epoch(f"refit {number}", epochs, number)
         progress.refitted, means = number, tally.means()
         texts.end("refit", epoch=number, seconds=round(tally.seconds, 3), **{**means, "train": asdict(means["train"])})
         hooks.after_refit(progress)

@@ -4,7 +4,6 @@ import json
 import random
 import runpy
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -134,7 +133,7 @@ def test_a_network_is_trained_once_more_on_all_texts(tmp_path, capsys, monkeypat
     """If this fails, a tenth of the texts is never learned from, or figures on it are taken for those of new texts."""
     monkeypatch.chdir(tmp_path)
     own_data(Path("own.csv"))
-    settings = ["optimizer.schedule=constant", "training.epochs=3", "training.refit=true"]
+    settings = ["training.epochs=3", "training.refit=true"]
     given = [f"--set={setting}" for setting in settings]
     assert main(["train", "--data", "own.csv", *given, "--out", "run", "--threads=1"]) == 0
     metrics = json.loads(Path("run/metrics.json").read_text())
@@ -144,9 +143,8 @@ def test_a_network_is_trained_once_more_on_all_texts(tmp_path, capsys, monkeypat
     config, every = prepared.config, prepared.splits["train"].with_those_of(prepared.splits["validation"])
     with Machine("cpu", config.training.shard).at_work(1) as machine:
         model, optimizer = untrained(prepared, machine)
-        once = replace(config, training=replace(config.training, epochs=metrics["best_epoch"]))
         hooks = Hooks(best=Mock())  # which neither keeps nor restores
-        fit(model.network, optimizer, once, every, prepared.splits["validation"], generators(0)[2], hooks=hooks)
+        fit(model.network, optimizer, config, every, prepared.splits["validation"], generators(0)[2], hooks=hooks)
     for name, value in Model.load("run").network.parameters.items():
         np.testing.assert_array_equal(value, model.network.parameters[name])
     assert main(["evaluate", "run"]) == 0
