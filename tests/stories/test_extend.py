@@ -245,7 +245,8 @@ def small(parts, seed: int) -> tuple[Network, dict, np.ndarray]:
 @pytest.fixture(scope="module")
 def reviews():
     """The embedded reviews, and the settings of their preset with a few epochs."""
-    config = load_config("mini-sentiment", ["training.epochs=4", "vectors.dimension=32"])
+    own = ["training.epochs=4", "training.word_dropout=0.0", "vectors.dimension=32", "learning.beta=0.4"]
+    config = load_config("mini-sentiment", own)
     return prepare_anew(config), config
 
 
