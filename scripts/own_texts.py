@@ -1,9 +1,10 @@
 """What the default makes of texts that nobody tuned on: a table over sets NAME.train.csv and NAME.test.csv of a folder.
 
-usage: own_texts.py FOLDER [NAME …] [--seeds N] [--validation] [--set KEY=VALUE …] [--vectors F]
+usage: own_texts.py FOLDER [NAME …] [--seeds N] [--validation] [--set KEY=VALUE …] [--vectors F] [--keep FOLDER]
 
 Each set is trained as `eqnp train --data NAME.train.csv` does it, on one thread, for every seed; beside it are the
 rivals of the same runs. With --validation the test files are left alone; the accuracy is that of the texts held out.
+With --keep the metrics of every run are kept, in FOLDER/NAME-SEED.json.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ def row(folder: Path, name: str, options: argparse.Namespace) -> str:
     arguments += ["--vectors", options.vectors] if options.vectors else []
     started = time.perf_counter()
     runs = [trained([*arguments, "--seed", str(seed)]) for seed in range(options.seeds)]
+    for seed, run in enumerate(runs if options.keep else ()):
+        options.keep.mkdir(parents=True, exist_ok=True)
+        (options.keep / f"{name}-{seed}.json").write_text(json.dumps(run, indent=2) + "\n", "utf-8")
     seconds = (time.perf_counter() - started) / options.seeds
     own = 100 * np.array([run["accuracy"][where] for run in runs])
     rivals = {key: 100 * np.mean([run["baselines"][key][where] for run in runs]) for key in RIVALS}
@@ -66,6 +70,7 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--vectors")
+    parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     found = sorted(path.name.removesuffix(".train.csv") for path in options.folder.glob("*.train.csv"))
     if not found:

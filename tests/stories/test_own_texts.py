@@ -284,9 +284,12 @@ def test_the_table_of_own_texts(tmp_path, capsys, monkeypatch):
     rows = of_classes(3, 90, random.Random(0))
     written(tmp_path / "small.train.csv", "text,label", rows[:60])
     written(tmp_path / "small.test.csv", "text,label", rows[60:])
-    monkeypatch.setattr("sys.argv", ["own_texts.py", str(tmp_path), "--seeds", "2", "--set", "training.epochs=30"])
+    given = ["--seeds", "2", "--set", "training.epochs=30", "--keep", str(tmp_path / "kept")]
+    monkeypatch.setattr("sys.argv", ["own_texts.py", str(tmp_path), *given])
     runpy.run_path(str(ROOT / "scripts" / "own_texts.py"), run_name="__main__")
     header, _, line = capsys.readouterr().out.splitlines()
+    kept = [json.loads((tmp_path / "kept" / f"small-{seed}.json").read_text()) for seed in (0, 1)]
+    assert [run["accuracy"]["test"] for run in kept] == [1.0, 1.0]
     cells = dict(zip(header.strip("| ").split(" | "), line.strip("| ").split(" | "), strict=True))
     assert (cells["set"], cells["texts"], cells["classes"], cells["EP, %"]) == ("small", "54", "3", "**100.0 ± 0.0**")
     assert float(cells["gain"]) == 100 - max(
