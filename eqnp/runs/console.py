@@ -51,6 +51,14 @@ def epoch_line(epoch: Epoch, epochs: int, best: bool) -> str:
     )
 
 
+def refit_line(event: Mapping, epochs: int) -> str:
+    """What an epoch on all texts came to."""
+    loss, accuracy = event["train"]["loss"], event["train"]["accuracy"]
+    return (
+        f"all texts, epoch {event['epoch']}/{epochs}: train loss {loss:.4f}, {accuracy:.1%}; {event['seconds']:.0f} s"
+    )
+
+
 def settling_warning(epoch: Epoch) -> str:
     """A warning, with advice, if a phase left more than a tenth of its samples unsettled; else nothing."""
     worst = min(range(len(epoch.settled)), key=epoch.settled.__getitem__)

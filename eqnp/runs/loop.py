@@ -75,10 +75,10 @@ def fit(
     """
     progress, hooks, training = progress or Progress(), hooks or Hooks(), config.training
     epochs = epochs_of(config, len(train))
-    training_texts = _Training(network, optimizer, config, train, rng, progress, hooks, epochs)
+    texts = _Training(network, optimizer, config, train, rng, progress, hooks, epochs)
     while not progress.finished(epochs, training.patience):
         number = len(progress.epochs) + 1
-        tally = training_texts.epoch(f"epoch {number}", epochs, number)
+        tally = texts.epoch(f"epoch {number}", epochs, number)
         started = time.perf_counter()
         with _blamed(f"validation after epoch {number}"):
             score = evaluate(network, validation, config.settling)
@@ -89,7 +89,7 @@ def fit(
         if not progress.best or _rank(score) > _rank(progress.best_epoch.validation):
             progress.best = number
             hooks.best.keep(network)
-        training_texts.end("epoch", **asdict(epoch))
+        texts.end("epoch", **asdict(epoch))
         hooks.after_epoch(progress)
     hooks.best.restore(network)
     return progress

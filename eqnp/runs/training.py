@@ -20,7 +20,7 @@ from eqnp.machine.threads import peak_resident_gib, return_freed_memory
 from eqnp.network import EMBEDDING, Network
 from eqnp.optim import Optimizer
 from eqnp.runs.checkpoint import BestOnDisk, generators, load_last, untrained
-from eqnp.runs.console import accuracies, epoch_line, epoch_warnings, majority_warning, progress_bar
+from eqnp.runs.console import accuracies, epoch_line, epoch_warnings, majority_warning, progress_bar, refit_line
 from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, check_parts, instead
 from eqnp.runs.folder import (
     abandon,
@@ -189,7 +189,7 @@ class TrainingRun:
 
     def finish(self, started: float) -> dict:
         """Train what is left, test, and write the metrics; ``started`` is when this process began with the run."""
-        before = sum(epoch.seconds for epoch in self.progress.epochs) + self.progress.this_epoch.seconds
+        before = sum(event.get("seconds", 0) for event in self.progress.events) + self.progress.this_epoch.seconds
         size = {name: value.size for name, value in self.model.network.parameters.items()}
         print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
         device = self.model.network.machine.device
@@ -232,7 +232,7 @@ class TrainingRun:
                 saved = time.monotonic()
             stop.check(f"go on with eqnp train --resume {self.folder}")
 
-        def after_refit(progress: Progress) -> None:
+        def checkpoint() -> None:
             self.save()
             stop.received = self.ranks.any(stop.received)
             stop.check(f"go on with eqnp train --resume {self.folder}")
@@ -242,7 +242,11 @@ class TrainingRun:
             print(epoch_line(epoch, epochs_of(self.config, len(splits["train"])), progress.best == epoch.epoch))
             for warning in epoch_warnings(progress, splits["train"].labels, splits["validation"].labels, self.config):
                 print(warning)
-            after_refit(progress)
+            checkpoint()
+
+        def after_refit(progress: Progress) -> None:
+            print(refit_line(progress.events[-1], len(progress.epochs)))
+            checkpoint()
 
         best = BestOnDisk(self.folder, self.model, self.optimizer)
         bar = progress_bar if self.ranks.first else silent
@@ -250,12 +254,12 @@ class TrainingRun:
         with StopRequest() as stop:
             try:
                 texts, kept = (splits["train"], splits["validation"]), {"progress": self.progress, "hooks": hooks}
-                rngs = (generators(self.config.training.seed)[2] for _ in "12")
+                seed = self.config.training.seed
                 if self.progress.refitted < 0:
-                    fit(self.model.network, self.optimizer, self.config, *texts, next(rngs), **kept)
+                    fit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
                 if self.config.training.refit and self.prepared.held_out:
                     self.begin_again()
-                    refit(self.model.network, self.optimizer, self.config, *texts, next(rngs), **kept)
+                    refit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
             except SettlingError as error:
                 if self.fresh and not (self.folder / LAST).exists():
                     abandon(self.folder)
