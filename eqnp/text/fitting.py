@@ -1,6 +1,7 @@
 """Settings that fit themselves to the data: what a configuration leaves at −1, by a few rules.
 
-    training.epochs        as many as make 500 batches, with many classes 15 for each, to 1,500; 3 to 60
+    training.epochs        as many as make 500 batches, with many classes 15 for each, to 1,500; 3 to 20, of more than
+                           ten classes to 60
     data.ngram_min_texts   a 3,000th of the training texts; 2 to 8
 
 Values that are given win. What was chosen is said in a line, and stands in the configuration that a run is kept with.
@@ -15,7 +16,7 @@ import numpy as np
 from eqnp.config import Config
 
 UPDATES, OF_CLASS = (500, 1500), 15  # batches, at least and at most, and for each class
-FEWEST, MOST = 3, 60  # epochs
+FEWEST, MOST, MOST_OF_MANY, MANY = 3, 20, 60, 10  # epochs: at least, at most, and with more than so many classes
 TEXTS_OF_NGRAM = 3000  # texts for each that an n-gram must stand in
 
 
@@ -27,8 +28,9 @@ def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
     chosen, rows, data, training = [], len(labels), config.data, config.training
     if training.epochs < 0:
         per_epoch = -(-rows // training.batch)
-        updates = int(np.clip(OF_CLASS * np.count_nonzero(np.bincount(labels)), *UPDATES))
-        training = replace(training, epochs=int(np.clip(-(-updates // per_epoch), FEWEST, MOST)))
+        classes = np.count_nonzero(np.bincount(labels))
+        updates, most = int(np.clip(OF_CLASS * classes, *UPDATES)), MOST_OF_MANY if classes > MANY else MOST
+        training = replace(training, epochs=int(np.clip(-(-updates // per_epoch), FEWEST, most)))
         chosen.append(f"training.epochs = {training.epochs}")
     if data.ngram_min_texts < 0:
         data = replace(data, ngram_min_texts=int(np.clip(rows // TEXTS_OF_NGRAM, 2, 8)))

@@ -162,12 +162,12 @@ def test_python_has_the_same_default():
     classifier = SequenceClassifier(random_state=0).fit(texts, labels)
     assert classifier.score(texts, labels) == 1.0
     assert classifier.model_.config.name == "text"
-    assert classifier.model_.config.training.epochs == 60
+    assert classifier.model_.config.training.epochs == 20
     classifier.partial_fit(texts, labels)
     assert classifier.score(texts, labels) == 1.0
 
 
-@pytest.mark.parametrize(("rows", "epochs", "texts"), [(50, 60, 2), (5000, 5, 2), (12_000, 3, 4), (200_000, 3, 8)])
+@pytest.mark.parametrize(("rows", "epochs", "texts"), [(50, 20, 2), (5000, 5, 2), (12_000, 3, 4), (200_000, 3, 8)])
 def test_the_rules(rows, epochs, texts):
     """If this fails, small data are trained on for too short a time, or large ones for days."""
     config, said = fitted(load_config("text"), np.arange(rows) % 3)
