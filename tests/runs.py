@@ -20,6 +20,7 @@ SETTINGS = [
     "network.initial_bias=1.0",
     "network.scale=0.5",
     "learning.beta=0.5",
+    "optimizer.learning_rate=5e-3",
     "training.epochs=4",
     "training.batch=10",
     "training.word_dropout=0.2",

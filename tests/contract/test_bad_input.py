@@ -112,7 +112,7 @@ def test_bad_vectors(train, tmp_path):
         (["--set", "learning.beta=high"], "a number"),
         (["--set", "training.epochs=2.5"], "a whole number"),
         (["--set", "training.epochs=0"], "1 or greater"),
-        (["--set", "learning.beta=2"], "β < 2"),
+        (["--set", "learning.beta=2"], "β < 1"),
         (["--set", "learning.beta=0"], "greater than 0"),
         (["--set", "learning.beta=nan"], "a number"),
         (["--set", "network.activation=relu"], "clipped"),
