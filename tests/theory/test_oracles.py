@@ -81,7 +81,7 @@ def test_truncated_bptt_is_not_the_gradient():
         ("one-sided", (0.005, 0.01, 0.02), (1, 0.2), 0.01, 0.02),
         ("symmetric", (0.02, 0.05, 0.1), (2, 0.2), 0.01, 1e-3),
         ("richardson", (0.05, 0.1, 0.2), (4, 0.4), 0.05, 1e-5),
-        ("holomorphic", (0.2, 0.4, 0.8), (8, 1.0), 0.05, 1e-8),
+        ("holomorphic", (0.3, 0.5, 0.8), (8, 1.0), 0.05, 1e-8),  # from where the error is above that of the truth, 1e-8
     ],
 )
 @pytest.mark.parametrize(
