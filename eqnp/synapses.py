@@ -22,11 +22,10 @@ States = Mapping[str, np.ndarray]  # (B, *shape) by layer
 class Synapse:
     """A term φ of Φ that drives ``post`` and joins the layers ``pres`` and the clamped tokens of ``segments``.
 
-    A memory is read as a segment is, by its name.
-    With no ``pres`` its part of the drive is the same throughout a phase, and computed once. ``parameters`` says what
-    they are, by name. From outside, `drive` and `ends` are enough, in plain NumPy. A synapse must promise that φ is
-    linear in each layer and in the tokens, that no sample sees another, and that `ends` are ∂φ/∂θ at any state, settled
-    or not; `eqnp.testing.check_synapse` holds it to that.
+    A memory is read as a segment is, by its name. With no ``pres`` its part of the drive is the same throughout a
+    phase, and computed once. ``parameters`` says what they are, by name. From outside, `drive` and `ends` are enough,
+    in plain NumPy. A synapse must promise that φ is linear in each layer and in the tokens, that no sample sees
+    another, and that `ends` are ∂φ/∂θ at any state, settled or not; `eqnp.testing.check_synapse` holds it to that.
     """
 
     wide = (

@@ -115,12 +115,12 @@ def shares_by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: 
     np.add.at(of_id, slots, weights[: len(slots)])
     _, grams, start = model.ngrams.occurrences(Ragged(words, np.array([0, len(words)])))
     counts = np.bincount(np.concatenate([words, grams]), minlength=len(of_id))
-    shares, begun = of_id[words] / counts[words], len(model.tokenizer.start)
+    shares = of_id[words] / counts[words]
     for gram, place in zip(grams, start, strict=True):
         length = int((model.ngrams.parts[gram - model.ngrams.first_id] > 0).sum())
         shares[place : place + length] += of_id[gram] / counts[gram] / length
-    shares = shares[begun:]
-    return shares * len(shares) / (max(shares.sum(), 1e-30) if begun else 1)
+    shares = shares[len(model.tokenizer.start) :]
+    return shares * (len(shares) / max(shares.sum(), 1e-30))
 
 
 def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:

@@ -45,6 +45,7 @@ class BestOnDisk:
 
 
 def load_last(path: Path, machine: Machine) -> tuple[Model, Optimizer, Progress]:
+    """What a checkpoint holds, to run on a machine; raises CheckpointError."""
     arrays, about = files.load(path, "checkpoint")
     model = Model.from_file(path, arrays, about, machine)
     optimizer = make_optimizer(model.network, model.config.optimizer)

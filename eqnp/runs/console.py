@@ -53,10 +53,8 @@ def epoch_line(epoch: Epoch, epochs: int, best: bool) -> str:
 
 def refit_line(event: Mapping, epochs: int) -> str:
     """What an epoch on all texts came to."""
-    loss, accuracy = event["train"]["loss"], event["train"]["accuracy"]
-    return (
-        f"all texts, epoch {event['epoch']}/{epochs}: train loss {loss:.4f}, {accuracy:.1%}; {event['seconds']:.0f} s"
-    )
+    loss, accuracy, place = event["train"]["loss"], event["train"]["accuracy"], f"{event['epoch']}/{epochs}"
+    return f"on all texts {place}: train loss {loss:.4f}, {accuracy:.1%}; {event['seconds']:.0f} s"
 
 
 def settling_warning(epoch: Epoch) -> str:

@@ -78,7 +78,7 @@ def fit(
     texts = _Training(network, optimizer, config, train, rng, progress, hooks, epochs)
     while not progress.finished(epochs, training.patience):
         number = len(progress.epochs) + 1
-        tally = texts.epoch(f"epoch {number}", epochs, number)
+        tally = texts.epoch("epoch", number, epochs)
         started = time.perf_counter()
         with _blamed(f"validation after epoch {number}"):
             score = evaluate(network, validation, config.settling)
@@ -119,11 +119,12 @@ def refit(
     texts = _Training(network, optimizer, config, every, rng, progress, hooks, epochs_of(config, len(train)))
     while progress.refitted < epochs:
         number = progress.refitted + 1
-        tally = texts.epoch(f"refit {number}", epochs, number)
+        tally = texts.epoch("refit", number, epochs)
         progress.refitted, means = number, tally.means()
         texts.end("refit", epoch=number, seconds=round(tally.seconds, 3), **{**means, "train": asdict(means["train"])})
         hooks.after_refit(progress)
     hooks.best.keep(network)
+    hooks.best.restore(network)  # a file may hold it in another precision
 
 
 @dataclass
@@ -145,9 +146,9 @@ class _Training:
         if self.progress.rng:
             self.rng.bit_generator.state = self.progress.rng
 
-    def epoch(self, name: str, of: int, number: int) -> Tally:
+    def epoch(self, kind: str, number: int, of: int) -> Tally:
         """All batches that are left of an epoch; what came of it."""
-        progress, hooks, per_epoch = self.progress, self.hooks, self.per_epoch
+        progress, hooks, per_epoch, name = self.progress, self.hooks, self.per_epoch, f"{kind} {number}"
         with hooks.bar(per_epoch, f"{name}/{of}", progress.batch) as advance:
             for rows in _batches_left(progress, self.texts, self.config.training.batch, self.rng):
                 with _blamed(f"{name}, batch {progress.batch + 1} of {per_epoch}"):

@@ -259,6 +259,7 @@ class TrainingRun:
                     fit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
                 if self.config.training.refit and self.prepared.held_out:
                     self.begin_again()
+                    best.optimizer = self.optimizer
                     refit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
             except SettlingError as error:
                 if self.fresh and not (self.folder / LAST).exists():

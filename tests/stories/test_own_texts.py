@@ -17,7 +17,9 @@ from eqnp.app.cli import main
 from eqnp.app.explain import explain
 from eqnp.config import load_config
 from eqnp.machine import Machine
+from eqnp.network import EMBEDDING
 from eqnp.runs import perceptron as perceptrons
+from eqnp.runs import training
 from eqnp.runs.baselines import hidden_layer, nb_svm
 from eqnp.runs.checkpoint import generators, untrained
 from eqnp.runs.loop import Hooks, fit
@@ -147,6 +149,12 @@ def test_a_network_is_trained_once_more_on_all_texts(tmp_path, capsys, monkeypat
         fit(model.network, optimizer, config, every, prepared.splits["validation"], generators(0)[2], hooks=hooks)
     for name, value in Model.load("run").network.parameters.items():
         np.testing.assert_array_equal(value, model.network.parameters[name])
+    half = [*given, "--set=training.precision=half", "--set=training.epochs=1", "--test-data", "own.csv"]
+    tested = Mock(side_effect=training.evaluate)
+    monkeypatch.setattr(training, "evaluate", tested)
+    assert main(["train", "--data", "own.csv", *half, "--out", "half", "--threads=1"]) == 0
+    (network, *_), kept = tested.call_args.args, Model.load("half").network  # what was tested is what is in the file
+    np.testing.assert_array_equal(network.parameters[EMBEDDING], kept.parameters[EMBEDDING])
     assert main(["evaluate", "run"]) == 0
     assert "trained once more with the validation texts" in capsys.readouterr().out
     assert main(["train", "--data", "own.csv", "--val-data", "own.csv", *given, "--out", "own", "--threads=1"]) == 0
