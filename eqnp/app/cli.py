@@ -1,4 +1,4 @@
-"""The command line: options in, exit code out. What the commands do is in `eqnp.app.commands`.
+"""The command line: options in, exit code out. What the commands do is in `eqnp.app.commands` and `answers`.
 
 Exit codes: 0 when all went well, also where the reader of the output has gone (as `head` does); 2 for what the user can
 mend (one line on stderr says how); 129, 130 or 143 when a signal ended it; 1 for a fault of ours.
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eqnp.app import commands
+from eqnp.app import answers, commands
 from eqnp.app.output import Output
 from eqnp.errors import EqnpError, Interrupted
 
@@ -127,7 +127,7 @@ def build_parser() -> Parser:
     _data_options(prepare)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
 
-    evaluate = _command(added, "evaluate", commands.evaluate_command, "accuracy of a trained run")
+    evaluate = _command(added, "evaluate", answers.evaluate_command, "accuracy of a trained run")
     evaluate.example = "eqnp evaluate runs/mini-sentiment"
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
     evaluate.add_argument(
@@ -139,7 +139,7 @@ def build_parser() -> Parser:
     _device(evaluate)
     _threads(evaluate)
 
-    predict = _command(added, "predict", commands.predict_command, "classify texts with a trained run")
+    predict = _command(added, "predict", answers.predict_command, "classify texts with a trained run")
     predict.usage = "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE"
     predict.epilog = "Texts are arguments, or the lines of standard input. Put -- before one that begins with a dash."
     predict.example = 'eqnp predict runs/mini-sentiment "a fine film" (without texts, lines of standard input are read)'

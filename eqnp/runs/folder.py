@@ -25,11 +25,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from eqnp import files
-from eqnp.config import Config, Source, load_config
+from eqnp.config import Config, load_config
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.machine.threads import available_cores
 from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, MODEL, instead, quoted
 from eqnp.runs.model import PARAMETERS, Model
+from eqnp.sections import Source
 from eqnp.text.prepare import START
 from eqnp.text.sources import paths_of
 from eqnp.text.store import STORE

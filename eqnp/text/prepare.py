@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from eqnp import files
-from eqnp.config import Config, DataConfig, Source, to_tree
+from eqnp.config import Config, to_tree
 from eqnp.errors import CheckpointError, DataError, some
+from eqnp.sections import DataConfig, Source
 from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus

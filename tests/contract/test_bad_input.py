@@ -127,7 +127,7 @@ def test_bad_vectors(train, tmp_path):
         (["--set", "training.word_dropout=1.0"], "[0, 1)"),
         (["--set", "vectors.norm=-1.0"], "greater than 0"),
         (["--set", "data.columns={}"], "unknown segment 'text'"),
-        (["--set", "data.columns={labels='text'}"], "unknown segment 'text'"),
+        (["--set", "data.columns={labels='text'}"], "has a segment 'labels'; a name of letters"),
         (["--set", "data.train.x.y=5"], "not a key inside a table"),
         (["--set", "data.classes=['a', 'a']"], "twice"),
         (["--set", "data.label=2020-01-01"], "data.label"),

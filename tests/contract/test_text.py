@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqnp import files
-from eqnp.config import DataConfig, load_config
+from eqnp.config import load_config
 from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.machine.ranks import Ranks
 from eqnp.runs import baselines
 from eqnp.runs.baselines import bag_of_words
 from eqnp.runs.model import Model
+from eqnp.sections import DataConfig
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
