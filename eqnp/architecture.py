@@ -6,7 +6,8 @@ layers above read; else the dense layers read the attention itself.
 
 Layers are named attention0, …, compare0, …, hidden0, …, output; parameters ``<synapse>.weight`` and ``<synapse>.bias``
 with the synapses queries<i> or projection<i> (into attention<i>), compare<i> (from attention<i>) and tokens<i> (into
-compare<i>), hidden<i> and output; and ``embedding.weight``. A synapse's family is its name without the number.
+compare<i>), votes<i> (from the features of segment i), hidden<i> and output; and ``embedding.weight``. A synapse's
+family is its name without the number.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from eqnp.parameters import identity
 from eqnp.potentials import ACTIVATIONS, Hopfield, Potential, Softmax, elementwise
 from eqnp.states import Layer
 from eqnp.synapses import Compare, Dense, Mean, Projection, Queries, Synapse
+from eqnp.votes import VOTES, Votes, features_of
 
 PADDINGS = ("masked", "zeros")
 OUTPUTS = (*ACTIVATIONS, "softmax")
@@ -62,7 +64,8 @@ class NetworkConfig:
     cross-entropy. ``initial_bias`` is where the biases of hidden and compare units start, and of outputs that are no
     softmax. ``initial_projection`` c starts the projections at c times the identity, so that a token retrieves its
     like; with 0 they are drawn like other weights. Large c with small ``scale`` makes attention heed its tokens more
-    than the feedback from above.
+    than the feedback from above. With ``votes`` g above 0, the features of a text (its words, n-grams and subwords)
+    drive the output themselves (`eqnp.votes`), at first by g times their log-count ratios.
     """
 
     attention: tuple[AttentionConfig, ...]
@@ -74,6 +77,7 @@ class NetworkConfig:
     padding: str = "masked"
     initial_bias: float = 0.0
     initial_projection: float = 0.0
+    votes: float = 0.0
 
 
 def build_network(
@@ -85,22 +89,30 @@ def build_network(
     parameters: Mapping[str, np.ndarray] | None = None,
     machine: Machine | None = None,
     words: int | None = None,
+    features: int = 0,
 ) -> Network:
     """The `Network` of a configuration, with one output unit per class; embedding (V, D), and all else as there.
 
-    Ids from ``words`` on are n-grams, which windows pass over; None: all V are words. Raises ConfigError for a
+    Ids from ``words`` on are n-grams, which windows pass over; None: all V are words. With ``config.votes``, each of so
+    many ``features`` votes, from 0, for the classes. Raises ConfigError for a
     configuration that cannot be built over these segments.
     """
     check_network(config, positions)
     words = len(embedding) if words is None else words
-    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words)
+    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words, features)
     return Network(layers, synapses, embedding, positions, rng, parameters, machine, memories)
 
 
 def graph_of(
-    config: NetworkConfig, width: int, classes: int, positions: Mapping[str, int], words: int
+    config: NetworkConfig,
+    width: int,
+    classes: int,
+    positions: Mapping[str, int],
+    words: int,
+    features: int = 0,
 ) -> tuple[list[Layer], list[Synapse], list[Memory]]:
-    """The graph of a configuration over vectors of ``width`` dimensions, with ``words`` as in `build_network`; synapses
+    """The graph of a configuration over vectors of ``width`` dimensions, with ``words`` and
+    ``features`` as in `build_network`; synapses
     from tokens come first."""
     hidden, (readout, cost) = elementwise(config.activation), output(config)
     draw = identity(config.initial_projection) if config.initial_projection else None
@@ -140,6 +152,8 @@ def graph_of(
     last = Layer("output", (classes,), readout, cost)
     bias = 0.0 if config.output_activation == "softmax" else config.initial_bias
     synapses.append(kind("output", below, last, "output", bias))
+    for i, segment in enumerate(positions if config.votes and features else ()):
+        inputs.append(Votes(f"votes{i}", features_of(segment), features, last, VOTES))
     return [*attention, *compare, *dense, last], [*inputs, *synapses], list(windows.values())
 
 
@@ -157,6 +171,8 @@ def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
         raise ConfigError(f"unknown padding {config.padding!r}{nearest(config.padding, PADDINGS)}")
     if not config.scale > 0:
         raise ConfigError(f"network.scale is {config.scale}; it must be greater than 0")
+    if not config.votes >= 0:
+        raise ConfigError(f"network.votes is {config.votes}; it must be 0 (no votes) or greater")
     if not config.attention:
         raise ConfigError("network.attention is empty; name at least one attention layer")
     for attention in config.attention:

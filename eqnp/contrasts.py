@@ -8,13 +8,14 @@ its arguments are the states of the two ends: that signature is the locality of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import chain
 
 import numpy as np
 
 from eqnp.errors import ConfigError, SettlingError, nearest
 from eqnp.machine.buffers import Buffers
-from eqnp.machine.gradients import RowGradient, entries
+from eqnp.machine.gradients import RowGradient, entries, rows_added_up
 from eqnp.machine.threads import MapOver
 from eqnp.network import EMBEDDING, Network
 from eqnp.states import Batch, Clamped, State
@@ -102,19 +103,22 @@ def by_word(
 
     The memory of the values is ``empty(shape, dtype)``.
     """
-    vocabulary, width = network.parameters[EMBEDDING].shape
-    occurs = np.zeros(vocabulary, bool)  # (a table of the vocabulary takes less time than sorting the ids)
-    for name in tokens:
-        occurs[batch[name].ids] = True
-    occurs[0] = False
-    words = np.flatnonzero(occurs).astype(np.int32)
-    row = np.empty(vocabulary, int)  # looked up for padding and for what occurs, and set for no more
-    row[0], row[words] = -1, np.arange(len(words))
-    values = (empty or network.kernels.empty)((len(words), width), network.dtype)
-    network.kernels.fill(values, 0)
-    for name, update in tokens.items():
-        network.kernels.scatter_add(update, row[batch[name].ids], values)
-    return RowGradient(words, values)
+    told = [(batch[name].ids, update) for name, update in tokens.items()]
+    return rows_added_up(network.kernels, network.parameters[EMBEDDING].shape, told, empty)
+
+
+def contrast_rows(
+    network: Network, x: Clamped, states: Mapping[str, np.ndarray], coefficients: np.ndarray, kept: Buffers, shard: int
+) -> Gradients:
+    """The local update of the rows that a shard touched, of every table that a synapse has.
+
+    They are written into ``kept``, under a key of the shard: they are needed until all shards are done.
+    """
+    found: Gradients = {}
+    for synapse in network.synapses:
+        memory = partial(kept, ("rows", synapse.name, shard))
+        found |= synapse.row_updates(network.parameters, x, states, coefficients, memory)
+    return found
 
 
 def check_finite(gradients: Gradients, loss: float, network: Network) -> None:

@@ -33,6 +33,7 @@ class Graph:
     ):
         self.layers, self.synapses, self.positions = tuple(layers), tuple(synapses), dict(positions)
         self.memories = tuple(memories)
+        self.features = {s.features: s for s in self.synapses if s.features}
         self.segment_of = {**{name: name for name in positions}, **{each.name: each.segment for each in memories}}
         self.slots = {name: self.positions.get(segment, 0) for name, segment in self.segment_of.items()}
         self.output = output_of(self.layers)
@@ -162,7 +163,7 @@ class Graph:
 
     def fitted(self, batch: Batch, padded: Callable) -> dict[str, Segment]:
         """The segments, ``padded`` to as many tokens as there are rows for them, and again by the names of memories."""
-        fitted = {name: batch[name] for name in self.positions}
+        fitted = {name: batch[name] for name in (*self.positions, *self.features)}
         for layer in self.layers:
             if layer.segment and layer.shape[0] is not None:
                 ids, lengths = fitted[layer.segment]

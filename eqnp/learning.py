@@ -18,7 +18,15 @@ from itertools import chain
 
 import numpy as np
 
-from eqnp.contrasts import Gradients, check_finite, contrast, contrast_memories, contrast_tokens, contrast_words
+from eqnp.contrasts import (
+    Gradients,
+    check_finite,
+    contrast,
+    contrast_memories,
+    contrast_rows,
+    contrast_tokens,
+    contrast_words,
+)
 from eqnp.costs import Nudge
 from eqnp.dynamics import Settled, SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError, DataError, nearest
@@ -190,6 +198,7 @@ def estimate(
                 settled.append(settle(network, x, phase, settling, Nudge(beta, y), seen))
         bundles = chain.from_iterable(s.ends(x, mine) for s in network.synapses if by_shard or not s.wide)
         gradients: Gradients = contrast(network, bundles, coefficients, x.map)
+        gradients |= contrast_rows(network, x, mine, coefficients, over_batch, samples.start)
         if network.memories or learning.train_embeddings:
             told = contrast_tokens(network, x, state, coefficients, buffers)
             gradients |= contrast_memories(network, x, told)

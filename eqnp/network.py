@@ -113,11 +113,13 @@ class Network(Graph):
         """
         buffers, x = buffers or Buffers(self.kernels.empty), self.unclamped(batch)
         table, there = self.parameters[EMBEDDING], self.kernels.device
-        check_batch(x.segments, len(table), self.limits)
+        tables = {name: len(self.parameters[synapse.weight]) for name, synapse in self.features.items()}
+        check_batch(x.segments, len(table), self.limits, tables)
         for name, (ids, lengths) in x.segments.items():
-            x.tokens[name] = buffers((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
+            if name not in self.features:
+                x.tokens[name] = buffers((name, "tokens"), (*ids.shape, table.shape[1]), self.dtype)
             x.lengths[name] = there(lengths)
-        x.ids.update((name, there(x.segments[name].ids)) for name in self.positions)
+        x.ids.update((name, there(x.segments[name].ids)) for name in (*self.positions, *self.features))
         embedded = ((x.ids[name], x.tokens[name]) for name in self.positions)
         list(x.map(lambda pair: self.kernels.gather(table, *pair), embedded))
         for memory in self.memories:
@@ -139,7 +141,7 @@ class Network(Graph):
 
     def unclamped(self, batch: Batch) -> Clamped:
         """A batch of which nothing is clamped yet: its texts, and the shapes of all states."""
-        for name in self.positions:
+        for name in (*self.positions, *self.features):
             if name not in batch:
                 raise ConfigError(f"the batch has no segment {name!r}{nearest(name, batch)}")
         segments, shapes = self.fitted(batch, self.machine.padded), self.shapes(batch)

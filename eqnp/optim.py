@@ -16,6 +16,7 @@ from eqnp.errors import ConfigError, nearest
 from eqnp.machine.gradients import RowGradient, entries
 from eqnp.network import Network
 from eqnp.parameters import Parameter
+from eqnp.votes import VOTES
 
 ENTRIES, ROWS = 1 << 20, 1 << 11  # what one thread updates at a time; every entry stands alone, so any cut will do
 SCHEDULES = {
@@ -88,7 +89,7 @@ class Optimizer:
     compiled = False  # whether `move` and `move_rows` can reach the arrays of a GPU
 
     def __init__(self, network: Network, config: OptimizerConfig):
-        known = {name for each in network.declared.values() for name in (each.synapse, each.family)}
+        known = {name for each in network.declared.values() for name in (each.synapse, each.family)} | {VOTES}
         for name in config.learning_rates:
             if name not in known:
                 raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, known)}")

@@ -31,8 +31,9 @@ class DataConfig:
     windows see: what stands first can be told. With ``ngrams`` n above 1, runs of 2 … n tokens that stand in
     ``ngram_min_texts`` training texts or more (−1: chosen by the data; at most ``max_ngrams`` of them) are memory slots
     of their own. With ``distinct``, a text has one slot for each of its words and n-grams, however often they stand
-    there. ``seed`` is that of the share held out and of vectors from the corpus; −1: ``training.seed``, until it is
-    prepared.
+    there. With ``subwords`` n (−1: chosen by the data), the runs of 2 … n characters of every word, with a blank at
+    either end, are features that vote (``network.votes``), at most ``max_subwords`` of them. ``seed`` is that of the
+    share held out and of vectors from the corpus; −1: ``training.seed``, until it is prepared.
     """
 
     train: Source = "mini-sentiment"
@@ -53,6 +54,8 @@ class DataConfig:
     ngram_min_texts: int = -1
     max_ngrams: int = 200_000
     distinct: bool = False
+    subwords: int = 0
+    max_subwords: int = 100_000
     seed: int = -1
 
     def __post_init__(self):
@@ -61,9 +64,13 @@ class DataConfig:
                 raise ConfigError(f"data.columns has a segment {name!r}; a name of letters, digits and _ is needed")
         if len(set(self.classes)) < len(self.classes):
             raise ConfigError("data.classes names a class twice; every name must differ")
-        for key in ("max_tokens", "max_words", "min_count", "ngrams", "max_ngrams"):
+        for key in ("max_tokens", "max_words", "min_count", "ngrams", "max_ngrams", "max_subwords"):
             _at_least(1, f"data.{key}", getattr(self, key))
         _at_least_or_fitted(1, "data.ngram_min_texts", self.ngram_min_texts)
+        if self.subwords not in (-1, 0, *range(2, 11)):
+            raise ConfigError(
+                f"data.subwords is {self.subwords}; it must be 2 to 10 characters, 0 (none) or -1 (fitted)"
+            )
         _at_least(-1, "data.seed", self.seed)
         if self.start_token and self.max_tokens < 2:
             raise ConfigError("data.max_tokens is 1, and the start token is one; set it to 2 or greater")

@@ -33,17 +33,19 @@ class Segment(NamedTuple):
 Batch = Mapping[str, Segment]  # by the name of the segment
 
 
-def check_batch(batch: Batch, vocabulary: int, limits: Mapping[str, int]) -> None:
+def check_batch(batch: Batch, vocabulary: int, limits: Mapping[str, int], tables: Mapping[str, int]) -> None:
     """Raise DataError for texts that are not as many in all segments, or have ids without a vector or wrong lengths.
 
-    ``limits`` are the numbers of tokens of those segments that may not have more.
+    ``limits`` are the numbers of tokens of those segments that may not have more; ``tables`` is how many ids there are
+    of those that are no words.
     """
     sizes = {name: len(segment.ids) for name, segment in batch.items()}
     if len(set(sizes.values())) > 1:
         raise DataError(f"the segments have {sizes} texts; give equally many of each")
     for name, (ids, lengths) in batch.items():
-        if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
-            raise DataError(f"segment {name!r} has ids {ids.min()} … {ids.max()}, and there are {vocabulary} vectors")
+        rows = tables.get(name, vocabulary)
+        if ids.size and not 0 <= ids.min() <= ids.max() < rows:
+            raise DataError(f"segment {name!r} has ids {ids.min()} … {ids.max()}, and there are {rows} vectors")
         most = min(ids.shape[1], limits.get(name, ids.shape[1]))
         if len(lengths) != len(ids) or (len(lengths) and not 0 <= lengths.min() <= lengths.max() <= most):
             raise DataError(f"segment {name!r} needs one length a text, of 0 … {most} tokens; it has {lengths!r:.80}")

@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 
 from eqnp.errors import ConfigError
+from eqnp.machine.gradients import RowGradient
 from eqnp.parameters import Bundle, Draw, Parameter, constant, normal, uniform
 from eqnp.states import Clamped, Layer, State, dot, flat
 
@@ -31,6 +32,7 @@ class Synapse:
     wide = (
         False  # whether it has so many weights that their contrast is one product over the whole batch, not one a shard
     )
+    features = ""  # the segment of ids without vectors that it reads, if it does
     compiled = False  # whether it has kernels for a GPU
     crossed = True  # whether φ may have products of pre layers, and not only of the post layer with each of them
 
@@ -90,6 +92,12 @@ class Synapse:
             for p, c in enumerate(coefficients):
                 phase = {layer.name: states[layer.name][p] for layer in (self.post, *self.pres)}
                 out[segment] += c * self.drive(segment, parameters, x, phase)
+
+    def row_updates(
+        self, parameters, x: Clamped, states: States, coefficients: np.ndarray, empty: Callable
+    ) -> Iterator[tuple[str, RowGradient]]:
+        """Σ_p c_p ∂φ/∂θ(s_p) of tables of which a batch touches some rows, by parameter; `ends` do not have them."""
+        return iter(())
 
     # --- derivatives along a change of the states, for oracles: exact, since φ is linear in each layer ----------------
 

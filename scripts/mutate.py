@@ -23,6 +23,7 @@ TESTS = (  # the quickest first
     "tests/theory/test_oracles.py",
     "tests/theory/test_settling.py",
     "tests/theory/test_memories.py",
+    "tests/theory/test_votes.py",
     "tests/theory/test_locality.py",
     "tests/theory/test_padding.py",
     "tests/theory/test_gradients.py",

@@ -22,6 +22,25 @@ class RowGradient:
         return full
 
 
+def rows_added_up(kernels, shape: tuple[int, int], told: list, empty: Callable | None = None) -> RowGradient:
+    """What the rows of a table (V, D) are told, added up by row; the zero row never learns.
+
+    ``told`` has pairs of ids (B, M) and values (B, M, D). The memory of the sums is ``empty(shape, dtype)``.
+    """
+    occurs = np.zeros(shape[0], bool)  # (a table of the vocabulary takes less time than sorting the ids)
+    for ids, _ in told:
+        occurs[ids] = True
+    occurs[0] = False
+    rows = np.flatnonzero(occurs).astype(np.int32)
+    place = np.empty(shape[0], int)  # looked up for padding and for what occurs, and set for no more
+    place[0], place[rows] = -1, np.arange(len(rows))
+    values = (empty or kernels.empty)((len(rows), shape[1]), told[0][1].dtype)
+    kernels.fill(values, 0)
+    for ids, update in told:
+        kernels.scatter_add(update, place[ids], values)
+    return RowGradient(rows, values)
+
+
 def total(parts: list, kernels, empty: Callable = np.empty):
     """The sum of the shards' gradients in the order of the shards, whichever thread was first.
 

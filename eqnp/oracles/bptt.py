@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eqnp.contrasts import by_word
 from eqnp.dynamics import SettlingConfig, settle
 from eqnp.learning import Estimate
-from eqnp.network import EMBEDDING, Network
-from eqnp.oracles.linearised import Layers, Linearised
+from eqnp.network import Network
+from eqnp.oracles.linearised import Layers, Linearised, rows_of
 from eqnp.states import Batch, Clamped, State
 
 ONE_STEP = SettlingConfig("synchronous", 0.0, 1, 1, accelerate=False)
@@ -40,7 +39,7 @@ def estimate(
     for gradients, part, _ in backward(history, target):
         total = _add(total, gradients)
         tokens = _add(tokens, part)
-    total[EMBEDDING] = by_word(network, batch, tokens)
+    total |= rows_of(network, batch, total, tokens)
     output = state.states[network.output.name]
     loss = float(network.cost(output, target).mean())
     return Estimate(total, loss, output, settled.sweeps[None], settled.residual[None], [])

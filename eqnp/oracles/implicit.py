@@ -10,12 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eqnp.contrasts import by_word
 from eqnp.dynamics import SettlingConfig, settle
 from eqnp.errors import SettlingError
 from eqnp.learning import Estimate
-from eqnp.network import EMBEDDING, Network
-from eqnp.oracles.linearised import Layers, Linearised
+from eqnp.network import Network
+from eqnp.oracles.linearised import Layers, Linearised, rows_of
 from eqnp.states import Batch
 
 
@@ -40,7 +39,7 @@ def estimate(
     tolerance = tolerance or max(inexact, 1000 * float(np.finfo(network.dtype).eps))
     mu = _solve(around, around.output_adjoint(state.states, target), tolerance)
     gradients, tokens = around.gradients(mu, state.states)
-    gradients[EMBEDDING] = by_word(network, batch, tokens)
+    gradients |= rows_of(network, batch, gradients, tokens)
     output = state.states[network.output.name]
     loss = float(network.cost(output, target).mean())
     return Estimate(gradients, loss, output, settled.sweeps[None], settled.residual[None], [])

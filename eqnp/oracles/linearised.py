@@ -17,8 +17,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eqnp.network import Network
-from eqnp.states import Clamped
+from eqnp.contrasts import by_word
+from eqnp.machine.gradients import RowGradient
+from eqnp.network import EMBEDDING, Network
+from eqnp.states import Batch, Clamped
 
 Layers = dict[str, np.ndarray]
 
@@ -68,6 +70,10 @@ class Linearised:
             for name, columns, product in synapse.gradient_change(self.x, states, lam):
                 whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
                 whole.reshape(len(product), -1)[:, columns] += product
+            one = {synapse.post.name: lam[synapse.post.name][None]}
+            for name, rows in synapse.row_updates(network.parameters, self.x, one, np.ones(1), np.empty):
+                whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
+                whole += rows.dense(whole)
         for synapse in network.synapses:
             if not synapse.pres:  # φ is linear in the post layer, and that is all there is
                 one_phase = {synapse.post.name: lam[synapse.post.name][None]}
@@ -86,3 +92,12 @@ class Linearised:
                 whole.reshape(post.shape[2], -1)[:, columns] += post[0].T @ pre[0]
             memory.back(network.parameters, self.x, slots, tokens[memory.segment])
         return gradients, tokens
+
+
+def rows_of(network: Network, batch: Batch, gradients: Layers, tokens: Layers) -> dict[str, RowGradient]:
+    """The gradients of tables by the rows that a batch touches: of the embedding, and of features from dense ones."""
+    result = {EMBEDDING: by_word(network, batch, tokens)}
+    for features, synapse in network.features.items():
+        rows = np.setdiff1d(batch[features].ids, 0).astype(np.int32)
+        result[synapse.weight] = RowGradient(rows, gradients[synapse.weight][rows])
+    return result

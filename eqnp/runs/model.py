@@ -22,6 +22,7 @@ from eqnp.runs.progress import Score
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
+from eqnp.text.subwords import Subwords, with_features
 from eqnp.text.tokens import Ragged, WordTokenizer
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ class Model:
         ngrams: NGrams,
         classes: Sequence[str],
         prior: Sequence[float],
+        subwords: Subwords | None = None,
     ):
-        self.network, self.config, self.tokenizer, self.ngrams = network, config, tokenizer, ngrams
+        self.network, self.config, self.tokenizer = network, config, tokenizer
+        self.ngrams, self.subwords = ngrams, subwords or Subwords((), 0)
         self.classes, self.prior = tuple(classes), np.asarray(prior)
 
     @classmethod
@@ -79,9 +82,12 @@ class Model:
             rng,
             machine=machine.of_shards(config.training.shard),
             words=prepared.ngrams.first_id,
+            features=len(prepared.words) + len(prepared.subwords),
         )
+        for synapse in network.features.values():
+            network.kernels.write(prepared.votes[synapse.features], network.parameters[synapse.weight])
         prior = np.bincount(labels, minlength=len(classes)) / len(labels)
-        return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior)
+        return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords)
 
     def save(self, folder: Path) -> None:
         """Write ``model.h5`` into a run folder, replacing an older one only once it is complete.
@@ -102,7 +108,8 @@ class Model:
         """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
         width = self.network.parameters[EMBEDDING].shape[1]
         positions = dict.fromkeys(self.config.data.columns, self.config.data.max_tokens)
-        sizes = (width, len(self.classes), positions, self.ngrams.first_id)
+        features = self.ngrams.first_id + len(self.ngrams) + len(self.subwords)
+        sizes = (width, len(self.classes), positions, self.ngrams.first_id, features)
         layers, synapses, memories = graph_of(self.config.network, *sizes)
         graph = Graph(layers, synapses, positions, memories)
         if graph.outline() != self.network.outline():
@@ -121,6 +128,7 @@ class Model:
         return {
             "config": to_tree(self.config),
             **self.tokenizer.about(),
+            **self.subwords.about(),
             "classes": list(self.classes),
             "prior": [float(p) for p in self.prior],
         }
@@ -143,7 +151,9 @@ class Model:
             parameters[EMBEDDING] = parameters[EMBEDDING].astype(np.float32)
         try:
             config = from_tree(about["config"])
-            tokenizer = WordTokenizer.from_about(about)
+            tokenizer, subwords = WordTokenizer.from_about(about), Subwords.from_about(about)
+            ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
+            slots, parts = ngrams.first_id + len(ngrams), ngrams.parts
             classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
             network = build_network(
                 config.network,
@@ -153,15 +163,14 @@ class Model:
                 parameters=parameters,
                 machine=(machine or Machine()).of_shards(config.training.shard),
                 words=len(tokenizer),
+                features=slots + len(subwords),
             )
-            ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
-            size, parts = ngrams.first_id + len(ngrams), ngrams.parts
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
-            if not inside or size != len(parameters[EMBEDDING]) or len(prior) != len(classes):
+            if not inside or slots != len(parameters[EMBEDDING]) or len(prior) != len(classes):
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {files.MEND[KIND]}")
             if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
                 raise CheckpointError(f"its weights are no floats; {files.MEND[KIND]}")
-            return cls(network, config, tokenizer, ngrams, classes, prior)
+            return cls(network, config, tokenizer, ngrams, classes, prior, subwords)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
@@ -175,7 +184,7 @@ class Model:
     def on(self, machine: Machine) -> Model:
         """The same model, run by another machine with the same kernels: by one at work, say."""
         network = self.network.on(machine.of_shards(self.config.training.shard))
-        return Model(network, self.config, self.tokenizer, self.ngrams, self.classes, self.prior)
+        return Model(network, self.config, self.tokenizer, self.ngrams, self.classes, self.prior, self.subwords)
 
     def predict(self, texts: Mapping[str, Sequence[str]]) -> list[Prediction]:
         """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
@@ -222,16 +231,20 @@ class Model:
             name: tokens.encode(self.tokenizer, column, self.config.data.max_tokens)[0]
             for name, column in texts.items()
         }
-        return self._slots(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)))
+        return self._slots(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)), texts)
 
-    def _slots(self, split: Split) -> Split:
-        return memory_slots(split, self.ngrams, self.config.data.distinct)
+    def _slots(self, split: Split, texts: Mapping[str, Sequence[str]]) -> Split:
+        split = memory_slots(split, self.ngrams, self.config.data.distinct)
+        if not self.network.features:
+            return split
+        subwords = {name: self.subwords.encode(self.tokenizer, column) for name, column in texts.items()}
+        return with_features(split, subwords, self.ngrams.first_id + len(self.ngrams))
 
     def encode_corpus(self, corpus: Corpus) -> Split:
         """Token ids of labelled texts, with the count of what was left out."""
         from eqnp.text.prepare import encode_corpus
 
-        return self._slots(encode_corpus(self.tokenizer, corpus, self.config.data.max_tokens))
+        return self._slots(encode_corpus(self.tokenizer, corpus, self.config.data.max_tokens), corpus.texts)
 
     def vocabulary(self) -> list[str]:
         """Words, then n-grams, in the order of their ids."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from eqnp.network import EMBEDDING, Network
 from eqnp.states import Segment
 from eqnp.testing.networks import EXACT
 
-KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows", "compared windows")
+KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows", "compared windows", "votes")
+FEATURES = 12
 
 
 @dataclass(repr=False)
@@ -51,6 +52,7 @@ def problem(
     names = ("premise", "hypothesis") if kind in ("two texts", "compare", "compared windows") else ("text",)
     attention = {
         "pooling": (AttentionConfig("text", 2),),
+        "votes": (AttentionConfig("text", 2),),
         "tokens": (AttentionConfig("text", "text"),),
         "both": (AttentionConfig("text", "text"), AttentionConfig("text", 2)),
         "two texts": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", 2)),
@@ -64,19 +66,22 @@ def problem(
     compare, padding = (3, "masked") if kind.startswith("compare") else (0, padding)
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
     config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
+    config = replace(config, votes=float(kind == "votes"))
     table = rng.standard_normal((9, width))
     table[0] = 0
     words = 7 if kind == "windows" else None  # beside n-grams
-    network = build_network(config, table, 3, dict.fromkeys(names, positions), rng, words=words)
+    network = build_network(config, table, 3, dict.fromkeys(names, positions), rng, words=words, features=FEATURES)
+    for synapse in network.features.values():
+        network.parameters[synapse.weight][1:] = rng.standard_normal((FEATURES - 1, 3))
     for name, value in network.parameters.items():
         if value.ndim == 2 and name != EMBEDDING:
             value *= gain
         if value.ndim == 1:
             value += 0.2 * rng.standard_normal(value.shape)
     segments = {}
-    for name in names:
+    for name in (*names, *network.features):
         lengths = rng.integers(shortest, positions + 1, batch)
-        ids = rng.integers(1, len(table), (batch, positions)).astype(np.int32)
+        ids = rng.integers(1, len(table) if name in names else FEATURES, (batch, positions)).astype(np.int32)
         segments[name] = Segment(np.where(np.arange(positions) < lengths[:, None], ids, 0), lengths)
     return Problem(config, network.to(device), segments, np.eye(3)[rng.integers(0, 3, batch)])
 

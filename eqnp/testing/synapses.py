@@ -96,6 +96,8 @@ def _check_ends(synapse: Synapse, network: Network, batch: Batch, x: Clamped, ph
     seen = {n: np.stack([_blind(synapse, phase)[n] for phase in phases]) for n in phases[0]}
     before = {n: s.copy() for n, s in seen.items()}
     gradients = contrast(network, list(synapse.ends(x, seen)), c)
+    for parameter, rows in synapse.row_updates(parameters, x, seen, c, np.empty):
+        gradients[parameter] = rows.dense(parameters[parameter])
     for n, s in seen.items():
         assert np.array_equal(s, before[n], equal_nan=True), f"{name}: `ends` changes the states of {n}"
 

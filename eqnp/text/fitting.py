@@ -3,6 +3,7 @@
     training.epochs        as many as make 500 batches, with many classes 15 for each, to 1,500; 3 to 20, of more than
                            ten classes to 60
     data.ngram_min_texts   a 3,000th of the training texts; 2 to 8
+    data.subwords          5 characters, where texts have 500 of them on average at most; else none
 
 Values that are given win. What was chosen is said in a line, and stands in the configuration that a run is kept with.
 """
@@ -17,13 +18,14 @@ from eqnp.config import Config
 
 UPDATES, OF_CLASS = (500, 1500), 15  # batches, at least and at most, and for each class
 FEWEST, MOST, MOST_OF_MANY, MANY = 3, 20, 60, 10  # epochs: at least, at most, and with more than so many classes
+CHARACTERS, OF_SUBWORD = 500, 5  # of a text, for which subwords pay, and of the longest of these
 TEXTS_OF_NGRAM = 3000  # texts for each that an n-gram must stand in
 
 
-def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
+def fitted(config: Config, labels: np.ndarray, characters: float = 0.0) -> tuple[Config, str]:
     """The configuration without anything left open, and what was chosen and why, in a line (nothing if nothing was).
 
-    ``labels`` are those of the training texts, (n,).
+    ``labels`` are those of the training texts, (n,), which have so many ``characters`` on average.
     """
     chosen, rows, data, training = [], len(labels), config.data, config.training
     if training.epochs < 0:
@@ -36,6 +38,10 @@ def fitted(config: Config, labels: np.ndarray) -> tuple[Config, str]:
         data = replace(data, ngram_min_texts=int(np.clip(rows // TEXTS_OF_NGRAM, 2, 8)))
         if data.ngrams > 1:
             chosen.append(f"data.ngram_min_texts = {data.ngram_min_texts}")
+    if data.subwords < 0:
+        data = replace(data, subwords=OF_SUBWORD if characters <= CHARACTERS else 0)
+        if config.network.votes:
+            chosen.append(f"data.subwords = {data.subwords}")
     if not chosen:
         return replace(config, data=data), ""
     sizes = np.bincount(labels)
@@ -48,6 +54,8 @@ def filled(config: Config, own: Config) -> Config:
     data, training = config.data, config.training
     if data.ngram_min_texts < 0:
         data = replace(data, ngram_min_texts=own.data.ngram_min_texts)
+    if data.subwords < 0:
+        data = replace(data, subwords=own.data.subwords)
     if training.epochs < 0:
         training = replace(training, epochs=own.training.epochs)
     return replace(config, data=data, training=training)

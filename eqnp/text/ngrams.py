@@ -86,7 +86,7 @@ def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
         return without_repeats(longer) if distinct else longer
 
     segments = {name: joined(map(slots, texts.parts(TOKENS))) for name, texts in split.segments.items()}
-    return Split(segments, split.labels, split.coverage)
+    return Split(segments, split.labels, split.coverage, split.features)
 
 
 def without_repeats(texts: Ragged) -> Ragged:

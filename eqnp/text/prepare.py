@@ -18,13 +18,16 @@ from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import fitted
 from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots
 from eqnp.text.sources import splits_of
-from eqnp.text.start import informed
+from eqnp.text.start import first_votes, informed
 from eqnp.text.store import STORE, Split, read_store, write_store
+from eqnp.text.subwords import Subwords, learn_subwords, with_features
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
 from eqnp.text.vectors import load_vectors, rescale
 
 START = "start.h5"
+VOTES_OF = "votes/"  # the name of features, in that file
+VOTES = 20_000_000  # of subwords for classes, at most: each is three numbers in training
 
 
 @dataclass
@@ -39,9 +42,11 @@ class Prepared:
     splits: dict[str, Split]
     tokenizer: WordTokenizer
     ngrams: NGrams
+    subwords: Subwords
     words: list[str]
     classes: tuple[str, ...]
     embedding: np.ndarray
+    votes: dict[str, np.ndarray]
     found: int
     config: Config
     held_out: bool = False
@@ -59,7 +64,9 @@ def prepare_corpora(
     config: Config, loaded: dict[str, Corpus], rng: np.random.Generator, say: Callable[[str], None] = lambda line: None
 ) -> Prepared:
     """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
-    config, chosen = fitted(config, loaded["train"].labels)
+    train = loaded["train"]
+    characters = sum(len(text) for column in train.texts.values() for text in column) / max(1, len(train))
+    config, chosen = fitted(config, train.labels, characters)
     encoded = encode_corpora(config, loaded, say)
     if chosen:
         say(chosen)
@@ -71,6 +78,8 @@ class Encoded:
     """Corpora as word ids, with the ids of the unlabelled texts by segment, if there are any."""
 
     splits: dict[str, Split]
+    subwords: Subwords
+    spelling: dict[str, dict[str, Ragged]]
     unlabelled: list[Ragged]
     tokenizer: WordTokenizer
     classes: tuple[str, ...]
@@ -96,7 +105,15 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
     say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
-    return Encoded(splits, encode_unlabelled(config, tokenizer, loaded, say), tokenizer, train.classes)
+    most = min(config.data.max_subwords, VOTES // len(train.classes))
+    kept = {"longest": config.data.subwords if config.network.votes else 0, "min_texts": 2, "most": most}
+    subwords = learn_subwords(tokenizer, (text for column in train.texts.values() for text in column), **kept)
+    spelling = {
+        name: {segment: subwords.encode(tokenizer, texts) for segment, texts in corpus.texts.items()}
+        for name, corpus in loaded.items()
+    }
+    unlabelled = encode_unlabelled(config, tokenizer, loaded, say)
+    return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes)
 
 
 def _complete(
@@ -114,7 +131,13 @@ def _complete(
         say(f"n-grams: {len(ngrams):,} of {'2' if config.data.ngrams == 2 else '2 or 3'} words")
     words += ngrams.names(words)
     embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
-    made = (splits, encoded.tokenizer, ngrams, words, encoded.classes, embedding, found, config)
+    votes, features = {}, len(words) + len(encoded.subwords)
+    if config.network.votes:
+        splits = {name: with_features(split, encoded.spelling[name], len(words)) for name, split in splits.items()}
+        votes = first_votes(splits["train"], features, len(encoded.classes), config.network.votes)
+        say(f"votes: of {features:,} features, {len(encoded.subwords):,} of them subwords")
+    vocabulary = (encoded.tokenizer, ngrams, encoded.subwords, words, encoded.classes)
+    made = (splits, *vocabulary, embedding, votes, found, config)
     return Prepared(*made, held_out)
 
 
@@ -122,13 +145,15 @@ def save_prepared(folder: Path, prepared: Prepared) -> None:
     """Write the splits as a token store, and the rest beside it, with the settings that all of it was made by."""
     about = {
         **prepared.tokenizer.about(),
+        **prepared.subwords.about(),
         "classes": list(prepared.classes),
         "found": prepared.found,
         "held_out": prepared.held_out,
         "made_by": _sources(prepared.config),
     }
     write_store(folder / STORE, prepared.splits, prepared.words)
-    arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts}
+    votes = {VOTES_OF + name: table for name, table in prepared.votes.items()}
+    arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts, **votes}
     files.save(folder / START, "start", arrays, about)
 
 
@@ -140,14 +165,14 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
     arrays, about = files.load(folder / START, "start")
     try:
         made_by = {name: {**keys, **about["made_by"][name]} for name, keys in _sources(Config()).items()}
-        if config.data.ngram_min_texts < 0:  # it was chosen then
-            chosen = made_by["data"]["ngram_min_texts"]
-            config = replace(config, data=replace(config.data, ngram_min_texts=chosen))
+        for key in ("ngram_min_texts", "subwords"):
+            if getattr(config.data, key) < 0:  # it was chosen then
+                config = replace(config, data=replace(config.data, **{key: made_by["data"][key]}))
         if made_by != _sources(config):  # a key that was not there when it was made has its default
             raise CheckpointError(
                 f"{folder}: its config.toml has other data or vectors than it was made by; prepare again"
             )
-        tokenizer = WordTokenizer.from_about(about)
+        tokenizer, subwords = WordTokenizer.from_about(about), Subwords.from_about(about)
         words, embedding, classes = tokens.words(tokenizer), arrays["embedding.weight"], tuple(about["classes"])
         found, held_out = int(about["found"]), bool(about.get("held_out", False))
         ngrams = NGrams(arrays["ngrams"], len(words))
@@ -163,7 +188,9 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
             ):
                 raise ValueError("its texts are of other segments, words or classes")
         config, _ = fitted(config, splits["train"].labels)
-        return Prepared(splits, tokenizer, ngrams, words, classes, embedding, found, config, held_out)
+        votes = {n.removeprefix(VOTES_OF): table for n, table in arrays.items() if n.startswith(VOTES_OF)}
+        vocabulary = (tokenizer, ngrams, subwords, words, classes)
+        return Prepared(splits, *vocabulary, embedding, votes, found, config, held_out)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the JSON inside may hold

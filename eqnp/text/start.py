@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqnp.text.store import Split
+from eqnp.votes import features_of
 
 
 def informed(embedding: np.ndarray, train: Split, classes: int, rarity: float, ratio: float) -> np.ndarray:
@@ -32,6 +33,21 @@ def informed(embedding: np.ndarray, train: Split, classes: int, rarity: float, r
         ratios[:2] = 0
         embedding = np.hstack([embedding, (ratio * ratios).astype(embedding.dtype)])
     return embedding
+
+
+def first_votes(train: Split, rows: int, classes: int, gain: float) -> dict[str, np.ndarray]:
+    """What every feature says of each class, (V, C) float32 by features: ``gain`` times its log-count ratio.
+
+    Rows 0 and 1 (padding, unknown) are zero.
+    """
+    votes = {}
+    for segment in train.segments:
+        features = train.features[features_of(segment)]  # each stands in a text once
+        cells = features.ids + rows * np.repeat(train.labels, features.lengths)
+        ratios = log_count_ratios(np.bincount(cells, minlength=rows * classes).reshape(classes, rows).T)
+        ratios[:2] = 0
+        votes[features_of(segment)] = (gain * ratios).astype(np.float32)
+    return votes
 
 
 def samples_of_class(train: Split, slots: int, classes: int) -> np.ndarray:

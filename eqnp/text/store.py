@@ -35,18 +35,26 @@ class Split:
     segments: dict[str, Ragged]
     labels: np.ndarray
     coverage: Coverage = field(default_factory=Coverage)
+    features: dict[str, Ragged] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, Segment], np.ndarray]:
         """Padded segments and labels of some samples."""
-        return {n: Segment(*r.padded(rows)) for n, r in self.segments.items()}, self.labels[rows]
+        return {n: Segment(*r.padded(rows)) for n, r in self.read.items()}, self.labels[rows]
+
+    @property
+    def read(self) -> dict[str, Ragged]:
+        """All that a network may read: segments, then features."""
+        return {**self.segments, **self.features}
 
     def with_those_of(self, other: Split) -> Split:
         """These samples, then those of another split of the same segments."""
         segments = {name: joined([texts, other.segments[name]]) for name, texts in self.segments.items()}
-        return Split(segments, np.concatenate([self.labels, other.labels]), self.coverage + other.coverage)
+        features = {name: joined([texts, other.features[name]]) for name, texts in self.features.items()}
+        labels = np.concatenate([self.labels, other.labels])
+        return Split(segments, labels, self.coverage + other.coverage, features)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -87,7 +95,7 @@ def noisy_batch(
     another size than prediction does (IMDB, half the words dropped: validation loss 0.127, not 0.086, after an epoch).
     """
     segments, tokens = {}, 0
-    for name, texts in split.segments.items():
+    for name, texts in split.read.items():
         lengths = texts.lengths_at(rows)
         kept = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
         if share:
@@ -95,7 +103,7 @@ def noisy_batch(
         left = kept.sum(axis=1)
         ids, _ = texts.padded(rows[own], kept.shape[1])
         segments[name] = Segment(_moved_up(ids, kept[own])[:, : max(1, left.max(initial=0))], left[own])
-        tokens += int(left.sum())
+        tokens += int(left.sum()) if name in split.segments else 0
     return segments, split.labels[rows], tokens
 
 
@@ -110,11 +118,12 @@ def write_store(path: Path, splits: Mapping[str, Split], vocabulary: list[str]) 
     arrays = {}
     for name, split in splits.items():
         arrays[f"{name}/labels"] = split.labels
-        for segment, ids in split.segments.items():
+        for segment, ids in split.read.items():
             arrays |= {f"{name}/{segment}/ids": ids.ids, f"{name}/{segment}/offsets": ids.offsets}
     coverage = {name: astuple(split.coverage) for name, split in splits.items()}
     segments = list(next(iter(splits.values())).segments)  # in their order: word dropout draws for one after the other
-    about = {"coverage": coverage, "segments": segments, "vocabulary": vocabulary}
+    features = list(next(iter(splits.values())).features)
+    about = {"coverage": coverage, "segments": segments, "features": features, "vocabulary": vocabulary}
     files.save(path, KIND, arrays, about)
 
 
@@ -136,7 +145,9 @@ def read_store(path: Path, only: str = "") -> dict[str, Split]:
         raise CheckpointError(f"{path}: no split {only!r}{nearest(only, coverage)}")
     try:
         wanted = [only] if only else list(coverage)
-        return {name: _split(arrays, name, about["segments"], coverage[name]) for name in wanted}
+        return {
+            name: _split(arrays, name, about["segments"], about.get("features", []), coverage[name]) for name in wanted
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); {files.MEND[KIND]}") from error
 
@@ -148,10 +159,14 @@ def _coverage(path: Path, about: Mapping) -> dict[str, Coverage]:
         raise CheckpointError(f"{path}: damaged ({error}); {files.MEND[KIND]}") from error
 
 
-def _split(arrays: Mapping[str, np.ndarray], name: str, names: list[str], coverage: Coverage) -> Split:
-    segments = {s: Ragged(arrays[f"{name}/{s}/ids"], arrays[f"{name}/{s}/offsets"]) for s in names}
-    split = Split(segments, arrays[f"{name}/labels"], coverage)
-    for ids in segments.values():
+def _split(
+    arrays: Mapping[str, np.ndarray], name: str, segments: list[str], features: list[str], coverage: Coverage
+) -> Split:
+    def read(names: list[str]) -> dict[str, Ragged]:
+        return {s: Ragged(arrays[f"{name}/{s}/ids"], arrays[f"{name}/{s}/offsets"]) for s in names}
+
+    split = Split(read(segments), arrays[f"{name}/labels"], coverage, read(features))
+    for ids in split.read.values():
         steps = np.diff(ids.offsets)
         ends = len(ids) == len(split) and ids.offsets[0] == 0 and ids.offsets[-1] == len(ids.ids)
         if not ends or (steps < 0).any() or ids.ids.min(initial=0) < 0:

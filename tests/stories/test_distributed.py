@@ -29,7 +29,7 @@ OPEN = {
 SMALL = ["network.hidden=[8]", "network.compare=8", "vectors.dimension=16", "training.epochs=1", "training.batch=3000"]
 PLAIN = ["optimizer.epsilon=1", "optimizer.learning_rate=1"]  # steps in proportion to the gradient, rounding and all
 WINDOWS = ["network.attention=[{queries=2, memory='text', window=1}]", "data.ngrams=2", "data.ngram_min_texts=5"]
-WINDOWS += ["training.refit=true"]
+WINDOWS += ["training.refit=true", "network.votes=0.3", "data.subwords=3"]
 NLI = ["train", "mini-nli", "--threads=1", *(f"--set={setting}" for setting in (*SMALL, *PLAIN))]
 
 
