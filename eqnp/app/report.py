@@ -227,7 +227,7 @@ class _Report:
         result = estimate(
             network, self.segments, target, self.model.config.learning.on_the_line(), self.model.config.settling
         )
-        into = next(synapse for synapse in network.synapses if synapse.post is network.output)
+        into = next(synapse for synapse in network.synapses if synapse.pres and synapse.post is network.output)
         name, _, post, pre = next(into.ends(network.clamp(self.segments), result.states))
         sample = int(np.abs(post[0] - post[1]).max(axis=1).argmax())
         ends = post[:2, sample], pre[:2, sample]

@@ -15,7 +15,8 @@ from eqnp.app.cli import main
 from eqnp.errors import ConfigError, DataError, EqnpError
 
 WORDS = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"], ["rain", "sea", "mud", "wet"])
-QUICK = {"epochs": 12, "hidden": (8,), "batch_size": 20, "settings": {"vectors.dimension": 12}, "random_state": 0}
+BLANK = {"vectors.dimension": 12, "network.votes": 0.0}  # which knows nothing before its first epoch
+QUICK = {"epochs": 12, "hidden": (8,), "batch_size": 20, "settings": BLANK, "random_state": 0}
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,14 @@ def test_many_classes_and_rare_ones(tmp_path, capsys, monkeypatch):
     found, _ = trained(capsys, "--data", written(tmp_path / "rare.csv", "text,label", rare), "--out", "rare")
     assert found["accuracy"]["validation"] == 1.0
     found, printed = trained(
-        capsys, "--data", data, "--out", "own", "--set=training.epochs=2", "--set=data.ngram_min_texts=5"
+        capsys,
+        "--data",
+        data,
+        "--out",
+        "own",
+        "--set=training.epochs=2",
+        "--set=data.ngram_min_texts=5",
+        "--set=data.subwords=4",
     )
     assert found["epochs"] == 2
     assert "chosen for" not in printed
@@ -182,6 +189,7 @@ def test_the_rules(rows, epochs, texts):
     assert (config.training.epochs, config.data.ngram_min_texts) == (epochs, texts)
     assert f"{rows:,} training texts of 3 classes, the largest" in said
     assert fitted(config, np.arange(rows) % 3) == (config, "")
+    assert [fitted(load_config("text"), np.arange(rows) % 3, n)[0].data.subwords for n in (500, 501)] == [5, 0]
     many, _ = fitted(load_config("text"), np.arange(rows) % 50)  # 750 batches, and not 500
     assert many.training.epochs == min(60, max(3, -(-750 // (rows // 50))))
 
