@@ -67,6 +67,7 @@ ALSO_CALLED = {  # keys by names that they have elsewhere
     "training.word_dropout": "dropout drop_out dropout_rate p_drop",
     "training.patience": "early_stopping early_stop early_stopping_patience",
     "training.checkpoint_seconds": "checkpoint_every save_every",
+    "training.metric": "monitor eval_metric metric_for_best_model scoring metrics",
     "training.precision": "dtype fp16 half",
 }
 

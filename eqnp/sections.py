@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from eqnp.errors import ConfigError, nearest
 
 PRECISIONS = ("single", "half")
+METRICS = ("accuracy", "macro-f1", "loss")  # on the validation texts, that an epoch is chosen by
 Source = str | tuple[str, ...]  # of texts: one, or several that are read one after the other
 MOST_WORDS_IN_TRIPLES = 2_000_000  # three of them still fit into one int64
 SEGMENT = re.compile(r"[A-Za-z_]\w*")
@@ -120,8 +121,10 @@ class TrainingConfig:
     Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer, where
     layers have millions of weights, which are then read once for all samples.
     There are ``epochs`` of them (−1: chosen by the data, `eqnp.text.fitting`), and on small data as many more as make
-    ``min_updates`` updates. Training stops before its last epoch when ``patience`` epochs in a row were no better on
-    validation data than one before them (0: never). A checkpoint is written after every epoch, and in between every
+    ``min_updates`` updates. The best epoch is the one with the best ``metric`` on the validation texts: the accuracy,
+    the mean F1 of all classes ("macro-f1", where rare ones count as much as others), or the loss; equals are told apart
+    by the loss. Training stops before its last epoch when ``patience`` epochs in a row were no better by it than one
+    before them (0: never). A checkpoint is written after every epoch, and in between every
     ``checkpoint_seconds``. With ``refit``, a network whose validation texts were held out of those for training is
     trained once more, on all of them, to the last epoch.
     """
@@ -136,6 +139,7 @@ class TrainingConfig:
     precision: str = "single"
     min_updates: int = 0
     refit: bool = False
+    metric: str = "accuracy"
 
     def __post_init__(self):
         _at_least_or_fitted(1, "training.epochs", self.epochs)
@@ -145,6 +149,8 @@ class TrainingConfig:
             _at_least(0, f"training.{key}", getattr(self, key))
         if self.precision not in PRECISIONS:
             raise ConfigError(f"unknown training.precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
+        if self.metric not in METRICS:
+            raise ConfigError(f"unknown training.metric {self.metric!r}{nearest(self.metric, METRICS)}")
         if not 0 <= self.word_dropout < 1:
             raise ConfigError(f"training.word_dropout is {self.word_dropout}; it must be in [0, 1)")
 

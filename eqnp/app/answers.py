@@ -8,26 +8,63 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eqnp.app.given import columns_of, lines_of, readable
-from eqnp.errors import ConfigError
+from eqnp.errors import ConfigError, some
 
+if TYPE_CHECKING:
+    from eqnp.runs.model import Model
+    from eqnp.text.corpora import Corpus
+    from eqnp.text.store import Split
+
+CHANCE = 0.05  # a p below it is called more than chance
 FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
 
 
 def evaluate_command(options) -> dict:
-    """``eqnp evaluate``: returns accuracy and loss."""
+    """``eqnp evaluate``: returns accuracy, loss, and the figures of every class."""
+    from eqnp.app.classes import LEGEND, examples
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.runs.contents import METRICS, check_texts, quoted
-    from eqnp.runs.folder import read_json
+    from eqnp.runs.console import class_lines, confusion_lines, pair_lines, precision_lines, share_of
+    from eqnp.runs.contents import check_texts, quoted
     from eqnp.runs.model import Model
-    from eqnp.text.store import STORE, read_split, split_names
 
     machine = Machine(choose(options.device))
     if not options.data:
         check_texts(options.run, f"give some to measure it on: eqnp evaluate {quoted(options.run)} --data F")
     model = Model.load(options.run, machine)
+    where, split, corpus = _texts_asked_for(options.run, model, options)
+    with machine.at_work(options.threads) as working:
+        found, predicted = model.on(working).evaluate(split)
+    left_out = corpus.unlabelled if corpus else 0
+    print(
+        f"{where}: accuracy {share_of(found['accuracy'], len(split))}, loss {found['loss']:.4f}, "
+        f"{len(split):,} samples, {split.coverage.tokens:,} tokens, {split.coverage}"
+        + (f"; {left_out:,} rows without an agreed label left out" if left_out else "")
+    )
+    texts = examples(model, split, predicted, corpus)
+    parts = class_lines(found), precision_lines(found), confusion_lines(found), pair_lines(found, texts), LEGEND
+    print("\n".join(line for part in parts for line in part))
+    return {
+        "data": where,
+        **found,
+        "examples": [{"true": true, "predicted": given, "text": text} for (true, given), text in texts.items()],
+        "unlabelled": left_out,
+        "tokens": split.coverage.tokens,
+        "unknown_tokens": split.coverage.unknown,
+        "cut_tokens": split.coverage.cut,
+    }
+
+
+def _texts_asked_for(run: Path, model: Model, options) -> tuple[str, Split, Corpus | None]:
+    """Name and token ids of the texts of ``--data``, and themselves; or of a split of a run, of which there are only
+    ids."""
+    from eqnp.runs.contents import METRICS
+    from eqnp.runs.folder import read_json
+    from eqnp.text.store import STORE, read_split, split_names
+
     if options.data:
         from eqnp.text.corpora import load_corpus
         from eqnp.text.prepare import is_numbered, reading_of
@@ -49,31 +86,67 @@ def evaluate_command(options) -> dict:
         )
         for note in corpus.notes:
             print(note)
-        split, left_out = model.encode_corpus(corpus), corpus.unlabelled
-    else:
-        names = split_names(options.run / STORE)
-        where = options.split or ("test" if "test" in names else "validation")
-        split, left_out = read_split(options.run / STORE, where), 0
-        metrics = options.run / METRICS
-        if where == "validation" and metrics.is_file() and read_json(metrics).get("refit"):
-            print("the network was trained once more with the validation texts: give others (--data F)")
-    with machine.at_work(options.threads) as working:
-        score = model.on(working).evaluate(split)
-    print(
-        f"{where}: accuracy {score.accuracy:.2%}, loss {score.loss:.4f}, {len(split):,} samples, "
-        f"{split.coverage.tokens:,} tokens, {split.coverage}"
-        + (f"; {left_out:,} rows without an agreed label left out" if left_out else "")
+        return where, model.encode_corpus(corpus), corpus
+    where = options.split or ("test" if "test" in split_names(run / STORE) else "validation")
+    metrics = run / METRICS
+    if where == "validation" and metrics.is_file() and read_json(metrics).get("refit"):
+        print(f"{run} was trained once more with the validation texts: give others (--data F)")
+    return where, read_split(run / STORE, where), None
+
+
+def versus_command(options) -> dict:
+    """``eqnp versus``: returns how two runs differ on the same texts, and whether chance would do as much."""
+    from eqnp.machine import Machine
+    from eqnp.machine.device import choose
+    from eqnp.runs.console import share_of
+    from eqnp.runs.contents import check_texts, quoted
+    from eqnp.runs.metrics import compared
+    from eqnp.runs.model import Model
+
+    machine, read = Machine(choose(options.device)), []
+    for run in (options.run, options.other):
+        if not options.data:
+            check_texts(run, f"give some: eqnp versus {quoted(options.run)} {quoted(options.other)} --data F")
+        model = Model.load(run, machine)
+        where, split, _ = _texts_asked_for(run, model, options)
+        with machine.at_work(options.threads) as working:
+            _, predicted = model.on(working).evaluate(split)
+        names = [model.classes[label] for label in split.labels]
+        read.append((model, where, names, predicted == split.labels))
+    (model, where, names, right), (other_model, other_where, other_names, other) = read
+    if set(model.classes) != set(other_model.classes):
+        raise ConfigError(
+            f"{options.run} has the classes {some(model.classes)}, and {options.other} {some(other_model.classes)}; "
+            "give two runs with the same"
+        )
+    same = options.data or (where == other_where and _sources(model, where) == _sources(other_model, where))
+    if not same or names != other_names:
+        raise ConfigError(
+            f"{options.run} and {options.other} do not have the same {where} texts; give some with --data F"
+        )
+    result = compared(right, other)
+    shares = [float(right.mean()), float(other.mean())]
+    by_run = (
+        f"{run} {share_of(share, len(right))}" for run, share in zip((options.run, options.other), shares, strict=True)
     )
-    return {
-        "data": where,
-        "accuracy": score.accuracy,
-        "loss": score.loss,
-        "samples": len(split),
-        "unlabelled": left_out,
-        "tokens": split.coverage.tokens,
-        "unknown_tokens": split.coverage.unknown,
-        "cut_tokens": split.coverage.cut,
-    }
+    print(f"{where}: {', '.join(by_run)}")
+    print(
+        f"{len(right):,} texts: both right {result['both_right']:,}, only the first {result['only_first']:,}, "
+        f"only the second {result['only_second']:,}, neither {result['neither']:,}"
+    )
+    points = [f"{100 * share:+.2f}" for share in (result["difference"], *result["interval"])]
+    print(
+        f"difference {points[0]} points ({points[1]} to {points[2]}), p = {result['p']:.3g} (McNemar's exact test): "
+        f"{'more' if result['p'] < CHANCE else 'no more'} than chance would make"
+    )
+    return {"data": where, "runs": [str(options.run), str(options.other)], "accuracies": shares, **result}
+
+
+def _sources(model: Model, where: str) -> tuple:
+    """What decides which texts a split of a run is made of."""
+    data = model.config.data
+    own = (data.validation or (data.train, data.validation_share, data.seed)) if where == "validation" else ()
+    return (data.columns, data.label, data.test or data.train if where == "test" else data.train, own)
 
 
 def predict_command(options) -> dict:

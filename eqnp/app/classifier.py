@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from eqnp.machine import Machine
 from eqnp.optim import make_optimizer
 from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
+from eqnp.runs.metrics import figures
 from eqnp.runs.model import Model
 from eqnp.runs.progress import Progress
 from eqnp.text.corpora import Corpus
@@ -167,7 +169,7 @@ class SequenceClassifier:
         """More samples for a fitted model, whose learning may have been given other settings since."""
         model, own = self.model_, self.model_.config
         config = filled(config, own)
-        if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+        if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
             raise DataError(
                 f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
             )
@@ -178,7 +180,9 @@ class SequenceClassifier:
         if config.optimizer.name != own.optimizer.name:
             raise ConfigError("optimizer.name was changed after the first call; fit anew")
         model.config, self._optimizer.config = config, config.optimizer
-        return model.encode_corpus(self._corpus(config, X, y, self.classes_)[0])
+        corpus, _ = self._corpus(config, X, y, self.classes_)
+        in_order = np.argsort(self.classes_)[corpus.labels]  # those of a loaded model may have an order of their own
+        return model.encode_corpus(replace(corpus, labels=in_order))
 
     def predict(self, X: Sequence) -> np.ndarray:
         """The class of every text, (n,), of the dtype of ``classes_``. Raises DataError for an empty text."""
@@ -196,14 +200,31 @@ class SequenceClassifier:
     def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
         """The share of texts whose predicted class is theirs."""
         predicted = self.predict(X)
+        return float(np.mean(predicted == self._labels(X, y, len(predicted))))
+
+    def evaluate(self, X: Sequence, y: Sequence | str | None = None) -> dict:
+        """What ``eqnp evaluate --json`` says of texts and labels: precision, recall and F1 of every class, their means,
+        balanced accuracy, log loss, which classes are confused (`eqnp.runs.metrics.figures`).
+
+        Raises DataError for a label that is no class.
+        """
+        probabilities = self.predict_proba(X)
+        labels, names = self._labels(X, y, len(probabilities)), [str(name) for name in self.classes_]
+        if strange := labels[~np.isin(labels, self.classes_)].tolist():
+            raise DataError(f"y holds {strange[0]!r}, and the classes are {some(names)}; leave such texts out")
+        order = np.argsort(self.classes_)
+        return figures(probabilities, order[np.searchsorted(self.classes_, labels, sorter=order)], names)
+
+    def _labels(self, X: Sequence, y: Sequence | str | None, texts: int) -> np.ndarray:
+        """Labels (n,), of the dtype of ``classes_``; raises DataError."""
         labels = labels_of(X, y, self.model_.config.data.label)
-        if labels.shape != predicted.shape:
-            raise DataError(f"y has shape {labels.shape} for {len(predicted)} texts; it must hold one label per text")
-        if predicted.dtype.kind == "U" and labels.dtype.kind != "U":  # of a loaded model, whose class names are text
+        if labels.shape != (texts,):
+            raise DataError(f"y has shape {labels.shape} for {texts} texts; it must hold one label per text")
+        if self.classes_.dtype.kind == "U" and labels.dtype.kind != "U":  # of a loaded model, whose classes are text
             labels = (labels.astype(np.int64) if labels.dtype.kind == "f" else labels).astype(str)
         if labels.size and not np.isin(labels, self.classes_).any():
             raise DataError(f"y holds none of the classes {some(self.classes_)}, but {labels[0]!r}; give class names")
-        return float(np.mean(predicted == labels))
+        return labels
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.h5`` into a folder, for `load`, ``eqnp predict`` and ``eqnp evaluate``; raises OSError."""

@@ -127,17 +127,16 @@ def build_parser() -> Parser:
     _data_options(prepare)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
 
-    evaluate = _command(added, "evaluate", answers.evaluate_command, "accuracy of a trained run")
+    evaluate = _command(added, "evaluate", answers.evaluate_command, "accuracy of a trained run, and of each class")
     evaluate.example = "eqnp evaluate runs/mini-sentiment"
     evaluate.add_argument("run", metavar="RUN", type=Path, help="run folder")
-    evaluate.add_argument(
-        "--data", metavar="F", action=Sources, help="data to evaluate on (default: a split of the run's own)"
-    )
-    evaluate.add_argument(
-        "--split", metavar="S", help="split: train, validation or test (default: test if there is one)"
-    )
-    _device(evaluate)
-    _threads(evaluate)
+    _texts_to_ask(evaluate)
+
+    versus = _command(added, "versus", answers.versus_command, "two trained runs on the same texts: is one better")
+    versus.example = "eqnp versus runs/mail runs/mail-2"
+    versus.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    versus.add_argument("other", metavar="RUN", type=Path, help="another")
+    _texts_to_ask(versus)
 
     predict = _command(added, "predict", answers.predict_command, "classify texts with a trained run")
     predict.usage = "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE"
@@ -211,6 +210,18 @@ def _data_options(command: Parser) -> None:
     command.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     command.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
+
+
+def _texts_to_ask(command: Parser) -> None:
+    """Which labelled texts a trained network is asked, and where it runs."""
+    command.add_argument(
+        "--data", metavar="F", action=Sources, help="labelled data (default: a split of the run's own)"
+    )
+    command.add_argument(
+        "--split", metavar="S", help="split: train, validation or test (default: test if there is one)"
+    )
+    _device(command)
+    _threads(command)
 
 
 def _device(command: Parser) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from eqnp.files import replacing
+from eqnp.runs.console import share_of
+from eqnp.runs.metrics import wilson
 
 INK, PALE, ACCENT, THIRD = "#14325a", "#9fb3c8", "#c2570c", "#6b7280"
 LINES = ({"color": INK, "ls": "-"}, {"color": ACCENT, "ls": "--"}, {"color": THIRD, "ls": ":"})
@@ -202,16 +204,19 @@ def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequen
 
 
 @_styled
-def baselines(accuracy: Mapping[str, float], chance: float, path: Path) -> None:
-    """Accuracy of the network and its rivals on one split."""
+def baselines(accuracy: Mapping[str, float], samples: Sequence[int], chance: float, path: Path) -> None:
+    """Accuracy of the network and its rivals, with intervals, each on so many samples of one split."""
     figure, ((panel,),) = _panels(1, 1, (7, 3.2))
     at = np.arange(len(accuracy))[::-1]
     colours = [INK] + [PALE] * (len(accuracy) - 1)
     panel.barh(at, [100 * a for a in accuracy.values()], color=colours)
-    for place, value in zip(at, accuracy.values(), strict=True):
-        panel.text(100 * value, place, f" {value:.1%}", va="center", weight="bold" if place == at[0] else "normal")
+    for place, value, size in zip(at, accuracy.values(), samples, strict=True):
+        low, high = wilson(value, size)
+        panel.plot([100 * low, 100 * high], [place, place], color=ACCENT, lw=2)
+        weight = "bold" if place == at[0] else "normal"
+        panel.text(100 * high, place, f" {share_of(value, size)}", va="center", weight=weight)
     panel.axvline(100 * chance, color="#888888", ls=":", lw=1)
     panel.set_yticks(at, list(accuracy))
     panel.grid(axis="y", visible=False)
-    panel.set(xlim=(0, 108), xlabel="accuracy, % (dotted: one class in so many)")
+    panel.set(xlim=(0, 138), xticks=range(0, 101, 20), xlabel="accuracy, % (dotted: one class in so many)")
     save(figure, path)

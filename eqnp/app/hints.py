@@ -37,7 +37,14 @@ ALSO_CALLED = {  # options by names that they have elsewhere
 FIRST = {  # what is not an option but the first argument, by the commands that take it
     "config config_file conf cfg c toml settings": ("train", "prepare", "check"),
     "preset task": ("train", "prepare", "check"),
-    "run run_folder model model_path checkpoint ckpt load m": ("evaluate", "predict", "report", "check", "info"),
+    "run run_folder model model_path checkpoint ckpt load m": (
+        "evaluate",
+        "versus",
+        "predict",
+        "report",
+        "check",
+        "info",
+    ),
 }
 KEYS = {  # of a configuration, where there is --set but not the option
     "--val-data": "data.validation",
@@ -72,7 +79,7 @@ def unknown_option(command: str, typed: str, value: str | None, run: str, option
         return f"texts are read from standard input: eqnp predict {run} < {quoted(value) if value else ANY}"
     if command == "predict" and meant == "--out":
         return f"predictions are written to standard output: eqnp predict {run} … > {quoted(value) if value else ANY}"
-    if meant.endswith("-data") and meant not in own and command == "evaluate":
+    if meant.endswith("-data") and meant not in own and command in ("evaluate", "versus"):
         meant = "--data"
     option = meant.split()[0]
     takes = "" if " " in meant or value is None or option in ("--json", "--explain") else f" {quoted(value)}"

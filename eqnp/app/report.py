@@ -5,7 +5,6 @@ Needs matplotlib. What is shown comes from the run folder alone: its log, its me
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.app import explain
+from eqnp.app import classes, explain, page
 from eqnp.dynamics import settle
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.files import write_text
@@ -22,7 +21,8 @@ from eqnp.machine import Machine
 from eqnp.network import EMBEDDING
 from eqnp.runs.contents import CONFIG, METRICS, check_texts, instead
 from eqnp.runs.folder import read_json, read_log
-from eqnp.runs.loop import free_outputs, one_hot
+from eqnp.runs.loop import one_hot
+from eqnp.runs.metrics import confusion
 from eqnp.runs.model import Model
 from eqnp.runs.training import RIVALS
 from eqnp.text.store import STORE, Split, bucketed, read_store
@@ -57,6 +57,7 @@ def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[st
     check = run / "check.json"
     sections = [
         ("How good is it?", report.accuracy()),
+        ("Class by class", report.classes()),
         ("Learning", report.learning()),
         ("Settling", report.settling()),
         ("What it attends to", report.words()),
@@ -66,9 +67,9 @@ def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[st
         ("Weights and states", report.distributions()),
         ("Configuration and environment", _tables(config, report.metrics)),
     ]
-    page = out / PAGE
-    write_text(page, _page(run.resolve().name, report.metrics, [(title, body) for title, body in sections if body]))
-    return page
+    path = out / PAGE
+    write_text(path, page.page(run.resolve().name, report.metrics, [(title, body) for title, body in sections if body]))
+    return path
 
 
 def _record(run: Path) -> tuple[dict, str, list[dict]]:
@@ -92,9 +93,7 @@ class _Report:
         self.model, self.split, self.where, self.metrics, self.folder = model, split, where, metrics, folder
         self.epochs = [event for event in events if event["event"] == "epoch"]
         self.batches = [event for event in events if event["event"] == "batches"]
-        config = model.config
-        self.outputs = free_outputs(model.network, split, config.settling)
-        self.predicted = self.outputs.argmax(axis=1)
+        self.found, self.predicted = model.evaluate(split)
         rows = next(bucketed(split, min(SAMPLES, len(split)), np.random.default_rng(0)))
         self.segments, self.labels = split.batch(rows)
 
@@ -104,13 +103,15 @@ class _Report:
         metrics, classes = self.metrics, self.model.classes
         names = {"this network": metrics["accuracy"][self.where]}
         names |= {RIVALS[name]: accuracy[self.where] for name, accuracy in metrics["baselines"].items()}
-        figures.baselines(names, 1 / len(classes), self.folder / "baselines.png")
-        counts = np.zeros((len(classes), len(classes)), np.int64)
-        np.add.at(counts, (self.split.labels, self.predicted), 1)
-        figures.confusion(counts, classes, self.folder / "confusion.png")
+        sizes = [len(self.split), *[metrics.get("baseline_samples", metrics["samples"])[self.where]] * (len(names) - 1)]
+        figures.baselines(names, sizes, 1 / len(classes), self.folder / "baselines.png")
+        figures.confusion(
+            confusion(self.split.labels, self.predicted, len(classes)), classes, self.folder / "confusion.png"
+        )
         note = (
-            f"On the {self.where} split, {len(self.split):,} samples. The rivals are logistic regressions on the same "
-            f"tokens and splits. The epoch (number {metrics['best_epoch']}) was chosen on validation data."
+            f"On the {self.where} split, {len(self.split):,} samples; lines and brackets are intervals that hold the "
+            "true accuracy in 95 of 100 cases (Wilson). The rivals are logistic regressions on the same tokens and "
+            f"splits. The epoch (number {metrics['best_epoch']}) was chosen on validation data."
         )
         if metrics.get("refit") and self.where == "validation":
             note += (
@@ -118,7 +119,11 @@ class _Report:
                 "what follows, are of texts that it has seen. Test data (--test-data) would give figures of others."
             )
         pictures = self.picture("baselines", "Accuracy") + self.picture("confusion", "Confusion matrix")
-        return f"{_note(note)}<div class=pair>{pictures}</div>"
+        return f"{page.note(note)}<div class=pair>{pictures}</div>"
+
+    def classes(self) -> str:
+        """Precision, recall and F1 of the classes, and which of them are confused."""
+        return classes.section(self.found, classes.examples(self.model, self.split, self.predicted))
 
     def learning(self) -> str:
         from eqnp.app import figures
@@ -129,7 +134,7 @@ class _Report:
         note = (
             "Training figures are taken on the way, with word dropout and moving weights; validation after each epoch."
         )
-        return self.picture("learning", "Loss and accuracy by epoch") + _note(note)
+        return self.picture("learning", "Loss and accuracy by epoch") + page.note(note)
 
     def settling(self) -> str:
         from eqnp.app import figures
@@ -145,7 +150,7 @@ class _Report:
         note = f"A batch of {len(self.labels)} texts settles ({order} sweeps). "
         fell = f"rose by {rise:.1e} at most" if rise > 0 else "never rose"
         note += f"From sweep to sweep the mean energy {fell} (in float64). Below: over training."
-        return _note(note) + self.picture("settling", "Residual and energy by sweep") + training
+        return page.note(note) + self.picture("settling", "Residual and energy by sweep") + training
 
     def traces(self) -> list[dict]:
         """Residual and energy by sweep of the free and the nudged phases of one batch, as its estimator nudges."""
@@ -194,7 +199,7 @@ class _Report:
             f"split. Label and lightness of a bar say how many of the texts with the word were classified as "
             f"{self.model.classes[lead]!r}."
         )
-        return self.picture("words", "Most attended words") + _note(note)
+        return self.picture("words", "Most attended words") + page.note(note)
 
     def some_texts(self) -> dict[str, list[str]]:
         """Some texts of the run, put together again from their words: short ones, right and wrong, of every class."""
@@ -206,11 +211,7 @@ class _Report:
         wrong = readable[self.predicted[readable] != self.split.labels[readable]]
         right = np.setdiff1d(readable, wrong)
         chosen = [*rng.permutation(right)[: TEXTS - min(2, len(wrong))], *rng.permutation(wrong)[:2]]
-        words, known = self.model.vocabulary(), range(self.model.tokenizer.specials, self.model.ngrams.first_id)
-        return {
-            name: [" ".join(words[i] for i in ids[row] if i in known) for row in chosen]
-            for name, ids in self.split.segments.items()
-        }
+        return self.model.decoded(self.split, chosen)
 
     def attention(self, texts: Mapping[str, list[str]]) -> str:
         explanations = explain.explain(self.model, texts)
@@ -218,7 +219,7 @@ class _Report:
         note = f"Free, and nudged by β = {beta:g} towards the class that was predicted. {explain.LEGEND}"
         if self.model.config.data.distinct:
             note += " Texts of the run itself are shown as they were read: each word once."
-        return _note(note) + "".join(explain.section(each) for each in explanations)
+        return page.note(note) + "".join(explain.section(each) for each in explanations)
 
     def synapse(self) -> str:
         from eqnp.app import figures
@@ -236,7 +237,7 @@ class _Report:
             "One text: of the batch above, the one that the nudge moves most. A synapse sees the states of its own two "
             "ends in both phases; their products, weighed and added up, are its update, and it knows nothing else."
         )
-        return _note(note) + self.picture("synapse", "States at both ends, and the update")
+        return page.note(note) + self.picture("synapse", "States at both ends, and the update")
 
     def distributions(self) -> str:
         from eqnp.app import figures
@@ -254,16 +255,7 @@ class _Report:
         return self.picture("distributions", "Weights, and free states of a batch")
 
     def picture(self, name: str, title: str) -> str:
-        return _image(self.folder / f"{name}.png", title)
-
-
-def _image(path: Path, title: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
-
-
-def _note(text: str) -> str:
-    return f"<p class=note>{html.escape(text)}</p>"
+        return page.image(self.folder / f"{name}.png", title)
 
 
 def _check(path: Path, picture: Path) -> str:
@@ -275,79 +267,15 @@ def _check(path: Path, picture: Path) -> str:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); run eqnp check again, or remove it") from error
-    table = _table(("estimator", "β", "relative error of the worst parameter"), rows)
-    return table + (_image(picture, "Gradient check") if picture.exists() else "")
+    table = page.table(("estimator", "β", "relative error of the worst parameter"), rows)
+    return table + (page.image(picture, "Gradient check") if picture.exists() else "")
 
 
 def _tables(config: str, metrics: dict) -> str:
     rows = [(name, str(value)) for name, value in metrics["environment"].items()]
     for name in FIGURES:
         rows.append((name.replace("_", " "), json.dumps(metrics[name])))
-    return _table(("environment and figures", ""), rows) + f"<pre>{html.escape(config)}</pre>"
-
-
-def _table(head: tuple, rows: list[tuple]) -> str:
-    def line(cells, tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 Georgia, "Times New Roman", serif; color: #1c1c1c; background: #fbfaf7; margin: 0; }
-main { max-width: 980px; margin: 0 auto; padding: 1.5rem 1.2rem 4rem; }
-h1 { font-size: 2rem; margin: .2em 0 0; letter-spacing: -.01em; }
-h2 { font-size: 1.3rem; margin: 2.6rem 0 .4rem; padding-top: .9rem; border-top: 1px solid #d9d5cc; }
-h2 small, .kicker, .note, td, th, dt, dd { font-family: system-ui, -apple-system, "Segoe UI", sans-serif; }
-.kicker { color: #6b6559; font-size: .8rem; letter-spacing: .06em; text-transform: uppercase; margin: 0; }
-.note { color: #55504a; font-size: .86rem; max-width: 46rem; }
-dl { display: flex; flex-wrap: wrap; gap: .4rem 2.4rem; margin: 1.1rem 0; }
-dt { font-size: .75rem; color: #6b6559; } dd { margin: 0; font-size: 1.45rem; font-weight: 600; }
-img { width: 100%; height: auto; background: #fff; border: 1px solid #e6e2d9; border-radius: 6px; margin: .4rem 0; }
-.pair { display: flex; gap: 1rem; align-items: flex-start; } .pair img:first-child { flex: 2.1; min-width: 0; }
-.pair img:last-child { flex: 1; min-width: 0; }
-table { border-collapse: collapse; font-size: .85rem; margin: .8rem 0; }
-td, th { text-align: left; padding: .18rem 1.2rem .18rem 0; border-bottom: 1px solid #ece8df; vertical-align: top; }
-pre { background: #f3f0e8; padding: .9rem; overflow-x: auto; font-size: .78rem; line-height: 1.4; border-radius: 6px; }
-.entry { margin: 1.2rem 0; padding-left: .9rem; border-left: 3px solid #14325a; }
-.entry h3 { margin: 0; font-size: 1rem; } .entry small { color: #6b6559; }
-nav { font-family: system-ui, sans-serif; font-size: .82rem; margin: .8rem 0; }
-nav a { color: #14325a; margin-right: 1rem; }
-@media print { body { background: #fff; } h2 { break-after: avoid; } img { break-inside: avoid; } }
-"""
-
-
-def _page(name: str, metrics: dict, sections: list[tuple[str, str]]) -> str:
-    where = "test" if "test" in metrics["accuracy"] else "validation"
-    figures = {
-        f"{where} accuracy": f"{metrics['accuracy'][where]:.1%}",
-        "bag of words": f"{metrics['baselines']['bag_of_words'][where]:.1%}",
-        "parameters": f"{metrics['parameters'] / 1e6:.2f} M",
-        "epochs": f"{metrics['epochs']}",
-        "time": _duration(metrics["seconds"]),
-    }
-    head = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in figures.items())
-    links = "".join(f'<a href="#s{i}">{html.escape(title)}</a>' for i, (title, _) in enumerate(sections))
-    body = "".join(f'<h2 id="s{i}">{html.escape(t)}</h2>{content}' for i, (t, content) in enumerate(sections))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(name)} · eqnp</title>'
-        f"<style>{CSS}{explain.STYLE}</style></head><body><main>"
-        f"<p class=kicker>eqnp · {html.escape(metrics['preset'] or 'own configuration')} · "
-        f"{html.escape(metrics['algorithm'])}</p><h1>{html.escape(name)}</h1><dl>{head}</dl><nav>{links}</nav>{body}"
-        "</main></body></html>\n"
-    )
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.1f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    return page.table(("environment and figures", ""), rows) + f"<pre>{html.escape(config)}</pre>"
 
 
 def needs_matplotlib() -> None:

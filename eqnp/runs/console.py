@@ -6,14 +6,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import NormalDist
+from textwrap import shorten
 
 import numpy as np
 
 from eqnp.architecture import NetworkConfig
 from eqnp.config import Config
+from eqnp.errors import one_line
+from eqnp.runs.metrics import wilson
 from eqnp.runs.progress import Epoch, Progress, Tally
 
 ENOUGH = 20  # batches after which a network that learns shows it
+MOST_CLASSES, FEW = 12, 5  # with a line for each of them; shown of more
+LONGEST, LINE = 16, 100  # characters of a class name above a column, and of a text that is an example
+CORNER = "true \\ predicted"  # of their table
 UNSETTLED = 0.1  # the share of samples that a phase may leave unsettled before the user is told
 
 
@@ -122,6 +128,77 @@ def sweeps(means: list[float]) -> str:
     return "+".join(f"{mean:.0f}" for mean in means)
 
 
-def accuracies(by_split: Mapping[str, float]) -> str:
-    """As in "validation 88.0%, test 86.7%"."""
-    return ", ".join(f"{name} {value:.1%}" for name, value in by_split.items())
+def share_of(share: float, samples: int) -> str:
+    """A share of samples with its interval, as in "86.7% (83.5 to 89.4)"."""
+    low, high = wilson(share, samples)
+    return f"{share:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def accuracies(by_split: Mapping[str, float], samples: Mapping[str, int]) -> str:
+    """As in "validation 88.0% (84.8 to 90.6), test 86.7% (83.4 to 89.4)"; ``samples`` by split."""
+    return ", ".join(f"{name} {share_of(value, samples[name])}" for name, value in by_split.items())
+
+
+def class_rows(found: Mapping) -> list[tuple[str, ...]]:
+    """Name, precision, recall, F1 and support of every class (of many, the worst by F1), and their means, as text."""
+    classes = found["classes"]
+    shown = list(classes) if len(classes) <= MOST_CLASSES else sorted(classes, key=lambda n: classes[n]["f1"])[:FEW]
+    rows = [(one_line(name), classes[name], f"{classes[name]['support']:,}") for name in shown]
+    rows += [("macro mean", found["macro"], ""), ("weighted mean", found["weighted"], "")]
+    return [(name, *(percent(each[key]) for key in ("precision", "recall", "f1")), n) for name, each, n in rows]
+
+
+def percent(share: float) -> str:
+    """As in "86.7%"."""
+    return f"{share:.1%}"
+
+
+def class_lines(found: Mapping) -> list[str]:
+    """`eqnp.runs.metrics.figures` as lines: a table of the classes (of many, the worst), their means, and the loss."""
+    rows, many = class_rows(found), len(found["classes"])
+    head = "class" if many <= MOST_CLASSES else f"worst {FEW} of {many}"
+    rows.insert(0, (head, "precision", "recall", "F1", "support"))
+    width = max(len(name) for name, *_ in rows)
+    lines = [f"{n:{width}}  {p:>9}  {r:>6}  {f:>6}  {support:>7}".rstrip() for n, p, r, f, support in rows]
+    return [*lines, f"balanced accuracy {found['balanced_accuracy']:.1%}, log loss {found['log_loss']:.4f}"]
+
+
+def precision_lines(found: Mapping) -> list[str]:
+    """For each of two classes, how many of its texts are found where it may hardly ever be said in error."""
+    lines = []
+    for name, each in found["classes"].items() if len(found["classes"]) == 2 else ():
+        at = each["at_precision"]
+        line = f"{one_line(name)}: recall {at['recall']:.1%} at {at['precision']:.0%} precision"
+        lines.append(
+            f"{line}, from a score of {at['score']:.4f} (chosen on these texts)" if at["score"] is not None else line
+        )
+    return lines
+
+
+def pair_lines(found: Mapping, examples: Mapping[tuple[str, str], str]) -> list[str]:
+    """The pairs of classes most often confused, each with a text, by (true class, predicted class)."""
+    lines = []
+    for each in found["confusions"][:FEW]:
+        true, predicted, texts = each["true"], each["predicted"], each["texts"]
+        share = texts / found["classes"][true]["support"]
+        line = f"{one_line(true)} taken for {one_line(predicted)}: {texts:,} ({share:.1%} of {one_line(true)})"
+        lines.append(f"{line}, as in: {shorten(examples[true, predicted], LINE)}")
+    return lines
+
+
+def confusion_lines(found: Mapping) -> list[str]:
+    """For a few classes, how many texts of each (a row) were given each (a column)."""
+    names = list(found["classes"])
+    if len(names) > MOST_CLASSES:
+        return []
+    counts = {(each["true"], each["predicted"]): each["texts"] for each in found["confusions"]}
+    for name, each in found["classes"].items():
+        counts[name, name] = each["support"] - sum(n for (true, _), n in counts.items() if true == name)
+    short = {name: one_line(name)[:LONGEST] for name in names}
+    width = max(len(CORNER), *map(len, short.values()))
+    columns = {name: max(len(short[name]), 6) for name in names}
+    lines = [f"{CORNER:{width}}" + "".join(f"  {short[name]:>{columns[name]}}" for name in names)]
+    for true in names:
+        cells = "".join(f"  {counts.get((true, name), 0):>{columns[name]},}" for name in names)
+        lines.append(f"{short[true]:{width}}{cells}")
+    return lines

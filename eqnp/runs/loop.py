@@ -17,6 +17,7 @@ from eqnp.learning import Estimate, estimate
 from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
+from eqnp.runs.metrics import macro_f1
 from eqnp.runs.progress import Epoch, Progress, Score, Tally
 from eqnp.states import Batch
 from eqnp.text.store import Split, bucketed, noisy_batch
@@ -74,7 +75,7 @@ def fit(
     weight.
     """
     progress, hooks, training = progress or Progress(), hooks or Hooks(), config.training
-    epochs = epochs_of(config, len(train))
+    epochs, metric = epochs_of(config, len(train)), training.metric
     texts = _Training(network, optimizer, config, train, rng, progress, hooks, epochs)
     while not progress.finished(epochs, training.patience):
         number = len(progress.epochs) + 1
@@ -86,7 +87,7 @@ def fit(
         moved = round(tally.moved / tally.batches, 4) if tally.batches else 1.0
         epoch = Epoch(epoch=number, validation=score, seconds=seconds, moved=moved, **tally.means())
         progress.epochs.append(epoch)
-        if not progress.best or _rank(score) > _rank(progress.best_epoch.validation):
+        if not progress.best or score.better(metric) > progress.best_epoch.validation.better(metric):
             progress.best = number
             hooks.best.keep(network)
         texts.end("epoch", **asdict(epoch))
@@ -262,10 +263,11 @@ def evaluate(network: Network, split: Split, settling: SettlingConfig) -> Score:
 
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
-    """Loss and accuracy of outputs (n, C)."""
+    """Loss, accuracy and macro-F1 of outputs (n, C)."""
     loss = network.cost(output, one_hot(labels, network)).mean()
     predicted = output.argmax(axis=1)
-    return Score(float(loss), float((predicted == labels).mean()), len(np.unique(predicted)))
+    accuracy, f1 = float((predicted == labels).mean()), macro_f1(labels, predicted, output.shape[1])
+    return Score(float(loss), accuracy, len(np.unique(predicted)), f1)
 
 
 def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
@@ -277,11 +279,6 @@ def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
 def silent(total: int, name: str, done: int) -> Iterator[Callable[[Tally], None]]:
     """A progress bar that shows nothing."""
     yield lambda tally: None
-
-
-def _rank(score: Score) -> tuple[float, float]:
-    """By accuracy, and among equals (common on a small validation split) by loss."""
-    return score.accuracy, -score.loss
 
 
 def check_weights(network: Network) -> None:

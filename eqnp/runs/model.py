@@ -17,8 +17,8 @@ from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING, Network
 from eqnp.runs.contents import MODEL, instead
-from eqnp.runs.loop import evaluate, free_outputs
-from eqnp.runs.progress import Score
+from eqnp.runs.loop import free_outputs, score
+from eqnp.runs.metrics import figures
 from eqnp.text import tokens
 from eqnp.text.ngrams import NGrams, memory_slots
 from eqnp.text.store import Split
@@ -199,18 +199,15 @@ class Model:
     def scores(self, texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Scores (n, C) that sum to 1, and the number of known words (n,), of the samples; raises DataError."""
         self.check(texts)
-        size, begun = len(next(iter(texts.values()))), len(self.tokenizer.start)
+        size = len(next(iter(texts.values())))
 
         def read_and_settle(start: int) -> tuple[np.ndarray, np.ndarray]:
             split = self._encoded({name: column[start : start + BLOCK] for name, column in texts.items()})
-            known = sum(_words(ids, self.ngrams.first_id) - begun for ids in split.segments.values())
-            return free_outputs(self.network, split, self.config.settling), known
+            return free_outputs(self.network, split, self.config.settling), self.known(split)
 
         blocks = list(self.network.machine.map(read_and_settle, range(0, max(1, size), BLOCK)))
         output, known = (np.concatenate(part) for part in zip(*blocks, strict=True))
-        scores = self.normalised(output)
-        scores[known == 0] = self.prior
-        return scores, known
+        return self.probabilities(output, known), known
 
     def encode(self, texts: Mapping[str, Sequence[str]]) -> Split:
         """Token ids of texts, a list of strings per segment, with labels 0; raises DataError."""
@@ -251,8 +248,8 @@ class Model:
         words = tokens.words(self.tokenizer)
         return words + self.ngrams.names(words)
 
-    def evaluate(self, split: Split) -> Score:
-        """Loss and accuracy on encoded samples; raises CheckpointError if they belong to another model."""
+    def outputs(self, split: Split) -> np.ndarray:
+        """The free outputs (n, C) for encoded samples; raises CheckpointError if they belong to another model."""
         words, classes = len(self.network.parameters[EMBEDDING]), len(self.classes)
         largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
         if (
@@ -263,12 +260,41 @@ class Model:
             raise CheckpointError(
                 "the samples are not of this model (other segments, words or classes); use its own run"
             )
-        return evaluate(self.network, split, self.config.settling)
+        return free_outputs(self.network, split, self.config.settling)
 
-    def normalised(self, output: np.ndarray) -> np.ndarray:
-        """Scores that sum to 1 from outputs (n, C): under either cost the output estimates class frequencies."""
-        positive = np.maximum(output.astype(np.float64), 0) + 1e-9
-        return positive / positive.sum(axis=1, keepdims=True)
+    def evaluate(self, split: Split) -> tuple[dict, np.ndarray]:
+        """The figures of what `predict` says of a split, and the numbers (n,) of the classes that it says.
+
+        The figures are `eqnp.runs.metrics.figures` and ``loss``, the mean cost of the network's outputs. Raises
+        CheckpointError for samples that belong to another model.
+        """
+        outputs = self.outputs(split)
+        probabilities = self.probabilities(outputs, self.known(split))
+        found = figures(probabilities, split.labels, self.classes)
+        return {**found, "loss": score(outputs, split.labels, self.network).loss}, probabilities.argmax(axis=1)
+
+    def known(self, split: Split) -> np.ndarray:
+        """The number of known words of every sample, (n,)."""
+        begun = len(self.tokenizer.start)
+        return sum(_words(ids, self.ngrams.first_id) - begun for ids in split.segments.values())
+
+    def decoded(self, split: Split, rows: Sequence[int]) -> dict[str, list[str]]:
+        """Some texts of a split, a list per segment, put together again from their words; n-grams are left out."""
+        words, known = self.vocabulary(), range(self.tokenizer.specials, self.ngrams.first_id)
+        return {
+            name: [" ".join(words[i] for i in ids[row] if i in known) for row in rows]
+            for name, ids in split.segments.items()
+        }
+
+    def probabilities(self, outputs: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Scores (n, C) float64 that sum to 1, from outputs (n, C) and the number of known words (n,).
+
+        Under either cost an output estimates class frequencies. A sample without a known word gets the prior.
+        """
+        positive = np.maximum(outputs.astype(np.float64), 0) + 1e-9
+        scores = positive / positive.sum(axis=1, keepdims=True)
+        scores[known == 0] = self.prior
+        return scores
 
 
 def _words(texts: Ragged, first_ngram: int) -> np.ndarray:

@@ -12,12 +12,20 @@ from eqnp.learning import Estimate
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split, and how many classes
-    were predicted (0: not counted)."""
+    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split, how many classes were
+    predicted (0: not counted), and the mean F1 of the classes (None: not counted)."""
 
     loss: float
     accuracy: float
     predicted: int = 0
+    macro_f1: float | None = None
+
+    def better(self, metric: str) -> tuple[float, float]:
+        """What is greater for the better of two scores by ``training.metric``.
+
+        Equals, which are common on a small validation split, are told apart by the loss.
+        """
+        return {"accuracy": self.accuracy, "macro-f1": self.macro_f1, "loss": -self.loss}[metric], -self.loss
 
 
 @dataclass
@@ -91,9 +99,10 @@ class Progress:
     """Where training is: all that determines its future, beside the weights and the optimiser.
 
     ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
-    state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by validation accuracy, 0 before
-    the first. ``refitted`` counts the epochs of training once more on all texts, −1 before that begins. ``events`` are
-    the lines of the log. All of it is JSON.
+    state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by ``training.metric`` on the
+    validation texts, 0 before the first. ``refitted`` counts the epochs of training once more on all texts, −1 before
+    that begins. ``events`` are the lines of the log, and ``figures`` those of the best epoch on the validation texts
+    (`eqnp.runs.metrics.figures`), empty until it is chosen. All of it is JSON.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -105,6 +114,7 @@ class Progress:
     lately: Tally = field(default_factory=Tally)
     events: list[dict] = field(default_factory=list)
     refitted: int = -1
+    figures: dict = field(default_factory=dict)
 
     @property
     def best_epoch(self) -> Epoch:

@@ -20,7 +20,15 @@ from eqnp.machine.threads import peak_resident_gib, return_freed_memory
 from eqnp.network import EMBEDDING, Network
 from eqnp.optim import Optimizer
 from eqnp.runs.checkpoint import BestOnDisk, generators, load_last, untrained
-from eqnp.runs.console import accuracies, epoch_line, epoch_warnings, majority_warning, progress_bar, refit_line
+from eqnp.runs.console import (
+    accuracies,
+    class_lines,
+    epoch_line,
+    epoch_warnings,
+    majority_warning,
+    progress_bar,
+    refit_line,
+)
 from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, check_parts, instead
 from eqnp.runs.folder import (
     abandon,
@@ -32,7 +40,7 @@ from eqnp.runs.folder import (
     pinned,
     read_json,
 )
-from eqnp.runs.loop import Hooks, check_weights, epochs_of, evaluate, fit, refit, silent
+from eqnp.runs.loop import Hooks, check_weights, epochs_of, fit, refit, silent
 from eqnp.runs.model import Model
 from eqnp.runs.progress import Progress
 from eqnp.runs.signals import StopRequest
@@ -257,6 +265,7 @@ class TrainingRun:
                 seed = self.config.training.seed
                 if self.progress.refitted < 0:
                     fit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
+                    self.progress.figures, _ = self.model.evaluate(texts[1])
                 if self.config.training.refit and self.prepared.held_out:
                     self.begin_again()
                     best.optimizer = self.optimizer
@@ -300,25 +309,32 @@ class TrainingRun:
 
     def measure(self) -> dict:
         """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
-        from eqnp.runs.baselines import baselines
+        from eqnp.runs.baselines import baselines, thinned
 
         best, prepared, config = self.progress.best_epoch, self.prepared, self.config
-        accuracy, splits = {"validation": best.validation.accuracy}, prepared.splits
-        again = ["validation"] * (config.training.precision == "half" and self.progress.refitted < 0)
-        again += ["test"] * ("test" in splits)
-        for name in again:  # the model is what is in the file now
-            accuracy[name] = evaluate(self.model.network, splits[name], config.settling).accuracy
+        splits, figures = prepared.splits, {"validation": self.progress.figures} if self.progress.figures else {}
+        if "test" in splits:
+            figures["test"], _ = self.model.evaluate(splits["test"])
+        accuracy = {
+            "validation": best.validation.accuracy,
+            **{name: each["accuracy"] for name, each in figures.items()},
+        }
         if not self.ranks.first:
             return {}
         algorithm = config.learning.algorithm
+        sizes = {name: len(split) for name, split in splits.items()}
         every = (len(splits["train"]) + len(splits["validation"])) * (self.progress.refitted > 0)
         more = f"; then trained once more, on all {every:,} texts" * bool(every)
-        print(f"{NAMES[algorithm]}: {accuracies(accuracy)} (epoch {best.epoch}, chosen on validation{more})")
+        print(f"{NAMES[algorithm]}: {accuracies(accuracy, sizes)} (epoch {best.epoch}, chosen on validation{more})")
         start = files.load(self.folder / START, "start")[0][EMBEDDING]
         start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
         rivals = baselines(splits, start, len(prepared.classes))
+        of_rivals = {name: len(split) for name, split in thinned(splits).items()}
         for name, rival in rivals.items():
-            print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy)}")
+            print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy, of_rivals)}")
+        if shown := figures.get("test", figures.get("validation")):
+            print(f"{'test' if 'test' in figures else 'validation'}, by class:")
+            print("\n".join(class_lines(shown)))
         name, tries = ("test", 1) if "test" in splits else ("validation", len(self.progress.epochs))
         majority = rivals["majority"].accuracy[name]
         if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
@@ -327,13 +343,15 @@ class TrainingRun:
             "run": str(self.folder),
             "preset": config.name,
             "accuracy": accuracy,
+            "figures": figures,
             "algorithm": algorithm,
             "baselines": {name: rival.accuracy for name, rival in rivals.items()},
+            "baseline_samples": of_rivals,
             "best_epoch": best.epoch,
             "epochs": len(self.progress.epochs),
             "refit": every,
             "classes": list(prepared.classes),
-            "samples": {name: len(split) for name, split in splits.items()},
+            "samples": sizes,
             "tokens": {name: split.coverage.tokens for name, split in splits.items()},
             "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
             "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},

@@ -149,7 +149,10 @@ def test_every_key_is_found_by_its_last_part(key):
         ("eqnp evaluate run --gpu", "write --device cuda"),
         ("eqnp check mini-sentiment --seed 3", "write --set training.seed=3"),
         ("eqnp evaluate run --set a.b=c", "evaluate has no --set; eqnp train, prepare and check have it"),
-        ("eqnp report run --device cuda", "report has no --device; eqnp train, evaluate, predict and benchmark have"),
+        (
+            "eqnp report run --device cuda",
+            "report has no --device; eqnp train, evaluate, versus, predict and benchmark have",
+        ),
         ("eqnp info run --resume", "info has no --resume; eqnp train has it"),
         ("eqnp evaluate run --epochs 5", "eqnp train --set training.epochs=5"),
         ("eqnp predict run --data f.txt", "eqnp predict run < f.txt"),

@@ -219,3 +219,19 @@ def test_tables_with_names(tmp_path):
     whole.save(tmp_path / "whole")
     loaded = SequenceClassifier.load(tmp_path / "whole")
     assert loaded.score(texts, [float(number) for number in numbers]) == whole.score(texts, numbers)
+
+
+def test_classes_in_an_order_of_their_own(weather, tmp_path, monkeypatch):
+    """If this fails, a run whose configuration names its classes unlearns them when it is given more texts."""
+    monkeypatch.chdir(tmp_path)
+    X, y = weather
+    lines = [f'"{text}",{label}' for text, label in zip(X, y, strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    given = ['--set=data.classes=["wet","hot","cold"]', "--set=training.epochs=4", "--threads=1", "--out", "run"]
+    assert main(["train", "--data", "own.csv", *given]) == 0
+    classifier = SequenceClassifier.load("run")
+    assert list(classifier.classes_) == ["wet", "hot", "cold"]
+    assert classifier.evaluate(X, y)["accuracy"] == classifier.score(X, y) > 0.9
+    for _ in range(10):
+        classifier.partial_fit(X, y, classes=["cold", "hot", "wet"])
+    assert classifier.score(X, y) > 0.9

@@ -19,7 +19,6 @@ from eqnp.config import load_config
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING
 from eqnp.runs import perceptron as perceptrons
-from eqnp.runs import training
 from eqnp.runs.baselines import hidden_layer, nb_svm
 from eqnp.runs.checkpoint import generators, untrained
 from eqnp.runs.loop import Hooks, fit
@@ -157,10 +156,10 @@ def test_a_network_is_trained_once_more_on_all_texts(tmp_path, capsys, monkeypat
     for name, value in Model.load("run").network.parameters.items():
         np.testing.assert_array_equal(value, model.network.parameters[name])
     half = [*given, "--set=training.precision=half", "--set=training.epochs=1", "--test-data", "own.csv"]
-    tested = Mock(side_effect=training.evaluate)
-    monkeypatch.setattr(training, "evaluate", tested)
+    tested, outputs = [], Model.outputs
+    monkeypatch.setattr(Model, "outputs", lambda self, split: (tested.append(self), outputs(self, split))[1])
     assert main(["train", "--data", "own.csv", *half, "--out", "half", "--threads=1"]) == 0
-    (network, *_), kept = tested.call_args.args, Model.load("half").network  # what was tested is what is in the file
+    network, kept = tested[-1].network, Model.load("half").network  # what was tested is what is in the file
     np.testing.assert_array_equal(network.parameters[EMBEDDING], kept.parameters[EMBEDDING])
     assert main(["evaluate", "run"]) == 0
     assert "trained once more with the validation texts" in capsys.readouterr().out
