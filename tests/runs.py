@@ -1,5 +1,6 @@
 """A run that takes a second, and what to compare of its outcome."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -30,6 +31,8 @@ SETTINGS = [
 ]
 TRAIN = ["train", "mini-sentiment", *(f"--set={setting}" for setting in SETTINGS), "--threads=1"]
 
+CLIMATES = {"cold": "ice snow frost", "hot": "fire sun lava", "wet": "rain sea mud", "dry": "sand dust salt"}
+
 
 def own_data(path: Path) -> None:
     """Write 130 short texts of two classes."""
@@ -49,7 +52,8 @@ def outcome(folder) -> tuple:
     metrics = json.loads((Path(folder) / "metrics.json").read_text())
     lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
     timeless = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
-    return weights(folder), metrics["accuracy"], metrics["best_epoch"], timeless
+    found = [metrics[key] for key in ("accuracy", "best_epoch", "figures", "calibration")]
+    return weights(folder), found, timeless
 
 
 def killed_after(folder: Path, batches: int, source: list[str] | None = None) -> None:
@@ -65,3 +69,31 @@ def killed_after(folder: Path, batches: int, source: list[str] | None = None) ->
         patch.setattr(Adam, "step", stop)
         command = ["train", *source, "--threads=1"] if source else TRAIN
         assert main([*command, "--out", str(folder)]) == 130
+
+
+def weather(path: Path, texts: int, seed: int, kinds: int = 4) -> None:
+    """Write texts of four classes, or many, the last of them rare; every fifth is of another class than its words."""
+    rng, names = np.random.default_rng(seed), [*CLIMATES, *(f"k{i}" for i in range(4, kinds))]
+    rows = []
+    for i in range(texts):
+        name = names[-1] if i % 16 == 15 else names[i % (kinds - 1)]
+        words = CLIMATES.get(name, f"{name}a {name}b {name}c").split()
+        label = names[rng.integers(kinds - 1)] if i % 5 == 0 else name
+        rows.append([f"there was {' and '.join(rng.choice(words, 3))}, {i % 7}", label])
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["text", "label"], *rows])
+
+
+def read_table(path: Path | str) -> tuple[list[str], list[str]]:
+    """The texts and the labels of a file."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def said(capsys, *arguments) -> tuple[dict, str]:
+    """What a command ends with, and what it printed before."""
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return json.loads(lines[-1]), "\n".join(lines[:-1])

@@ -6,7 +6,7 @@ Imports that take long are inside the commands that need them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ from eqnp.app.given import columns_of, lines_of, readable
 from eqnp.errors import ConfigError, some
 
 if TYPE_CHECKING:
-    from eqnp.runs.model import Model
+    from eqnp.runs.model import Model, Prediction
     from eqnp.text.corpora import Corpus
     from eqnp.text.store import Split
 
 CHANCE = 0.05  # a p below it is called more than chance
-FEW_TEXTS = 64  # so few are predicted by the NumPy kernels sooner than the compiled ones are loaded
+UNSURE = "unsure"  # in place of a label that has too low a score
 
 
 def evaluate_command(options) -> dict:
@@ -27,7 +27,7 @@ def evaluate_command(options) -> dict:
     from eqnp.app.classes import LEGEND, examples
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.runs.console import class_lines, confusion_lines, pair_lines, precision_lines, share_of
+    from eqnp.runs.console import class_lines, confusion_lines, pair_lines, precision_lines, share_of, threshold_lines
     from eqnp.runs.contents import check_texts, quoted
     from eqnp.runs.model import Model
 
@@ -37,15 +37,16 @@ def evaluate_command(options) -> dict:
     model = Model.load(options.run, machine)
     where, split, corpus = _texts_asked_for(options.run, model, options)
     with machine.at_work(options.threads) as working:
-        found, predicted = model.on(working).evaluate(split)
+        found, scores = model.on(working).evaluate(split)
     left_out = corpus.unlabelled if corpus else 0
     print(
         f"{where}: accuracy {share_of(found['accuracy'], len(split))}, loss {found['loss']:.4f}, "
         f"{len(split):,} samples, {split.coverage.tokens:,} tokens, {split.coverage}"
         + (f"; {left_out:,} rows without an agreed label left out" if left_out else "")
     )
-    texts = examples(model, split, predicted, corpus)
-    parts = class_lines(found), precision_lines(found), confusion_lines(found), pair_lines(found, texts), LEGEND
+    texts = examples(model, split, scores.argmax(axis=1), corpus)
+    parts = [class_lines(found), precision_lines(found), confusion_lines(found), pair_lines(found, texts)]
+    parts += [threshold_lines(found), LEGEND]
     print("\n".join(line for part in parts for line in part))
     return {
         "data": where,
@@ -110,9 +111,9 @@ def versus_command(options) -> dict:
         model = Model.load(run, machine)
         where, split, _ = _texts_asked_for(run, model, options)
         with machine.at_work(options.threads) as working:
-            _, predicted = model.on(working).evaluate(split)
+            _, scores = model.on(working).evaluate(split)
         names = [model.classes[label] for label in split.labels]
-        read.append((model, where, names, predicted == split.labels))
+        read.append((model, where, names, scores.argmax(axis=1) == split.labels))
     (model, where, names, right), (other_model, other_where, other_names, other) = read
     if set(model.classes) != set(other_model.classes):
         raise ConfigError(
@@ -151,11 +152,9 @@ def _sources(model: Model, where: str) -> tuple:
 
 def predict_command(options) -> dict:
     """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
-    from dataclasses import asdict
-
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.runs.model import Model
+    from eqnp.runs.model import FEW, Model
 
     if options.html and not options.explain:
         raise ConfigError("--html is a page of explanations; add --explain")
@@ -167,44 +166,58 @@ def predict_command(options) -> dict:
     if not given:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
     device = choose(options.device)
-    few = len(given) <= FEW_TEXTS and device == "cpu"
+    few = len(given) <= FEW and device == "cpu"
     machine = Machine("naive" if few else "cpu" if options.explain else device)
     model = Model.load(options.run, machine)
+    if options.at_least and UNSURE in model.classes:
+        raise ConfigError(
+            f"{options.run} has a class {UNSURE!r}, which --at-least gives in place of others; leave it out"
+        )
     texts = columns_of(given, list(model.config.data.columns), from_lines=not options.text)
+    with machine.at_work(1 if few else options.threads) as working:
+        predictions = model.on(working).predict(texts)
     if options.explain:
-        return _explain(model, texts, options.html)
-    if few:
-        predictions = model.predict(texts)
-    else:
-        with machine.at_work(options.threads) as working:
-            predictions = model.on(working).predict(texts)
+        return _explain(model, texts, predictions, options)
     for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
-        print(_prediction_line(prediction, " | ".join(parts), parts))
-    return {"predictions": [asdict(prediction) for prediction in predictions]}
+        print(_prediction_line(prediction, " | ".join(parts), parts, options.at_least))
+    return {"predictions": [_as_json(prediction, options.at_least) for prediction in predictions]}
 
 
-def _prediction_line(prediction, shown: str, texts: Iterable[str]) -> str:
+def _prediction_line(prediction: Prediction, shown: str, texts: Iterable[str], at_least: float) -> str:
     note = f"  [{note}]" if (note := prediction.note(texts)) else ""
-    return f"{prediction.label}  {prediction.scores[prediction.label]:.3f}  {shown}{note}"
+    score = prediction.scores[prediction.label]
+    return f"{prediction.label if score >= at_least else UNSURE}  {score:.3f}  {shown}{note}"
 
 
-def _explain(model, texts, path: Path | None) -> dict:
+def _as_json(prediction: Prediction, at_least: float) -> dict:
+    from dataclasses import asdict
+
+    sure = prediction.scores[prediction.label] >= at_least
+    return {**asdict(prediction), "label": prediction.label if sure else UNSURE}
+
+
+def _explain(model: Model, texts: Mapping[str, list[str]], predictions: list[Prediction], options) -> dict:
     """Print every text with its heaviest words marked, and write the page if there is to be one."""
     from dataclasses import asdict
 
     from eqnp.app.explain import as_terminal, explain, page
     from eqnp.files import write_text
 
-    explanations, colours = explain(model, texts), sys.stdout is not None and sys.stdout.isatty()
+    colours = sys.stdout is not None and sys.stdout.isatty()
+    explanations = explain(model, texts, predictions=predictions)
     for each in explanations:
         shown = " | ".join(as_terminal(pieces, colours) for pieces in each.pieces.values())
-        print(_prediction_line(each.prediction, shown, each.texts))
-    if path:
-        write_text(path, page(explanations, f"What {path.stem} attends to"))
-        print(f"written to {path}")
+        print(_prediction_line(each.prediction, shown, each.texts, options.at_least))
+    if options.html:
+        write_text(options.html, page(explanations, f"What {options.html.stem} attends to"))
+        print(f"written to {options.html}")
     return {
         "predictions": [
-            {**asdict(each.prediction), "towards": each.towards, "pieces": asdict(each)["pieces"]}
+            {
+                **_as_json(each.prediction, options.at_least),
+                "towards": each.towards,
+                "pieces": asdict(each)["pieces"],
+            }
             for each in explanations
         ]
     }

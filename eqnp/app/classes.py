@@ -17,6 +17,8 @@ LEGEND = (
     "precision: of the texts given a class, the share that is of it; recall: of the texts of a class, the share found",
     "F1: their harmonic mean; support: texts of the class; macro: every class alike; weighted: by support",
     "balanced accuracy: the mean recall; log loss: the mean of −ln of what the right class is given",
+    "calibration error: the mean distance of score and accuracy, over ten bins of equal mass by score",
+    "at least: of the texts whose best score is no less, the share of all texts, and the share of them that is right",
     "in brackets: intervals that hold the true share in 95 of 100 cases (Wilson)",
 )
 

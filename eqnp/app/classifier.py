@@ -17,7 +17,7 @@ from eqnp.optim import make_optimizer
 from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
-from eqnp.runs.model import Model
+from eqnp.runs.model import FEW, Model
 from eqnp.runs.progress import Progress
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import filled
@@ -129,8 +129,14 @@ class SequenceClassifier:
         optimizer = make_optimizer(model.network, config.optimizer)
         first = {n: v.copy() for n, v in model.network.host_parameters().items()} if config.training.refit else {}
         with Machine().at_work(self._threads()) as machine:
-            network, texts = model.on(machine).network, (splits["train"], splits["validation"])
+            working, texts = model.on(machine), (splits["train"], splits["validation"])
+            network = working.network
+            if config.training.refit:  # which ends with an epoch like the last
+                hooks.after_last = lambda: working.calibrate(splits["validation"])
             self.progress_ = fit(network, optimizer, config, *texts, rng, hooks=hooks)
+            if not config.training.refit:
+                working.calibrate(splits["validation"])
+            model.temperature = working.temperature
             if config.training.refit:
                 network.assign(first)
                 optimizer = make_optimizer(network, config.optimizer)
@@ -190,12 +196,17 @@ class SequenceClassifier:
         return self.classes_[best]
 
     def predict_proba(self, X: Sequence) -> np.ndarray:
-        """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1."""
+        """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1.
+
+        After `fit` they are calibrated on the texts that were held out (`eqnp.runs.calibration`).
+        """
         if not hasattr(self, "model_"):
             raise _not_fitted(self)
         texts = texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
-        with Machine().at_work(self._threads()) as machine:
-            return self.model_.on(machine).scores(texts)[0]
+        few = len(next(iter(texts.values()))) <= FEW  # as `eqnp predict` has it: to the same bits
+        model = self.model_.in_numpy() if few else self.model_
+        with model.network.machine.at_work(1 if few else self._threads()) as machine:
+            return model.on(machine).scores(texts)[0]
 
     def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
         """The share of texts whose predicted class is theirs."""

@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from eqnp.app import answers, commands
@@ -145,6 +146,9 @@ def build_parser() -> Parser:
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
     predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
+    predict.add_argument(
+        "--at-least", metavar="P", type=_share, default=0.0, help="say 'unsure' where the best class has a lower score"
+    )
     _device(predict)
     predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
@@ -238,6 +242,13 @@ def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or greater")
     return int(text)
+
+
+def _share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

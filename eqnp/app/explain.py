@@ -47,21 +47,30 @@ class Explanation:
         return ["".join(piece.text for piece in pieces) for pieces in self.pieces.values()]
 
 
-def explain(model: Model, texts: Mapping[str, Sequence[str]], towards: str | None = None) -> list[Explanation]:
+def explain(
+    model: Model,
+    texts: Mapping[str, Sequence[str]],
+    towards: str | None = None,
+    predictions: Sequence[Prediction] | None = None,
+) -> list[Explanation]:
     """Attention to every word of every text, free and nudged by +β towards a class (default: the predicted one).
 
-    ``texts`` holds a list of strings per segment. Raises DataError for an unknown class, or texts that do not fit.
+    ``texts`` holds a list of strings per segment, and ``predictions`` what `Model.predict` made of them, if that is
+    known. Raises DataError for an unknown class, or texts that do not fit.
     """
     if towards is not None and towards not in model.classes:
         raise DataError(f"unknown class {towards!r}{nearest(towards, model.classes)}")
-    result, size = [], len(next(iter(texts.values()), ()))
-    for start in range(0, size, AT_ONCE):
-        result += _explain({name: column[start : start + AT_ONCE] for name, column in texts.items()}, model, towards)
+    result, predictions = [], predictions or model.predict(texts)
+    for start in range(0, len(predictions), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        columns = {name: column[part] for name, column in texts.items()}
+        result += _explain(columns, model, towards, predictions[part])
     return result
 
 
-def _explain(texts: Mapping[str, Sequence[str]], model: Model, towards: str | None) -> list[Explanation]:
-    predictions = model.predict(texts)
+def _explain(
+    texts: Mapping[str, Sequence[str]], model: Model, towards: str | None, predictions: Sequence[Prediction]
+) -> list[Explanation]:
     classes = [towards or prediction.label for prediction in predictions]
     split = model.encode(texts)
     segments, _ = split.batch(np.arange(len(split)))

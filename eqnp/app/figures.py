@@ -220,3 +220,28 @@ def baselines(accuracy: Mapping[str, float], samples: Sequence[int], chance: flo
     panel.grid(axis="y", visible=False)
     panel.set(xlim=(0, 138), xticks=range(0, 101, 20), xlabel="accuracy, % (dotted: one class in so many)")
     save(figure, path)
+
+
+@_styled
+def reliability(bins: Sequence[Mapping], best: np.ndarray, right: np.ndarray, path: Path) -> None:
+    """Accuracy over score by bins, and over coverage by threshold; ``best`` (n,) scores, ``right`` (n,) truths."""
+    figure, (panels,) = _panels(1, 2, (10, 3.8))
+    panels[0].plot([0, 100], [0, 100], color="#888888", ls=":", lw=1)
+    for each in bins:
+        low, high = wilson(each["accuracy"], each["texts"])
+        panels[0].plot([100 * each["score"]] * 2, [100 * low, 100 * high], color=PALE, lw=3)
+    panels[0].plot([100 * b["score"] for b in bins], [100 * b["accuracy"] for b in bins], "o", color=INK, ms=5)
+    lowest = 100 * min(min(b["score"], wilson(b["accuracy"], b["texts"])[0]) for b in bins)
+    span = (max(0, lowest - 5), 102)
+    panels[0].set(xlabel="score of the best class, %", title="Right, %, by score", xlim=span, ylim=span)
+    order = np.argsort(-best, kind="stable")
+    count = np.arange(1, len(order) + 1)
+    share = 100 * np.cumsum(right[order]) / count
+    panels[1].plot(100 * count / len(order), share, **LINES[0])
+    for threshold in (0.5, 0.9, 0.99):
+        kept = int((best >= threshold).sum())
+        if kept:
+            panels[1].plot(100 * kept / len(order), share[kept - 1], "s", color=ACCENT, ms=5)
+            panels[1].annotate(f"{threshold:g}", (100 * kept / len(order), share[kept - 1]), ha="right", va="top")
+    panels[1].set(xlabel="share of the texts that are answered, %", title="Right, %, of those with the highest scores")
+    save(figure, path)

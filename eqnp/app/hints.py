@@ -32,6 +32,7 @@ ALSO_CALLED = {  # options by names that they have elsewhere
     "--distributed mpi": "mpi",
     "--html": "page html_file",
     "--explain": "explanation explanations",
+    "--at-least": "threshold min_score min_confidence confidence min_probability cutoff",
     "--json": "as_json format_json",
 }
 FIRST = {  # what is not an option but the first argument, by the commands that take it

@@ -19,12 +19,13 @@ from eqnp.files import write_text
 from eqnp.learning import estimate
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING
+from eqnp.runs.console import calibration_line
 from eqnp.runs.contents import CONFIG, METRICS, check_texts, instead
 from eqnp.runs.folder import read_json, read_log
 from eqnp.runs.loop import one_hot
 from eqnp.runs.metrics import confusion
 from eqnp.runs.model import Model
-from eqnp.runs.training import RIVALS
+from eqnp.runs.results import RIVALS
 from eqnp.text.store import STORE, Split, bucketed, read_store
 
 PAGE, PICTURES = "report.html", "report"
@@ -58,6 +59,7 @@ def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[st
     sections = [
         ("How good is it?", report.accuracy()),
         ("Class by class", report.classes()),
+        ("Are its scores probabilities?", report.probabilities()),
         ("Learning", report.learning()),
         ("Settling", report.settling()),
         ("What it attends to", report.words()),
@@ -93,7 +95,8 @@ class _Report:
         self.model, self.split, self.where, self.metrics, self.folder = model, split, where, metrics, folder
         self.epochs = [event for event in events if event["event"] == "epoch"]
         self.batches = [event for event in events if event["event"] == "batches"]
-        self.found, self.predicted = model.evaluate(split)
+        self.found, self.scores = model.evaluate(split)
+        self.predicted = self.scores.argmax(axis=1)
         rows = next(bucketed(split, min(SAMPLES, len(split)), np.random.default_rng(0)))
         self.segments, self.labels = split.batch(rows)
 
@@ -124,6 +127,22 @@ class _Report:
     def classes(self) -> str:
         """Precision, recall and F1 of the classes, and which of them are confused."""
         return classes.section(self.found, classes.examples(self.model, self.split, self.predicted))
+
+    def probabilities(self) -> str:
+        """What its scores promise against what comes true, and what is left above a score."""
+        from eqnp.app import figures
+
+        best, right = self.scores.max(axis=1), self.predicted == self.split.labels
+        figures.reliability(self.found["reliability"], best, right, self.folder / "reliability.png")
+        note = (
+            "Left: texts in ten bins of as many each, by the score of their best class; on the line, as many are right "
+            "as the score says. Bars are intervals that hold the true share in 95 of 100 cases (Wilson). Right: of the "
+            "texts with the highest scores, the share that is right; squares are thresholds (eqnp predict --at-least). "
+            f"Expected calibration error {self.found['calibration_error']:.4f}, log loss {self.found['log_loss']:.4f}."
+        )
+        if done := self.metrics.get("calibration"):
+            note += f" The network was {calibration_line(done)}."
+        return page.note(note) + self.picture("reliability", "Reliability, and accuracy by coverage")
 
     def learning(self) -> str:
         from eqnp.app import figures

@@ -139,6 +139,26 @@ def accuracies(by_split: Mapping[str, float], samples: Mapping[str, int]) -> str
     return ", ".join(f"{name} {share_of(value, samples[name])}" for name, value in by_split.items())
 
 
+def calibration_line(found: Mapping) -> str:
+    """What came of `eqnp.runs.calibration.calibration`, in a line."""
+    before, after = found["before"], found["after"]
+    return (
+        f"calibrated on {found['texts']:,} validation texts by the temperature {found['temperature']:.3f}: log loss "
+        f"{before['log_loss']:.4f} to {after['log_loss']:.4f}, calibration error {before['calibration_error']:.4f} to "
+        f"{after['calibration_error']:.4f}"
+    )
+
+
+def threshold_lines(found: Mapping) -> list[str]:
+    """How far scores are from probabilities, and what is left, and right, of the texts above a score."""
+    lines = [f"expected calibration error {found['calibration_error']:.4f}", "at least  coverage  accuracy"]
+    for each in found["thresholds"]:
+        texts = round(each["coverage"] * found["samples"])
+        right = share_of(each["accuracy"], texts) if texts else "no text"
+        lines.append(f"{each['at_least']:8.2f}  {each['coverage']:8.1%}  {right}")
+    return lines
+
+
 def class_rows(found: Mapping) -> list[tuple[str, ...]]:
     """Name, precision, recall, F1 and support of every class (of many, the worst by F1), and their means, as text."""
     classes = found["classes"]

@@ -45,7 +45,8 @@ class Hooks:
 
     ``bar(total, name, done)`` is a context manager that yields an ``advance(tally)`` callable; ``log`` gets every line
     of the log; ``after_batch``, ``after_epoch`` and ``after_refit`` (an epoch of `refit`) see the progress, and may
-    save it, or raise to stop; ``best`` keeps the best parameters.
+    save it, or raise to stop; ``after_last`` sees the parameters of the last epoch of `fit`, before those of the best
+    one are put back; ``best`` keeps the best parameters.
     """
 
     bar: Callable = field(default_factory=lambda: silent)
@@ -53,6 +54,7 @@ class Hooks:
     after_batch: Callable[[Progress], None] = lambda progress: None
     after_epoch: Callable[[Progress], None] = lambda progress: None
     after_refit: Callable[[Progress], None] = lambda progress: None
+    after_last: Callable[[], None] = lambda: None
     best: BestInMemory = field(default_factory=BestInMemory)
 
 
@@ -92,6 +94,7 @@ def fit(
             hooks.best.keep(network)
         texts.end("epoch", **asdict(epoch))
         hooks.after_epoch(progress)
+    hooks.after_last()
     hooks.best.restore(network)
     return progress
 

@@ -13,6 +13,7 @@ import numpy as np
 
 LEVEL = 0.95  # of every interval
 PRECISION = 0.99  # at which the recall of a class is stated
+BINS = 10  # of equal mass, for the calibration error
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -71,6 +72,23 @@ def recall_at(scores: np.ndarray, members: np.ndarray, precision: float = PRECIS
     return (float(right[good[-1]] / right[-1]), float(ranked[good[-1]])) if len(good) else (0.0, None)
 
 
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict]:
+    """Mean score of the best class, accuracy and texts of bins of equal mass, by that score; no bin is empty."""
+    best, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    parts = np.array_split(np.argsort(best, kind="stable"), bins)
+    return [
+        {"score": float(best[rows].mean()), "accuracy": float(right[rows].mean()), "texts": len(rows)}
+        for rows in parts
+        if len(rows)
+    ]
+
+
+def calibration_error(bins: list[dict]) -> float:
+    """Expected calibration error: the mean distance of score and accuracy over the bins of `reliability`, by mass."""
+    texts = sum(each["texts"] for each in bins)
+    return sum(abs(each["score"] - each["accuracy"]) * each["texts"] for each in bins) / max(1, texts)
+
+
 def by_threshold(probabilities: np.ndarray, labels: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> list[dict]:
     """Of the texts whose best class has a score of a threshold or more: their share, and how many of them are right.
 
@@ -103,6 +121,7 @@ def figures(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
         recall, score = recall_at(probabilities[:, number], labels == number)
         about[name] = {key: values[number].item() for key, values in each.items()}
         about[name]["at_precision"] = {"precision": PRECISION, "recall": recall, "score": score}
+    bins = reliability(probabilities, labels)
     off = counts * ~np.eye(len(classes), dtype=bool)
     pairs = np.argwhere(off)[np.argsort(-off[off > 0], kind="stable")].tolist()
     return {
@@ -111,10 +130,12 @@ def figures(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
         "interval": list(wilson(accuracy, len(labels))),
         "balanced_accuracy": float(each["recall"][there].mean()),
         "log_loss": log_loss(probabilities, labels),
+        "calibration_error": calibration_error(bins),
         "macro": {key: float(each[key][any_of].mean()) for key in names},
         "weighted": {key: float(each[key] @ support / support.sum()) for key in names},
         "classes": about,
         "confusions": [{"true": classes[i], "predicted": classes[j], "texts": int(off[i, j])} for i, j in pairs],
+        "reliability": bins,
         "thresholds": by_threshold(probabilities, labels),
     }
 

@@ -16,6 +16,7 @@ from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, Sett
 from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING, Network
+from eqnp.runs.calibration import calibration, scaled
 from eqnp.runs.contents import MODEL, instead
 from eqnp.runs.loop import free_outputs, score
 from eqnp.runs.metrics import figures
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KIND = "model"
 PARAMETERS, NGRAMS = "parameters/", "ngrams"
+FEW = 64  # texts or less are predicted by NumPy alone, which is there sooner than the compiled kernels
 BLOCK = 512  # texts that a thread reads and settles at a time
 
 
@@ -53,7 +55,7 @@ class Prediction:
 
 
 class Model:
-    """A network with its tokenizer, class names and class prior: all that prediction needs."""
+    """A network with its tokenizer, class names, class prior and temperature: all that prediction needs."""
 
     def __init__(
         self,
@@ -64,10 +66,11 @@ class Model:
         classes: Sequence[str],
         prior: Sequence[float],
         subwords: Subwords | None = None,
+        temperature: float = 1.0,
     ):
         self.network, self.config, self.tokenizer = network, config, tokenizer
         self.ngrams, self.subwords = ngrams, subwords or Subwords((), 0)
-        self.classes, self.prior = tuple(classes), np.asarray(prior)
+        self.classes, self.prior, self.temperature = tuple(classes), np.asarray(prior), temperature
 
     @classmethod
     def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, machine: Machine) -> Model:
@@ -131,6 +134,7 @@ class Model:
             **self.subwords.about(),
             "classes": list(self.classes),
             "prior": [float(p) for p in self.prior],
+            "temperature": self.temperature,
         }
 
     @classmethod
@@ -155,22 +159,17 @@ class Model:
             ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
             slots, parts = ngrams.first_id + len(ngrams), ngrams.parts
             classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
-            network = build_network(
-                config.network,
-                parameters[EMBEDDING],
-                len(classes),
-                dict.fromkeys(config.data.columns, config.data.max_tokens),
-                parameters=parameters,
-                machine=(machine or Machine()).of_shards(config.training.shard),
-                words=len(tokenizer),
-                features=slots + len(subwords),
-            )
+            temperature = float(about.get("temperature", 1.0))  # models of before have none
+            of_shards, features = (machine or Machine()).of_shards(config.training.shard), slots + len(subwords)
+            network = _network(config, parameters, classes, tokenizer, features, of_shards)
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
             if not inside or slots != len(parameters[EMBEDDING]) or len(prior) != len(classes):
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {files.MEND[KIND]}")
+            if not 0 < temperature < np.inf:
+                raise CheckpointError(f"its temperature is {temperature}; {files.MEND[KIND]}")
             if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
                 raise CheckpointError(f"its weights are no floats; {files.MEND[KIND]}")
-            return cls(network, config, tokenizer, ngrams, classes, prior, subwords)
+            return cls(network, config, tokenizer, ngrams, classes, prior, subwords, temperature)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
@@ -184,7 +183,19 @@ class Model:
     def on(self, machine: Machine) -> Model:
         """The same model, run by another machine with the same kernels: by one at work, say."""
         network = self.network.on(machine.of_shards(self.config.training.shard))
-        return Model(network, self.config, self.tokenizer, self.ngrams, self.classes, self.prior, self.subwords)
+        return self._with(network)
+
+    def in_numpy(self) -> Model:
+        """The same model, of the same arrays, run by the kernels in NumPy; raises ConfigError as `save` does."""
+        self._check_rebuilds()
+        machine = Machine("naive").of_shards(self.config.training.shard)
+        features = self.ngrams.first_id + len(self.ngrams) + len(self.subwords)
+        given = self.config, self.network.parameters, self.classes, self.tokenizer, features
+        return self._with(_network(*given, machine))
+
+    def _with(self, network: Network) -> Model:
+        given = self.config, self.tokenizer, self.ngrams, self.classes, self.prior, self.subwords, self.temperature
+        return Model(network, *given)
 
     def predict(self, texts: Mapping[str, Sequence[str]]) -> list[Prediction]:
         """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
@@ -263,7 +274,7 @@ class Model:
         return free_outputs(self.network, split, self.config.settling)
 
     def evaluate(self, split: Split) -> tuple[dict, np.ndarray]:
-        """The figures of what `predict` says of a split, and the numbers (n,) of the classes that it says.
+        """The figures of what `predict` says of a split, and the scores (n, C) that it gives.
 
         The figures are `eqnp.runs.metrics.figures` and ``loss``, the mean cost of the network's outputs. Raises
         CheckpointError for samples that belong to another model.
@@ -271,7 +282,18 @@ class Model:
         outputs = self.outputs(split)
         probabilities = self.probabilities(outputs, self.known(split))
         found = figures(probabilities, split.labels, self.classes)
-        return {**found, "loss": score(outputs, split.labels, self.network).loss}, probabilities.argmax(axis=1)
+        return {**found, "loss": score(outputs, split.labels, self.network).loss}, probabilities
+
+    def calibrate(self, split: Split) -> dict:
+        """Take the temperature that fits encoded samples, which the network must not have learned from.
+
+        Returns it with log loss and calibration error before and after (`eqnp.runs.calibration.calibration`); texts
+        without a known word, which get the prior, are left out. Raises CheckpointError as `outputs` does.
+        """
+        worded = self.known(split) > 0
+        found = calibration(_normalised(self.outputs(split))[worded], split.labels[worded])
+        self.temperature = found["temperature"]
+        return found
 
     def known(self, split: Split) -> np.ndarray:
         """The number of known words of every sample, (n,)."""
@@ -289,12 +311,32 @@ class Model:
     def probabilities(self, outputs: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Scores (n, C) float64 that sum to 1, from outputs (n, C) and the number of known words (n,).
 
-        Under either cost an output estimates class frequencies. A sample without a known word gets the prior.
+        Under either cost an output estimates class frequencies, which the temperature makes as sure as they were right
+        on the validation texts. A sample without a known word gets the prior.
         """
-        positive = np.maximum(outputs.astype(np.float64), 0) + 1e-9
-        scores = positive / positive.sum(axis=1, keepdims=True)
+        scores = scaled(_normalised(outputs), self.temperature)
         scores[known == 0] = self.prior
         return scores
+
+
+def _normalised(outputs: np.ndarray) -> np.ndarray:
+    """Outputs (n, C) as float64 that sum to 1; what is 0 or less becomes nearly 0."""
+    positive = np.maximum(outputs.astype(np.float64), 0) + 1e-9
+    return positive / positive.sum(axis=1, keepdims=True)
+
+
+def _network(
+    config: Config,
+    parameters: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    tokenizer: WordTokenizer,
+    features: int,
+    machine: Machine,
+) -> Network:
+    """The network of a configuration with these parameters."""
+    positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
+    given = {"parameters": dict(parameters), "machine": machine, "words": len(tokenizer), "features": features}
+    return build_network(config.network, parameters[EMBEDDING], len(classes), positions, **given)
 
 
 def _words(texts: Ragged, first_ngram: int) -> np.ndarray:

@@ -101,8 +101,9 @@ class Progress:
     ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
     state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by ``training.metric`` on the
     validation texts, 0 before the first. ``refitted`` counts the epochs of training once more on all texts, −1 before
-    that begins. ``events`` are the lines of the log, and ``figures`` those of the best epoch on the validation texts
-    (`eqnp.runs.metrics.figures`), empty until it is chosen. All of it is JSON.
+    that begins. ``events`` are the lines of the log. ``figures`` are those of the best epoch on the validation texts
+    (`eqnp.runs.metrics.figures`), and ``calibration`` that of a temperature fitted to them
+    (`eqnp.runs.calibration.calibration`), both empty until the epoch is chosen. All of it is JSON.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -115,6 +116,7 @@ class Progress:
     events: list[dict] = field(default_factory=list)
     refitted: int = -1
     figures: dict = field(default_factory=dict)
+    calibration: dict = field(default_factory=dict)
 
     @property
     def best_epoch(self) -> Epoch:

@@ -20,15 +20,7 @@ from eqnp.machine.threads import peak_resident_gib, return_freed_memory
 from eqnp.network import EMBEDDING, Network
 from eqnp.optim import Optimizer
 from eqnp.runs.checkpoint import BestOnDisk, generators, load_last, untrained
-from eqnp.runs.console import (
-    accuracies,
-    class_lines,
-    epoch_line,
-    epoch_warnings,
-    majority_warning,
-    progress_bar,
-    refit_line,
-)
+from eqnp.runs.console import epoch_line, epoch_warnings, progress_bar, refit_line
 from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, check_parts, instead
 from eqnp.runs.folder import (
     abandon,
@@ -43,23 +35,11 @@ from eqnp.runs.folder import (
 from eqnp.runs.loop import Hooks, check_weights, epochs_of, fit, refit, silent
 from eqnp.runs.model import Model
 from eqnp.runs.progress import Progress
+from eqnp.runs.results import measured
 from eqnp.runs.signals import StopRequest
 from eqnp.runs.warmup import warm_up
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import STORE, Split, read_store
-
-RIVALS = {
-    "majority": "majority",
-    "bag_of_words": "bag of words",
-    "nb_svm": "NB-SVM",
-    "mean_vector": "mean word vector",
-    "perceptron": "perceptron",
-}
-NAMES = {
-    "ep": "equilibrium propagation",
-    "bptt": "backpropagation through time",
-    "implicit": "implicit differentiation",
-}
 
 
 def prepare_anew(config: Config) -> Prepared:
@@ -209,7 +189,8 @@ class TrainingRun:
             print(f"{ranks} ranks, {shards} shards a batch: with training.shard={enough} or less, all have work")
         compiled = warm_up(self.config, len(self.prepared.classes), print, device)
         self.train()
-        metrics = self.measure() | {
+        given = self.folder, self.config, self.prepared, self.model, self.progress
+        metrics = measured(*given) | {
             "parameters": sum(size.values()),
             "compile_seconds": round(compiled, 1),
             "seconds": round(before + time.perf_counter() - started, 1),
@@ -258,15 +239,21 @@ class TrainingRun:
 
         best = BestOnDisk(self.folder, self.model, self.optimizer)
         bar = progress_bar if self.ranks.first else silent
-        hooks = Hooks(bar, self.log, after_batch, after_epoch, after_refit, best)
+        hooks = Hooks(bar, self.log, after_batch, after_epoch, after_refit, best=best)
+        again = self.config.training.refit and self.prepared.held_out
+        if again:  # training once more ends with an epoch like the last
+            hooks.after_last = self.calibrate
         with StopRequest() as stop:
             try:
                 texts, kept = (splits["train"], splits["validation"]), {"progress": self.progress, "hooks": hooks}
                 seed = self.config.training.seed
                 if self.progress.refitted < 0:
                     fit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
+                    if not again:
+                        self.calibrate()
+                        best.keep(self.model.network)
                     self.progress.figures, _ = self.model.evaluate(texts[1])
-                if self.config.training.refit and self.prepared.held_out:
+                if again:
                     self.begin_again()
                     best.optimizer = self.optimizer
                     refit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
@@ -275,6 +262,10 @@ class TrainingRun:
                     abandon(self.folder)
                     raise SettlingError(f"{error}; nothing is kept of this run") from error
                 raise SettlingError(f"{error}; {self.folder} has the state of the last checkpoint") from error
+
+    def calibrate(self) -> None:
+        """Fit the temperature to the validation texts."""
+        self.progress.calibration = self.model.calibrate(self.prepared.splits["validation"])
 
     def begin_again(self) -> None:
         """Be where training began, unless it has gone on from there a second time."""
@@ -306,59 +297,6 @@ class TrainingRun:
             except OSError as error:
                 file.truncate(end)
                 raise OSError(error.errno, error.strerror, str(self.folder / LOG)) from error
-
-    def measure(self) -> dict:
-        """Accuracy of the best epoch, and of the rivals, on every split but the training one."""
-        from eqnp.runs.baselines import baselines, thinned
-
-        best, prepared, config = self.progress.best_epoch, self.prepared, self.config
-        splits, figures = prepared.splits, {"validation": self.progress.figures} if self.progress.figures else {}
-        if "test" in splits:
-            figures["test"], _ = self.model.evaluate(splits["test"])
-        accuracy = {
-            "validation": best.validation.accuracy,
-            **{name: each["accuracy"] for name, each in figures.items()},
-        }
-        if not self.ranks.first:
-            return {}
-        algorithm = config.learning.algorithm
-        sizes = {name: len(split) for name, split in splits.items()}
-        every = (len(splits["train"]) + len(splits["validation"])) * (self.progress.refitted > 0)
-        more = f"; then trained once more, on all {every:,} texts" * bool(every)
-        print(f"{NAMES[algorithm]}: {accuracies(accuracy, sizes)} (epoch {best.epoch}, chosen on validation{more})")
-        start = files.load(self.folder / START, "start")[0][EMBEDDING]
-        start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
-        rivals = baselines(splits, start, len(prepared.classes))
-        of_rivals = {name: len(split) for name, split in thinned(splits).items()}
-        for name, rival in rivals.items():
-            print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy, of_rivals)}")
-        if shown := figures.get("test", figures.get("validation")):
-            print(f"{'test' if 'test' in figures else 'validation'}, by class:")
-            print("\n".join(class_lines(shown)))
-        name, tries = ("test", 1) if "test" in splits else ("validation", len(self.progress.epochs))
-        majority = rivals["majority"].accuracy[name]
-        if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
-            print(warning)
-        return {
-            "run": str(self.folder),
-            "preset": config.name,
-            "accuracy": accuracy,
-            "figures": figures,
-            "algorithm": algorithm,
-            "baselines": {name: rival.accuracy for name, rival in rivals.items()},
-            "baseline_samples": of_rivals,
-            "best_epoch": best.epoch,
-            "epochs": len(self.progress.epochs),
-            "refit": every,
-            "classes": list(prepared.classes),
-            "samples": sizes,
-            "tokens": {name: split.coverage.tokens for name, split in splits.items()},
-            "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
-            "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
-            "words": prepared.ngrams.first_id - prepared.tokenizer.specials,
-            "ngrams": len(prepared.ngrams),
-            "words_with_vector": prepared.found,
-        }
 
 
 def _chosen(device: str, config: Config, ranks: Ranks) -> str:

@@ -129,6 +129,8 @@ def test_a_whole_file_that_says_something_else(run, capsys):
         (arrays, {**about, "classes": ["a"]}, "not those"),
         (arrays, {**about, "tokenizer": "{}"}, "damaged"),
         (arrays, {**about, "prior": [1.0]}, "do not fit"),
+        (arrays, {**about, "temperature": 0.0}, "temperature is 0.0"),
+        (arrays, {**about, "temperature": float("inf")}, "temperature is inf"),
         (arrays, {**about, "config": {"netwrok": {}}}, "netwrok"),
     ):
         files.save(run / "model.h5", "model", wrong_arrays, wrong_about)
@@ -145,7 +147,8 @@ def test_files_of_every_version_can_still_be_read(tmp_path, monkeypatch, capsys)
     for version in sorted(FIXTURES.glob("v*")):
         run = tmp_path / version.name
         shutil.copytree(version, run)
-        assert Model.load(run).predict({"text": ["there was lava and fire"]})[0].label == "1"
+        model = Model.load(run)
+        assert (model.predict({"text": ["there was lava and fire"]})[0].label, model.temperature) == ("1", 1.0)
         assert main(["train", "--resume", str(run)]) == 0
         assert main(["evaluate", str(run)]) == 0
     assert (FIXTURES / f"v{files.VERSION}").is_dir()

@@ -1,8 +1,6 @@
 """Before one relies on a classifier: figures of every class, which are confused, and whether one run beats another."""
 
-import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,36 +10,7 @@ from sklearn import metrics as theirs
 from eqnp import SequenceClassifier
 from eqnp.app.cli import main
 from eqnp.runs.progress import Score
-
-WORDS = {"cold": "ice snow frost", "hot": "fire sun lava", "wet": "rain sea mud", "dry": "sand dust salt"}
-
-
-def weather(path: Path, texts: int, seed: int, kinds: int = 4) -> None:
-    """Write texts of four classes, or many, the last of them rare; every fifth is of another class than its words."""
-    rng, names = np.random.default_rng(seed), [*WORDS, *(f"k{i}" for i in range(4, kinds))]
-    rows = []
-    for i in range(texts):
-        name = names[-1] if i % 16 == 15 else names[i % (kinds - 1)]
-        words = WORDS.get(name, f"{name}a {name}b {name}c").split()
-        label = names[rng.integers(kinds - 1)] if i % 5 == 0 else name
-        rows.append([f"there was {' and '.join(rng.choice(words, 3))}, {i % 7}", label])
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["text", "label"], *rows])
-
-
-def read(path: Path | str) -> tuple[list[str], list[str]]:
-    """The texts and the labels of a file."""
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row["text"] for row in rows], [row["label"] for row in rows]
-
-
-def said(capsys, *arguments) -> tuple[dict, str]:
-    """What a command ends with, and what it printed before."""
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    return json.loads(lines[-1]), "\n".join(lines[:-1])
+from tests.runs import CLIMATES, read_table, said, weather
 
 
 def same_figures(found: dict, labels: list[str], predicted: list[str], names: list[str]) -> None:
@@ -71,10 +40,10 @@ def folder(tmp_path_factory):
 
 def test_the_figures_of_every_class_are_those_of_scikit_learn(folder, capsys):
     """If this fails, one relies on a class that fails."""
-    run, (texts, labels) = folder / "one", read(folder / "test.csv")
+    run, (texts, labels) = folder / "one", read_table(folder / "test.csv")
     found, printed = said(capsys, "evaluate", run)
     predictions = said(capsys, "predict", run, *texts)[0]["predictions"]
-    predicted, names = [each["label"] for each in predictions], sorted(WORDS)
+    predicted, names = [each["label"] for each in predictions], sorted(CLIMATES)
     same_figures(found, labels, predicted, names)
     scores = [[each["scores"][name] for name in names] for each in predictions]
     assert found["log_loss"] == pytest.approx(theirs.log_loss(labels, scores, labels=names), abs=1e-3)
@@ -112,10 +81,10 @@ def test_training_states_them_and_so_does_python(folder, capsys):
     low, high = binomtest(round(found["accuracy"]["test"] * 160), 160).proportion_ci(method="wilson")
     assert f"test {found['accuracy']['test']:.1%} ({100 * low:.1f} to {100 * high:.1f})" in printed
     assert len([line for line in printed.splitlines() if line.startswith("baseline") and " to " in line]) == 5
-    texts, labels = read(folder / "test.csv")
+    texts, labels = read_table(folder / "test.csv")
     classifier = SequenceClassifier.load(folder / "again")
     own = classifier.evaluate(texts, labels)
-    same_figures(own, labels, list(classifier.predict(texts)), sorted(WORDS))
+    same_figures(own, labels, list(classifier.predict(texts)), sorted(CLIMATES))
     assert own["classes"] == found["figures"]["test"]["classes"]
     assert own["accuracy"] == classifier.score(texts, labels)
     with pytest.raises(Exception, match="'warm'"):
@@ -141,7 +110,7 @@ def test_of_many_classes_the_worst_are_told(tmp_path, capsys):
 def test_one_run_versus_another(folder, capsys):
     """If this fails, half a point is called progress, or progress is not seen."""
     one, two = folder / "one", folder / "two"
-    texts, labels = read(folder / "test.csv")
+    texts, labels = read_table(folder / "test.csv")
     found, printed = said(capsys, "versus", one, two)
     right = []
     for run in (one, two):
@@ -213,7 +182,7 @@ def test_the_report_shows_classes_and_confused_texts(folder, capsys):
     assert main(["report", str(folder / "one")]) == 0
     page = (folder / "one" / "report.html").read_text("utf-8")
     found, _ = said(capsys, "evaluate", folder / "one")
-    for name in WORDS:
+    for name in CLIMATES:
         each = found["classes"][name]
         cells = [name, *(f"{each[key]:.1%}" for key in ("precision", "recall", "f1")), str(each["support"])]
         assert "".join(f"<td>{cell}</td>" for cell in cells) in page
@@ -230,7 +199,7 @@ def test_how_much_spam_is_found_at_99_percent_precision(shared, tmp_path, capsys
     train, test = (shared / "data" / "small" / f"sms.{part}.csv" for part in ("train", "test"))
     said(capsys, "train", "--data", train, "--test-data", test, "--threads=1", "--out", tmp_path / "run")
     found, printed = said(capsys, "evaluate", tmp_path / "run", "--threads=1")
-    texts, labels = read(test)
+    texts, labels = read_table(test)
     classifier = SequenceClassifier.load(tmp_path / "run")
     spam = classifier.predict_proba(texts)[:, list(classifier.classes_).index("spam")]
     precisions, recalls, _ = theirs.precision_recall_curve(np.array(labels) == "spam", spam)

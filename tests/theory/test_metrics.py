@@ -6,10 +6,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brute
+from scipy.special import softmax
 from scipy.stats import binom, binomtest, norm
 from sklearn import metrics as theirs
+from sklearn.calibration import calibration_curve
 
-from eqnp.runs.metrics import by_threshold, compared, figures, macro_f1, recall_at, wilson
+from eqnp.runs.calibration import calibration, fitted_temperature, scaled
+from eqnp.runs.metrics import (
+    by_threshold,
+    calibration_error,
+    compared,
+    figures,
+    macro_f1,
+    recall_at,
+    reliability,
+    wilson,
+)
 
 
 def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -112,3 +125,66 @@ def test_coverage_and_accuracy_by_threshold():
         {"at_least": 0.9, "coverage": 0.25, "accuracy": 1.0},
         {"at_least": 0.99, "coverage": 0.0, "accuracy": None},
     ]
+
+
+def unsure(rng: np.random.Generator, samples: int, classes: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that are too sure by a temperature, and labels that are drawn from what is true."""
+    drive = rng.normal(0, 1.5, (samples, classes))
+    truth = softmax(drive, axis=1)
+    labels = (truth.cumsum(axis=1) < rng.random((samples, 1))).sum(axis=1)
+    return softmax(drive * temperature, axis=1), labels
+
+
+@pytest.mark.parametrize(("classes", "temperature"), [(2, 2.0), (5, 0.6), (20, 1.5)])
+def test_the_temperature_that_made_scores_too_sure_is_found(classes, temperature):
+    """If this fails, scores are no probabilities after calibration either."""
+    probabilities, labels = unsure(np.random.default_rng(0), 20_000, classes, temperature)
+    found = calibration(probabilities, labels)
+    assert found["temperature"] == pytest.approx(temperature, rel=0.04)
+    assert found["after"]["calibration_error"] < 0.015 < found["before"]["calibration_error"]
+    best = brute(
+        lambda t: theirs.log_loss(labels, softmax(np.log(probabilities) / t, axis=1), labels=range(classes)),
+        [(temperature * 0.8, temperature * 1.2)],
+        Ns=20,
+    )
+    assert found["temperature"] == pytest.approx(best.item(), rel=2e-3)
+    assert found["after"]["log_loss"] == pytest.approx(
+        theirs.log_loss(labels, softmax(np.log(probabilities) / best, axis=1), labels=range(classes)), abs=1e-4
+    )
+
+
+@given(st.integers(0, 10_000))
+def test_no_label_changes_by_a_temperature(seed):
+    """If this fails, a calibrated network says something else."""
+    rng = np.random.default_rng(seed)
+    outputs = rng.dirichlet(np.full(int(rng.integers(2, 9)), 0.3), 50).astype(np.float32).astype(np.float64)
+    outputs[:10] = outputs[:10, :1]  # where all are alike
+    probabilities = (outputs + 1e-9) / (outputs + 1e-9).sum(axis=1, keepdims=True)
+    after = scaled(probabilities, float(np.exp(rng.uniform(-3, 3))))
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    np.testing.assert_array_equal(after.argmax(axis=1), probabilities.argmax(axis=1))
+    assert scaled(probabilities, 1.0) is probabilities
+
+
+def test_few_texts_change_little():
+    """If this fails, a dozen texts that happen to be right make a network swear to everything."""
+    sure = np.tile([[0.9, 0.1]], (12, 1))
+    assert 0.6 < fitted_temperature(sure, np.zeros(12, int)) < 1
+    assert 0.2 < fitted_temperature(np.tile([[0.9, 0.1]], (1200, 1)), np.zeros(1200, int)) < 0.4
+    assert fitted_temperature(sure[:0], np.zeros(0, int)) == 1
+    wrong = fitted_temperature(np.tile([[1 - 1e-12, 1e-12]], (3, 1)), np.ones(3, int))
+    assert 1 < wrong < np.exp(3)
+
+
+@given(st.integers(0, 10_000))
+def test_bins_and_their_error_are_scikit_learns(seed):
+    """If this fails, the expected calibration error is another one than that of the field."""
+    probabilities, labels = unsure(np.random.default_rng(seed), 400, 3, 2.0)
+    bins, best = reliability(probabilities, labels), probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    shares, means = calibration_curve(right, best, n_bins=10, strategy="quantile")
+    np.testing.assert_allclose([each["accuracy"] for each in bins], shares)
+    np.testing.assert_allclose([each["score"] for each in bins], means)
+    assert calibration_error(bins) == pytest.approx(np.abs(shares - means).mean())
+    few = reliability(probabilities[:3], labels[:3])
+    assert [each["texts"] for each in few] == [1, 1, 1]
