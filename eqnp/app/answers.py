@@ -174,8 +174,11 @@ def predict_command(options) -> dict:
             f"{options.run} has a class {UNSURE!r}, which --at-least gives in place of others; leave it out"
         )
     texts = columns_of(given, list(model.config.data.columns), from_lines=not options.text)
-    with machine.at_work(1 if few else options.threads) as working:
-        predictions = model.on(working).predict(texts)
+    if few:
+        predictions = model.predict(texts)
+    else:
+        with machine.at_work(options.threads) as working:
+            predictions = model.on(working).predict(texts)
     if options.explain:
         return _explain(model, texts, predictions, options)
     for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):

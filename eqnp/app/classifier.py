@@ -203,10 +203,10 @@ class SequenceClassifier:
         if not hasattr(self, "model_"):
             raise _not_fitted(self)
         texts = texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
-        few = len(next(iter(texts.values()))) <= FEW  # as `eqnp predict` has it: to the same bits
-        model = self.model_.in_numpy() if few else self.model_
-        with model.network.machine.at_work(1 if few else self._threads()) as machine:
-            return model.on(machine).scores(texts)[0]
+        if len(next(iter(texts.values()))) <= FEW:  # as `eqnp predict` has it: to the same bits
+            return self.model_.in_numpy().scores(texts)[0]
+        with Machine().at_work(self._threads()) as machine:
+            return self.model_.on(machine).scores(texts)[0]
 
     def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
         """The share of texts whose predicted class is theirs."""
