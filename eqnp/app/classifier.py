@@ -136,7 +136,7 @@ class SequenceClassifier:
             self.progress_ = fit(network, optimizer, config, *texts, rng, hooks=hooks)
             if not config.training.refit:
                 working.calibrate(splits["validation"])
-            model.temperature = working.temperature
+            model.temperature, model.floor = working.temperature, working.floor
             if config.training.refit:
                 network.assign(first)
                 optimizer = make_optimizer(network, config.optimizer)

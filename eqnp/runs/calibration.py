@@ -2,7 +2,7 @@
 
 Probabilities are (n, C) float64 with rows that sum to 1, labels (n,) class numbers. Guo et al. 2017, *On Calibration of
 Modern Neural Networks*: p^(1/T), divided by its sum, for the T of the least log loss on texts that taught the network
-nothing. No label changes by it.
+nothing. No label changes by it, nor by a floor that is added to p before, where outputs reach 0.
 """
 
 from __future__ import annotations
@@ -12,40 +12,62 @@ import numpy as np
 from eqnp.runs.metrics import calibration_error, log_loss, reliability
 
 BOUNDS = (-3.0, 3.0)  # of ln T
+FLOORS = (np.log(1e-6), np.log(0.3))  # of ln floor
 SPREAD = 0.5  # of ln T before any text is seen (a normal one): a handful of texts changes little, some hundred decide
 
 
-def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """p^(1/T), divided by its sum: more even for T above 1; for T = 1 the probabilities themselves."""
-    if temperature == 1:
+def scaled(probabilities: np.ndarray, temperature: float, floor: float = 0.0) -> np.ndarray:
+    """(p + floor)^(1/T), divided by its sum: more even for T above 1; for T = 1 without a floor p itself."""
+    if temperature == 1 and not floor:
         return probabilities
-    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)) / temperature
+    logs = np.log(np.maximum(probabilities + floor, np.finfo(np.float64).tiny)) / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def fitted_temperature(probabilities: np.ndarray, labels: np.ndarray, floor: float = 0.0) -> float:
     """The temperature of the least log loss, where ln T is normally distributed about 0 before any text is seen.
 
     1 without texts.
     """
+    return _fitted(probabilities, labels, floor)[0] if len(labels) else 1.0
+
+
+def fitted_floor(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The floor of the least log loss, with the temperature that then fits; 0 without texts, and where none is better.
+
+    A unit of a bounded range can be 0, or nearly, and such a score stays so at any temperature.
+    """
     from scipy.optimize import minimize_scalar
 
     if not len(labels):
-        return 1.0
+        return 0.0
+    loss = lambda log_floor: _fitted(probabilities, labels, np.exp(log_floor))[1]  # noqa: E731
+    found = minimize_scalar(loss, bounds=FLOORS, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(found.x)) if found.fun < _fitted(probabilities, labels, 0.0)[1] else 0.0
+
+
+def _fitted(probabilities: np.ndarray, labels: np.ndarray, floor: float) -> tuple[float, float]:
+    """The temperature for a floor, and the loss that it comes to."""
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        seen = log_loss(scaled(probabilities, np.exp(log_temperature)), labels)
+        seen = log_loss(scaled(probabilities, np.exp(log_temperature), floor), labels)
         return seen + log_temperature**2 / (2 * SPREAD**2 * len(labels))
 
-    return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-6}).x))
+    found = minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x)), float(found.fun)
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict:
-    """A temperature for these probabilities, and log loss and expected calibration error before and after, for JSON."""
-    temperature = fitted_temperature(probabilities, labels)
-    about: dict = {"temperature": temperature, "texts": len(labels)}
-    for name, each in (("before", probabilities), ("after", scaled(probabilities, temperature))):
+def calibration(probabilities: np.ndarray, labels: np.ndarray, floors: bool = False) -> dict:
+    """A temperature for these probabilities, and log loss and expected calibration error before and after, for JSON.
+
+    With ``floors`` also a floor, else that is 0.
+    """
+    floor = fitted_floor(probabilities, labels) if floors else 0.0
+    temperature = fitted_temperature(probabilities, labels, floor)
+    about: dict = {"temperature": temperature, "floor": floor, "texts": len(labels)}
+    for name, each in (("before", probabilities), ("after", scaled(probabilities, temperature, floor))):
         error = calibration_error(reliability(each, labels))
         about[name] = {"log_loss": log_loss(each, labels) if len(labels) else 0.0, "calibration_error": error}
     return about

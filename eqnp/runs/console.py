@@ -143,7 +143,8 @@ def calibration_line(found: Mapping) -> str:
     """What came of `eqnp.runs.calibration.calibration`, in a line."""
     before, after = found["before"], found["after"]
     return (
-        f"calibrated on {found['texts']:,} validation texts by the temperature {found['temperature']:.3f}: log loss "
+        f"calibrated on {found['texts']:,} validation texts by the temperature {found['temperature']:.3f}"
+        f"{f' and the floor {floor:.2g}' if (floor := found['floor']) else ''}: log loss "
         f"{before['log_loss']:.4f} to {after['log_loss']:.4f}, calibration error {before['calibration_error']:.4f} to "
         f"{after['calibration_error']:.4f}"
     )

@@ -12,6 +12,7 @@ import numpy as np
 from eqnp import files
 from eqnp.architecture import build_network, graph_of
 from eqnp.config import Config, from_tree, to_tree
+from eqnp.costs import CrossEntropy
 from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, SettlingError, some
 from eqnp.graph import Graph
 from eqnp.machine import Machine
@@ -67,10 +68,12 @@ class Model:
         prior: Sequence[float],
         subwords: Subwords | None = None,
         temperature: float = 1.0,
+        floor: float = 0.0,
     ):
         self.network, self.config, self.tokenizer = network, config, tokenizer
         self.ngrams, self.subwords = ngrams, subwords or Subwords((), 0)
-        self.classes, self.prior, self.temperature = tuple(classes), np.asarray(prior), temperature
+        self.classes, self.prior = tuple(classes), np.asarray(prior)
+        self.temperature, self.floor = temperature, floor
 
     @classmethod
     def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, machine: Machine) -> Model:
@@ -135,6 +138,7 @@ class Model:
             "classes": list(self.classes),
             "prior": [float(p) for p in self.prior],
             "temperature": self.temperature,
+            "floor": self.floor,
         }
 
     @classmethod
@@ -159,7 +163,10 @@ class Model:
             ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
             slots, parts = ngrams.first_id + len(ngrams), ngrams.parts
             classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
-            temperature = float(about.get("temperature", 1.0))  # models of before have none
+            temperature, floor = (
+                float(about.get("temperature", 1)),
+                float(about.get("floor", 0)),
+            )  # older ones lack them
             of_shards, features = (machine or Machine()).of_shards(config.training.shard), slots + len(subwords)
             network = _network(config, parameters, classes, tokenizer, features, of_shards)
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
@@ -167,9 +174,11 @@ class Model:
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {files.MEND[KIND]}")
             if not 0 < temperature < np.inf:
                 raise CheckpointError(f"its temperature is {temperature}; {files.MEND[KIND]}")
+            if not 0 <= floor < np.inf:
+                raise CheckpointError(f"its floor of scores is {floor}; {files.MEND[KIND]}")
             if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
                 raise CheckpointError(f"its weights are no floats; {files.MEND[KIND]}")
-            return cls(network, config, tokenizer, ngrams, classes, prior, subwords, temperature)
+            return cls(network, config, tokenizer, ngrams, classes, prior, subwords, temperature, floor)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
@@ -194,8 +203,9 @@ class Model:
         return self._with(_network(*given, machine))
 
     def _with(self, network: Network) -> Model:
-        given = self.config, self.tokenizer, self.ngrams, self.classes, self.prior, self.subwords, self.temperature
-        return Model(network, *given)
+        other = Model.__new__(Model)  # a copy would be rebuilt as its file is
+        vars(other).update(vars(self), network=network)
+        return other
 
     def predict(self, texts: Mapping[str, Sequence[str]]) -> list[Prediction]:
         """A prediction for every sample; ``texts`` holds a list of strings per segment. Raises DataError."""
@@ -285,14 +295,15 @@ class Model:
         return {**found, "loss": score(outputs, split.labels, self.network).loss}, probabilities
 
     def calibrate(self, split: Split) -> dict:
-        """Take the temperature that fits encoded samples, which the network must not have learned from.
+        """Take the temperature (and the floor) that fits encoded samples, which the network must not have learned from.
 
         Returns it with log loss and calibration error before and after (`eqnp.runs.calibration.calibration`); texts
         without a known word, which get the prior, are left out. Raises CheckpointError as `outputs` does.
         """
         worded = self.known(split) > 0
-        found = calibration(_normalised(self.outputs(split))[worded], split.labels[worded])
-        self.temperature = found["temperature"]
+        floors = not isinstance(self.network.output.cost, CrossEntropy)  # a softmax never comes to 0
+        found = calibration(_normalised(self.outputs(split))[worded], split.labels[worded], floors)
+        self.temperature, self.floor = found["temperature"], found["floor"]
         return found
 
     def known(self, split: Split) -> np.ndarray:
@@ -311,10 +322,10 @@ class Model:
     def probabilities(self, outputs: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Scores (n, C) float64 that sum to 1, from outputs (n, C) and the number of known words (n,).
 
-        Under either cost an output estimates class frequencies, which the temperature makes as sure as they were right
-        on the validation texts. A sample without a known word gets the prior.
+        Under either cost an output estimates class frequencies, which temperature and floor make as sure as they were
+        right on the validation texts. A sample without a known word gets the prior.
         """
-        scores = scaled(_normalised(outputs), self.temperature)
+        scores = scaled(_normalised(outputs), self.temperature, self.floor)
         scores[known == 0] = self.prior
         return scores
 

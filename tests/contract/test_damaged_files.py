@@ -131,6 +131,7 @@ def test_a_whole_file_that_says_something_else(run, capsys):
         (arrays, {**about, "prior": [1.0]}, "do not fit"),
         (arrays, {**about, "temperature": 0.0}, "temperature is 0.0"),
         (arrays, {**about, "temperature": float("inf")}, "temperature is inf"),
+        (arrays, {**about, "floor": -1.0}, "floor of scores is -1.0"),
         (arrays, {**about, "config": {"netwrok": {}}}, "netwrok"),
     ):
         files.save(run / "model.h5", "model", wrong_arrays, wrong_about)

@@ -12,7 +12,7 @@ from scipy.stats import binom, binomtest, norm
 from sklearn import metrics as theirs
 from sklearn.calibration import calibration_curve
 
-from eqnp.runs.calibration import calibration, fitted_temperature, scaled
+from eqnp.runs.calibration import calibration, fitted_floor, fitted_temperature, scaled
 from eqnp.runs.metrics import (
     by_threshold,
     calibration_error,
@@ -151,6 +151,20 @@ def test_the_temperature_that_made_scores_too_sure_is_found(classes, temperature
     assert found["after"]["log_loss"] == pytest.approx(
         theirs.log_loss(labels, softmax(np.log(probabilities) / best, axis=1), labels=range(classes)), abs=1e-4
     )
+
+
+def test_a_floor_brings_back_what_has_come_to_nothing():
+    """If this fails, outputs that are cut off at 0 are as sure as ever, whatever the temperature."""
+    true, labels = unsure(np.random.default_rng(0), 20_000, 2, 1.0)
+    cut = np.where(true.min(axis=1, keepdims=True) < 0.1, true.round(), true)
+    alone, found = calibration(cut, labels), calibration(cut, labels, floors=True)
+    assert alone["floor"] == 0
+    assert found["floor"] > 0.01
+    assert found["after"]["calibration_error"] < 0.01 < alone["after"]["calibration_error"]
+    assert found["after"]["log_loss"] < 0.6 * alone["after"]["log_loss"]
+    assert (scaled(cut, found["temperature"], found["floor"]).argmax(axis=1) == cut.argmax(axis=1)).all()
+    assert fitted_floor(cut[:0], labels[:0]) == 0
+    assert fitted_floor(true, labels) < 0.02
 
 
 @given(st.integers(0, 10_000))
