@@ -31,10 +31,11 @@ class DataConfig:
     With ``start_token``, every text begins with the same token, one of its at most ``max_tokens``, which n-grams and
     windows see: what stands first can be told. With ``ngrams`` n above 1, runs of 2 … n tokens that stand in
     ``ngram_min_texts`` training texts or more (−1: chosen by the data; at most ``max_ngrams`` of them) are memory slots
-    of their own. With ``distinct``, a text has one slot for each of its words and n-grams, however often they stand
-    there. With ``subwords`` n (−1: chosen by the data), the runs of 2 … n characters of every word, with a blank at
-    either end, are features that vote (``network.votes``), at most ``max_subwords`` of them. ``seed`` is that of the
-    share held out and of vectors from the corpus; −1: ``training.seed``, until it is prepared.
+    of their own, or with ``ngram_slots`` false features that vote (``network.votes``), and no more than that. With
+    ``distinct``, a text has one slot for each of its words and n-grams, however often they stand there. With
+    ``subwords`` n (−1: chosen by the data), the runs of 2 … n characters of every word, with a blank at either end, are
+    features too, at most ``max_subwords`` of them. ``seed`` is that of the share held out and of vectors from the
+    corpus; −1: ``training.seed``, until it is prepared.
     """
 
     train: Source = "mini-sentiment"
@@ -54,6 +55,7 @@ class DataConfig:
     ngrams: int = 1
     ngram_min_texts: int = -1
     max_ngrams: int = 200_000
+    ngram_slots: bool = True
     distinct: bool = False
     subwords: int = 0
     max_subwords: int = 100_000

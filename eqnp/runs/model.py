@@ -22,9 +22,9 @@ from eqnp.runs.contents import MODEL, instead
 from eqnp.runs.loop import free_outputs, score
 from eqnp.runs.metrics import figures
 from eqnp.text import tokens
-from eqnp.text.ngrams import NGrams, memory_slots
+from eqnp.text.ngrams import NGrams
 from eqnp.text.store import Split
-from eqnp.text.subwords import Subwords, with_features
+from eqnp.text.subwords import Subwords, as_read, slots_of
 from eqnp.text.tokens import Ragged, WordTokenizer
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Model:
             of_shards, features = (machine or Machine()).of_shards(config.training.shard), slots + len(subwords)
             network = _network(config, parameters, classes, tokenizer, features, of_shards)
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
-            if not inside or slots != len(parameters[EMBEDDING]) or len(prior) != len(classes):
+            if not inside or slots_of(config.data, ngrams) != len(parameters[EMBEDDING]) or len(prior) != len(classes):
                 raise CheckpointError(f"its vocabulary, embeddings and classes do not fit; {files.MEND[KIND]}")
             if not 0 < temperature < np.inf:
                 raise CheckpointError(f"its temperature is {temperature}; {files.MEND[KIND]}")
@@ -252,11 +252,10 @@ class Model:
         return self._slots(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)), texts)
 
     def _slots(self, split: Split, texts: Mapping[str, Sequence[str]]) -> Split:
-        split = memory_slots(split, self.ngrams, self.config.data.distinct)
         if not self.network.features:
-            return split
+            return as_read(split, self.config.data, self.ngrams, None)
         subwords = {name: self.subwords.encode(self.tokenizer, column) for name, column in texts.items()}
-        return with_features(split, subwords, self.ngrams.first_id + len(self.ngrams))
+        return as_read(split, self.config.data, self.ngrams, subwords)
 
     def encode_corpus(self, corpus: Corpus) -> Split:
         """Token ids of labelled texts, with the count of what was left out."""

@@ -32,6 +32,10 @@ class NGrams:
     def __len__(self) -> int:
         return len(self.parts)
 
+    def none(self) -> NGrams:
+        """None of them, after the same words."""
+        return NGrams(self.parts[:0], self.first_id)
+
     def occurrences(self, texts: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every occurrence in texts of word ids: its text, its id, and the place of its first word in ``texts.ids``."""
         found = []

@@ -16,11 +16,11 @@ from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import fitted
-from eqnp.text.ngrams import NGrams, learn_ngrams, memory_slots
+from eqnp.text.ngrams import NGrams, learn_ngrams
 from eqnp.text.sources import splits_of
 from eqnp.text.start import first_votes, informed
 from eqnp.text.store import STORE, Split, read_store, write_store
-from eqnp.text.subwords import Subwords, learn_subwords, with_features
+from eqnp.text.subwords import Subwords, as_read, learn_subwords, slots_of
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
 from eqnp.text.vectors import load_vectors, rescale
@@ -125,15 +125,16 @@ def _complete(
     embedding, found = embed(config, texts, words, specials, rng)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
     ngrams = find_ngrams(config.data, splits["train"], len(words))
-    splits = {name: memory_slots(split, ngrams, config.data.distinct) for name, split in splits.items()}
+    spelling = encoded.spelling if config.network.votes else {}
+    splits = {name: as_read(split, config.data, ngrams, spelling.get(name)) for name, split in splits.items()}
     if len(ngrams):
-        embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
         say(f"n-grams: {len(ngrams):,} of {'2' if config.data.ngrams == 2 else '2 or 3'} words")
+        if config.data.ngram_slots:
+            embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
     words += ngrams.names(words)
     embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
     votes, features = {}, len(words) + len(encoded.subwords)
     if config.network.votes:
-        splits = {name: with_features(split, encoded.spelling[name], len(words)) for name, split in splits.items()}
         votes = first_votes(splits["train"], features, len(encoded.classes), config.network.votes)
         say(f"votes: of {features:,} features, {len(encoded.subwords):,} of them subwords")
     vocabulary = (encoded.tokenizer, ngrams, encoded.subwords, words, encoded.classes)
@@ -178,12 +179,12 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
         ngrams = NGrams(arrays["ngrams"], len(words))
         words += ngrams.names(words)
         splits = read_store(folder / STORE)
-        if len(embedding) != len(words) or not {"train", "validation"} <= set(splits):
+        if len(embedding) != slots_of(config.data, ngrams) or not {"train", "validation"} <= set(splits):
             raise ValueError("a split or a part of the vocabulary is missing")
         for split in splits.values():
             if (
                 set(split.segments) != set(config.data.columns)
-                or max(int(ids.ids.max(initial=0)) for ids in split.segments.values()) >= len(words)
+                or max(int(ids.ids.max(initial=0)) for ids in split.segments.values()) >= len(embedding)
                 or not ((split.labels >= 0) & (split.labels < len(classes))).all()
             ):
                 raise ValueError("its texts are of other segments, words or classes")

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from eqnp.text.ngrams import without_repeats
+from eqnp.sections import DataConfig
+from eqnp.text.ngrams import NGrams, memory_slots, without_repeats
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged, WordTokenizer, joined, plain, ragged
 from eqnp.votes import features_of
@@ -94,17 +95,30 @@ def learn_subwords(
     return Subwords([part for _, part in kept], longest)
 
 
-def with_features(split: Split, subwords: Mapping[str, Ragged], first_id: int) -> Split:
-    """The same samples with their features: each id of their slots once, then their subwords, from ``first_id`` on."""
-    features = {}
-    for name, slots in split.segments.items():
-        once, parts = without_repeats(slots), subwords[name]
+def as_read(split: Split, data: DataConfig, ngrams: NGrams, subwords: Mapping[str, Ragged] | None) -> Split:
+    """The samples as a network reads them: memory slots, and with the ``subwords`` of every segment what votes.
+
+    Features are the ids of words and n-grams, each once, then those of subwords, counted on from the last n-gram.
+    N-grams are slots too, unless ``data.ngram_slots`` says otherwise.
+    """
+    every = memory_slots(split, ngrams, data.distinct)
+    slots = every if data.ngram_slots else memory_slots(split, ngrams.none(), data.distinct)
+    if subwords is None:
+        return slots
+    features, first_id = {}, ngrams.first_id + len(ngrams)
+    for name, ids in every.segments.items():
+        once, parts = without_repeats(ids), subwords[name]
         offsets = once.offsets + parts.offsets
-        ids = np.empty(offsets[-1], np.int32)
-        ids[_places(once, offsets[:-1])] = once.ids
-        ids[_places(parts, offsets[:-1] + once.lengths)] = parts.ids + first_id
-        features[features_of(name)] = Ragged(ids, offsets)
-    return replace(split, features=features)
+        joint = np.empty(offsets[-1], np.int32)
+        joint[_places(once, offsets[:-1])] = once.ids
+        joint[_places(parts, offsets[:-1] + once.lengths)] = parts.ids + first_id
+        features[features_of(name)] = Ragged(joint, offsets)
+    return replace(slots, features=features)
+
+
+def slots_of(data: DataConfig, ngrams: NGrams) -> int:
+    """How many memory slots there are, each with a vector."""
+    return ngrams.first_id + len(ngrams) * data.ngram_slots
 
 
 def _places(texts: Ragged, starts: np.ndarray) -> np.ndarray:

@@ -8,10 +8,12 @@ from eqnp import Network, SequenceClassifier
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate
 from eqnp.parameters import EMBEDDING
+from eqnp.sections import DataConfig
 from eqnp.testing import EXACT, check_energy, check_gradients, check_synapse, problem
+from eqnp.text.ngrams import NGrams
 from eqnp.text.start import first_votes
 from eqnp.text.store import Split
-from eqnp.text.subwords import Subwords, learn_subwords, subwords_of, with_features
+from eqnp.text.subwords import Subwords, as_read, learn_subwords, subwords_of
 from eqnp.text.tokens import learn_tokenizer, ragged
 
 FEATURES = "text features"
@@ -88,23 +90,45 @@ def test_subwords_are_runs_of_characters():
         }
 
 
+def split_of(*texts: list[int], labels=(0, 1, 1)) -> Split:
+    """Encoded samples of one segment."""
+    return Split({"text": ragged([np.array(ids, int) for ids in texts])}, np.array(labels))
+
+
 def test_features_are_slots_once_and_then_subwords():
-    """If this fails, a feature counts twice, or two features share a row."""
-    split = Split({"text": ragged([np.array([2, 3, 2]), np.array([], int), np.array([4])])}, np.array([0, 1, 1]))
-    subwords = ragged([np.array([0, 1]), np.array([1]), np.array([], int)])
-    found = with_features(split, {"text": subwords}, 10).features[FEATURES]
-    assert [found[i].tolist() for i in range(3)] == [[2, 3, 10, 11], [11], [4]]
+    """If this fails, a feature counts twice, or two features share a row, or pairs that only vote are slots."""
+    split, subwords = split_of([2, 3, 2], [], [4]), {"text": ragged([np.array(i, int) for i in ([0, 1], [1], [])])}
+    pairs = NGrams(np.array([[2, 3]], np.int32), 5)
+    for slots, expected in ((True, [2, 3, 2, 5]), (False, [2, 3, 2])):
+        read = as_read(split, DataConfig(ngram_slots=slots), pairs, subwords)
+        assert [read.features[FEATURES][i].tolist() for i in range(3)] == [[2, 3, 5, 6, 7], [7], [4]]
+        assert read.segments["text"][0].tolist() == expected
+    assert not as_read(split, DataConfig(), pairs, None).features
 
 
 def test_votes_start_at_log_count_ratios():
     """If this fails, the linear part of a network starts with other knowledge than a naive Bayes classifier has."""
-    split = Split({"text": ragged([np.array([2, 3]), np.array([3]), np.array([2])])}, np.array([0, 1, 1]))
-    split = with_features(split, {"text": ragged([np.array([], int)] * 3)}, 4)
+    none = NGrams(np.zeros((0, 2), np.int32), 4)
+    split = as_read(split_of([2, 3], [3], [2]), DataConfig(), none, {"text": ragged([np.array([], int)] * 3)})
     votes = first_votes(split, 4, 2, gain=0.5)[FEATURES]
     counts = np.array([[0, 0], [0, 0], [1, 1], [1, 1]])
     own, other = 1 + counts, 1 + counts[:, ::-1]
     expected = 0.5 * (np.log(own / own.sum(axis=0)) - np.log(other / other.sum(axis=0)))
     np.testing.assert_allclose(votes, np.where(np.arange(4)[:, None] < 2, 0, expected), rtol=1e-6)
+
+
+def test_pairs_that_only_vote_are_told_apart(tmp_path):
+    """If this fails, word pairs without slots of their own say nothing, or a model forgets them in its file."""
+    texts, labels = ["good not", "not bad", "bad not", "not good"] * 12, ["yes", "yes", "no", "no"] * 12
+    settings = {"data.ngrams": 2, "data.ngram_slots": False, "network.votes": 0.3, "data.start_token": False}
+    settings |= {"data.subwords": 0, "training.epochs": 20, "training.batch": 8}
+    classifier = SequenceClassifier(settings=settings, random_state=0).fit(texts, labels)
+    model = classifier.model_
+    assert len(model.ngrams)
+    assert len(model.network.parameters[EMBEDDING]) == model.ngrams.first_id
+    assert classifier.predict(texts[:4]).tolist() == labels[:4]
+    classifier.save(tmp_path / "kept")
+    assert SequenceClassifier.load(tmp_path / "kept").predict(texts[:4]).tolist() == labels[:4]
 
 
 def test_a_misspelt_word_still_votes():
