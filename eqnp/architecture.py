@@ -90,16 +90,17 @@ def build_network(
     machine: Machine | None = None,
     words: int | None = None,
     features: int = 0,
+    cost: Cost | None = None,
 ) -> Network:
     """The `Network` of a configuration, with one output unit per class; embedding (V, D), and all else as there.
 
     Ids from ``words`` on are n-grams, which windows pass over; None: all V are words. With ``config.votes``, each of so
-    many ``features`` votes, from 0, for the classes. Raises ConfigError for a
-    configuration that cannot be built over these segments.
+    many ``features`` votes, from 0, for the classes. ``cost`` takes the place of that of the configuration. Raises
+    ConfigError for a configuration that cannot be built over these segments.
     """
     check_network(config, positions)
     words = len(embedding) if words is None else words
-    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words, features)
+    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words, features, cost)
     return Network(layers, synapses, embedding, positions, rng, parameters, machine, memories)
 
 
@@ -110,11 +111,11 @@ def graph_of(
     positions: Mapping[str, int],
     words: int,
     features: int = 0,
+    cost: Cost | None = None,
 ) -> tuple[list[Layer], list[Synapse], list[Memory]]:
-    """The graph of a configuration over vectors of ``width`` dimensions, with ``words`` and
-    ``features`` as in `build_network`; synapses
-    from tokens come first."""
-    hidden, (readout, cost) = elementwise(config.activation), output(config)
+    """The graph of a configuration over vectors of ``width`` dimensions, with ``words``, ``features`` and ``cost`` as
+    in `build_network`; synapses from tokens come first."""
+    hidden, (readout, own_cost) = elementwise(config.activation), output(config)
     draw = identity(config.initial_projection) if config.initial_projection else None
     attention, compare, dense, inputs, synapses = [], [], [], [], []
     windows: dict[tuple[str, int], Memory] = {}
@@ -149,7 +150,7 @@ def graph_of(
         synapses.append(kind(layer.name, below, layer, "hidden", config.initial_bias))
         dense.append(layer)
         below, kind = (layer,), Dense
-    last = Layer("output", (classes,), readout, cost)
+    last = Layer("output", (classes,), readout, cost or own_cost)
     bias = 0.0 if config.output_activation == "softmax" else config.initial_bias
     synapses.append(kind("output", below, last, "output", bias))
     for i, segment in enumerate(positions if config.votes and features else ()):

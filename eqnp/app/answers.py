@@ -151,7 +151,7 @@ def _sources(model: Model, where: str) -> tuple:
 
 
 def predict_command(options) -> dict:
-    """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
+    """``eqnp predict``: returns a list of predictions, with attention and contributions of every word if asked."""
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
     from eqnp.runs.model import FEW, Model
@@ -200,17 +200,19 @@ def _as_json(prediction: Prediction, at_least: float) -> dict:
 
 
 def _explain(model: Model, texts: Mapping[str, list[str]], predictions: list[Prediction], options) -> dict:
-    """Print every text with its heaviest words marked, and write the page if there is to be one."""
+    """Print every text with its heaviest words marked and what speaks for its class; write the page if there is one."""
     from dataclasses import asdict
 
-    from eqnp.app.explain import as_terminal, explain, page
+    from eqnp.app.explain import as_terminal, explain, page, speaks_line
     from eqnp.files import write_text
 
     colours = sys.stdout is not None and sys.stdout.isatty()
     explanations = explain(model, texts, predictions=predictions)
     for each in explanations:
         shown = " | ".join(as_terminal(pieces, colours) for pieces in each.pieces.values())
-        print(_prediction_line(each.prediction, shown, each.texts, options.at_least))
+        speaks = speaks_line(each)
+        line = _prediction_line(each.prediction, shown, each.texts, options.at_least)
+        print(line + f"  ({speaks})" * bool(speaks))
     if options.html:
         write_text(options.html, page(explanations, f"What {options.html.stem} attends to"))
         print(f"written to {options.html}")
@@ -224,3 +226,33 @@ def _explain(model: Model, texts: Mapping[str, list[str]], predictions: list[Pre
             for each in explanations
         ]
     }
+
+
+def words_command(options) -> dict:
+    """``eqnp words``: returns, by class, the words and n-grams that speak most for it over the training texts."""
+    from dataclasses import asdict
+
+    from eqnp.app.contributions import speakers
+    from eqnp.errors import nearest
+    from eqnp.machine import Machine
+    from eqnp.runs.contents import check_texts
+    from eqnp.runs.model import Model
+    from eqnp.text.store import STORE, read_split
+
+    model = Model.load(options.run)
+    if options.cls and options.cls not in model.classes:
+        raise ConfigError(f"unknown class {options.cls!r}{nearest(options.cls, model.classes)}")
+    check_texts(options.run, "what speaks for a class is read off a run's own training texts; restore them")
+    split = read_split(options.run / STORE, "train")
+    classes = [options.cls] if options.cls else model.classes
+    with Machine().at_work(options.threads) as machine:
+        found = speakers(model.on(machine), split, classes, options.top, options.least or 0)
+    print(
+        f"mean contribution to the drive of a class over {found.texts:,} of {len(split):,} training texts, "
+        f"of words and n-grams in {found.least} of them or more"
+    )
+    for name, words in found.by_class.items():
+        print(f"{name}:{'' if words else ' none'}")
+        for each in words:
+            print(f"  {each.contribution:+.3f}  {each.words}  ({each.texts:,} texts)")
+    return asdict(found)

@@ -145,13 +145,25 @@ def build_parser() -> Parser:
     predict.example = 'eqnp predict runs/mini-sentiment "a fine film" (without texts, lines of standard input are read)'
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
-    predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
+    predict.add_argument(
+        "--explain", action="store_true", help="mark the words with most attention; name what speaks for the class"
+    )
     predict.add_argument(
         "--at-least", metavar="P", type=_share, default=0.0, help="say 'unsure' where the best class has a lower score"
     )
     _device(predict)
     predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
+
+    words = _command(added, "words", answers.words_command, "words and n-grams that speak most for each class")
+    words.example = "eqnp words runs/mini-sentiment"
+    words.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    words.add_argument("cls", metavar="CLASS", nargs="?", help="one class (default: every class)")
+    words.add_argument("--top", metavar="N", type=_at_least_one, default=15, help="how many for each class (15)")
+    words.add_argument(
+        "--least", metavar="N", type=_at_least_one, help="texts that each must stand in (20, of few texts fewer)"
+    )
+    _threads(words)
 
     report = _command(added, "report", commands.report_command, "write report.html and pictures about a run")
     report.example = "eqnp report runs/mini-sentiment"

@@ -39,12 +39,8 @@ FIRST = {  # what is not an option but the first argument, by the commands that 
     "config config_file conf cfg c toml settings": ("train", "prepare", "check"),
     "preset task": ("train", "prepare", "check"),
     "run run_folder model model_path checkpoint ckpt load m": (
-        "evaluate",
-        "versus",
-        "predict",
-        "report",
-        "check",
-        "info",
+        *("evaluate", "versus", "predict", "words"),
+        *("report", "check", "info"),
     ),
 }
 KEYS = {  # of a configuration, where there is --set but not the option
