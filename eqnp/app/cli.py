@@ -178,6 +178,12 @@ def build_parser() -> Parser:
 
     _command(added, "list", commands.list_command, "list presets, data sets and word vectors found")
 
+    config = _command(added, "config", commands.config_command, "what every key of a configuration is and may be")
+    config.usage = "eqnp config [PRESET] [KEY ...] [options]"
+    config.add_argument(
+        "names", metavar="KEY", nargs="*", help="key, section (training) or preset, whose values to show (default: all)"
+    )
+
     check = _command(added, "check", commands.check_command, "hold the gradients of a network against exact ones")
     check.example = "eqnp check mini-sentiment"
     check.add_argument("source", metavar="RUN", help="run folder, or a preset or TOML file for fresh weights")

@@ -183,6 +183,20 @@ def list_command(options) -> dict:
     return {"presets": described, "data": list(EMBEDDED), "vectors": found}
 
 
+def config_command(options) -> dict:
+    """``eqnp config``: returns keys with their values, defaults, what is allowed, and what they are."""
+    from dataclasses import asdict
+
+    from eqnp.app.keys import chosen, lines
+
+    preset, keys = chosen(options.names)
+    if preset:
+        print(f"the values of {preset}:")
+    for each in keys:
+        print(lines(each))
+    return {"preset": preset, "keys": [asdict(each) for each in keys]}
+
+
 def info_command(options) -> dict:
     """``eqnp info``: returns what is known of a run."""
     from eqnp.runs.folder import summary
