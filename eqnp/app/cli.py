@@ -124,6 +124,13 @@ def build_parser() -> Parser:
     _device(train)
     _threads(train)
 
+    data = _command(added, "data", commands.data_command, "what is in data, and what is doubtful about it")
+    data.example = "eqnp data mail.csv --test-data later.csv"
+    data.add_argument("data", metavar="F", nargs="+", help="training data: a table, a folder of texts, a hub name")
+    _more_data(data)
+    data.add_argument("--vectors", metavar="F", help="word vectors to look words up in: file or installed package")
+    data.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
+
     prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
     _data_options(prepare)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
@@ -222,13 +229,11 @@ def _data_options(command: Parser) -> None:
         help="preset, TOML file, prepared folder or run folder (with --data: text, text-vectors with "
         "--vectors, or pairs for two columns; else mini-sentiment)",
     )
-    for option, what in (
-        ("--data", "training data: a table, a folder of texts, a hub or embedded name; again for more of it"),
-        ("--val-data", "validation data (default: a random share of the training data)"),
-        ("--test-data", "test data, looked at once at the end"),
-        ("--unlabelled", "further texts, without labels, for --vectors corpus to learn from"),
-    ):
-        command.add_argument(option, metavar="F", action=Sources, help=what)
+    what = "training data: a table, a folder of texts, a hub or embedded name; again for more of it"
+    command.add_argument("--data", metavar="F", action=Sources, help=what)
+    _more_data(command)
+    what = "further texts, without labels, for --vectors corpus to learn from"
+    command.add_argument("--unlabelled", metavar="F", action=Sources, help=what)
     command.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     command.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
@@ -244,6 +249,15 @@ def _texts_to_ask(command: Parser) -> None:
     )
     _device(command)
     _threads(command)
+
+
+def _more_data(command: Parser) -> None:
+    """What is read beside the training data."""
+    for option, what in (
+        ("--val-data", "validation data (default: a random share of the training data)"),
+        ("--test-data", "test data, looked at once at the end"),
+    ):
+        command.add_argument(option, metavar="F", action=Sources, help=what)
 
 
 def _device(command: Parser) -> None:

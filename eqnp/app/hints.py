@@ -38,6 +38,7 @@ ALSO_CALLED = {  # options by names that they have elsewhere
 FIRST = {  # what is not an option but the first argument, by the commands that take it
     "config config_file conf cfg c toml settings": ("train", "prepare", "check"),
     "preset task": ("train", "prepare", "check"),
+    "data train train_data dataset input file csv": ("data",),
     "run run_folder model model_path checkpoint ckpt load m": (
         *("evaluate", "versus", "predict", "words"),
         *("report", "check", "info"),

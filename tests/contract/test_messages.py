@@ -148,7 +148,7 @@ def test_every_key_is_found_by_its_last_part(key):
         ("eqnp evaluate run --test f.csv", "write --data f.csv"),
         ("eqnp evaluate run --gpu", "write --device cuda"),
         ("eqnp check mini-sentiment --seed 3", "write --set training.seed=3"),
-        ("eqnp evaluate run --set a.b=c", "evaluate has no --set; eqnp train, prepare and check have it"),
+        ("eqnp evaluate run --set a.b=c", "evaluate has no --set; eqnp train, data, prepare and check have it"),
         (
             "eqnp report run --device cuda",
             "report has no --device; eqnp train, evaluate, versus, predict and benchmark have",
@@ -164,6 +164,7 @@ def test_every_key_is_found_by_its_last_part(key):
             "eqnp train --lr 1 --epochs 2",
             "--set optimizer.learning_rate=1; unknown argument '--epochs'; write --set tr",
         ),
+        ("eqnp data --data 'my f.csv'", "as the first argument: eqnp data 'my f.csv'"),
         ("eqnp train --sed 1", "did you mean '--seed'?"),
         ("eqnp train --vector f", "write --vectors f"),
         ("eqnp train --unlabeled f", "write --unlabelled f"),
