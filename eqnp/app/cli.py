@@ -147,8 +147,14 @@ def build_parser() -> Parser:
     _texts_to_ask(versus)
 
     predict = _command(added, "predict", answers.predict_command, "classify texts with a trained run")
-    predict.usage = "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE"
-    predict.epilog = "Texts are arguments, or the lines of standard input. Put -- before one that begins with a dash."
+    predict.usage = (
+        "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE  or  "
+        "eqnp predict RUN --data F [--out F] [options]"
+    )
+    predict.epilog = (
+        "Texts are arguments, or the lines of standard input, which are answered as they come, or in the columns of a "
+        "table. Put -- before one that begins with a dash."
+    )
     predict.example = 'eqnp predict runs/mini-sentiment "a fine film" (without texts, lines of standard input are read)'
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
@@ -158,6 +164,10 @@ def build_parser() -> Parser:
     predict.add_argument(
         "--at-least", metavar="P", type=_share, default=0.0, help="say 'unsure' where the best class has a lower score"
     )
+    what = "predict the rows of a table, or other data; again for more of it"
+    predict.add_argument("--data", metavar="F", action=Sources, help=what)
+    what = "with --data: write its columns and the predictions to this .csv, .jsonl or .parquet"
+    predict.add_argument("--out", metavar="F", type=Path, help=what)
     _device(predict)
     predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
