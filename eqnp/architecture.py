@@ -36,10 +36,10 @@ OUTPUTS = (*ACTIVATIONS, "softmax")
 class AttentionConfig:
     """One attention layer: the segment it stores as memory, and what queries it.
 
-    ``queries`` is a number of learned queries (Hopfield pooling), or the name of the segment whose tokens query. With a
-    ``window`` w, each slot stores a linear function of its token and the w words before and after it. With a
-    ``query_window`` w, what queries is such a function too, and so is what the compare layer sees beside what was
-    retrieved.
+    memory : the segment whose slots are stored
+    queries (1 or greater, or a segment) : a number of learned queries, or the segment whose tokens query
+    window (0 to 10) : words before and after that the slot of a word sees too
+    query_window (0 to 10) : the same for tokens that query, and for what a compare layer sees beside what was retrieved
     """
 
     memory: str
@@ -55,17 +55,20 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Architecture: attention layers side by side, then dense layers of ``hidden`` units, then one unit per class.
+    """Architecture: attention layers side by side, then compare layers, then dense layers, then one unit per class.
 
-    ``compare`` is the number of units per token of the compare layers, 0 for none; with them every attention layer is
-    queried by tokens. ``padding`` is "masked" (padded tokens take no part) or "zeros" (the paper: padded keys keep
-    weight exp(0) and padded query rows stay live, up to the segment's full number of positions). ``activation`` is that
-    of the hidden layers, and of the output unless ``output_activation`` names another; "softmax" there makes the cost
-    cross-entropy. ``initial_bias`` is where the biases of hidden and compare units start, and of outputs that are no
-    softmax. ``initial_projection`` c starts the projections at c times the identity, so that a token retrieves its
-    like; with 0 they are drawn like other weights. Large c with small ``scale`` makes attention heed its tokens more
-    than the feedback from above. With ``votes`` g above 0, the features of a text (its words, n-grams and subwords)
-    drive the output themselves (`eqnp.votes`), at first by g times their log-count ratios.
+    Large ``initial_projection`` with small ``scale`` makes attention heed its tokens more than the feedback from above.
+
+    attention : the attention layers, a list of tables
+    compare (0 or greater) : units for each token of the compare layers; 0: none. With them tokens query
+    hidden : units of each dense layer, a list
+    activation (clipped, logistic or tanh) : that of hidden layers, and of an output without its own
+    output_activation (clipped, logistic, tanh, softmax or empty) : that of the output; softmax brings cross-entropy
+    scale (above 0) : κ, the inverse temperature of attention
+    padding (masked or zeros) : padded tokens take no part, or, as in the paper, padded keys keep the weight exp(0)
+    initial_bias : where biases of hidden and compare units start, and of outputs that are no softmax
+    initial_projection : where projections start, times the identity: a token retrieves its like; 0: drawn as others
+    votes (0 or greater) : features of a text drive the output, at first by so many log-count ratios; 0: no votes
     """
 
     attention: tuple[AttentionConfig, ...]
@@ -90,16 +93,17 @@ def build_network(
     machine: Machine | None = None,
     words: int | None = None,
     features: int = 0,
+    cost: Cost | None = None,
 ) -> Network:
     """The `Network` of a configuration, with one output unit per class; embedding (V, D), and all else as there.
 
     Ids from ``words`` on are n-grams, which windows pass over; None: all V are words. With ``config.votes``, each of so
-    many ``features`` votes, from 0, for the classes. Raises ConfigError for a
-    configuration that cannot be built over these segments.
+    many ``features`` votes, from 0, for the classes. ``cost`` takes the place of that of the configuration. Raises
+    ConfigError for a configuration that cannot be built over these segments.
     """
     check_network(config, positions)
     words = len(embedding) if words is None else words
-    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words, features)
+    layers, synapses, memories = graph_of(config, embedding.shape[1], classes, positions, words, features, cost)
     return Network(layers, synapses, embedding, positions, rng, parameters, machine, memories)
 
 
@@ -110,11 +114,11 @@ def graph_of(
     positions: Mapping[str, int],
     words: int,
     features: int = 0,
+    cost: Cost | None = None,
 ) -> tuple[list[Layer], list[Synapse], list[Memory]]:
-    """The graph of a configuration over vectors of ``width`` dimensions, with ``words`` and
-    ``features`` as in `build_network`; synapses
-    from tokens come first."""
-    hidden, (readout, cost) = elementwise(config.activation), output(config)
+    """The graph of a configuration over vectors of ``width`` dimensions, with ``words``, ``features`` and ``cost`` as
+    in `build_network`; synapses from tokens come first."""
+    hidden, (readout, own_cost) = elementwise(config.activation), output(config)
     draw = identity(config.initial_projection) if config.initial_projection else None
     attention, compare, dense, inputs, synapses = [], [], [], [], []
     windows: dict[tuple[str, int], Memory] = {}
@@ -149,7 +153,7 @@ def graph_of(
         synapses.append(kind(layer.name, below, layer, "hidden", config.initial_bias))
         dense.append(layer)
         below, kind = (layer,), Dense
-    last = Layer("output", (classes,), readout, cost)
+    last = Layer("output", (classes,), readout, cost or own_cost)
     bias = 0.0 if config.output_activation == "softmax" else config.initial_bias
     synapses.append(kind("output", below, last, "output", bias))
     for i, segment in enumerate(positions if config.votes and features else ()):

@@ -29,7 +29,12 @@ class SettlingConfig:
     The residual of a sample is the largest absolute change of any of its units in the last update of its layer. A
     tolerance of 0 always runs the full T and K sweeps, as the paper does. The tolerance is meant for a nudge of 1: what
     a nudge of β < 1 moves is smaller by β, and so is the tolerance of the phases contrasted (see `for_nudge`).
-    ``accelerate`` extrapolates between even–odd sweeps over two blocks (see `eqnp.acceleration`).
+
+    order (even-odd or synchronous) : blocks in turn, so that the energy never rises, or all at once, as in the paper
+    tolerance (0 or greater) : the residual at which a sample is settled; 0: run all sweeps
+    free_sweeps (1 or greater) : T, sweeps of the free phase at most
+    nudged_sweeps (1 or greater) : K, sweeps of a nudged phase at most
+    accelerate : whether even–odd sweeps over two blocks are extrapolated (`eqnp.acceleration`)
     """
 
     order: str = "even-odd"

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -62,6 +63,38 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file, of any length, that becomes ``path`` when the block ends well; else nothing of it is left.
+
+    Until then it has no name, so that nothing is left of it where the process is killed either (where a system knows no
+    such files, a hidden one may be). What is no file, as a device, is written to. Raises OSError.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    try:
+        nameless = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except (AttributeError, OSError):
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            yield file
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with os.fdopen(nameless, "wb") as file:
+            yield file
+            file.flush()
+            with replacing(path) as temporary:  # naming a folder has the link in /proc followed
+                os.link(f"/proc/self/fd/{nameless}", temporary, src_dir_fd=folder, follow_symlinks=True)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        os.close(folder)
 
 
 def _sync_folder(folder: Path) -> None:

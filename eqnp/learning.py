@@ -78,9 +78,14 @@ class LearningConfig:
     """The estimator, its nudge β, and whether the word embeddings learn too (docs/theory.md, facts 9 and 12).
 
     "one-sided" nudges by +β and contrasts with the free phase, "other-side" by −β; "random-sign" draws one of the two
-    for every batch, so that the first-order error cancels on average. ``points`` is the number of nudges of the
-    holomorphic estimator around its circle of radius β. ``algorithm`` is "ep", or for comparison "bptt" or "implicit"
-    (`eqnp.oracles`), which use no estimator and no β.
+    for every batch, so that the first-order error cancels on average. "bptt" and "implicit" (`eqnp.oracles`) are for
+    comparison, and use no estimator and no β.
+
+    estimator (one-sided, other-side, random-sign, symmetric, richardson or holomorphic) : the phases contrasted
+    beta (above 0) : β, the strength of the nudge
+    points (2 or greater) : nudges of the holomorphic estimator around its circle of radius β
+    train_embeddings : whether word vectors learn
+    algorithm (ep, bptt or implicit) : equilibrium propagation, or another gradient of the same network
     """
 
     estimator: str = "symmetric"

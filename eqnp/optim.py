@@ -27,14 +27,20 @@ SCHEDULES = {
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """One learning rate, or some by synapse name ("projection0") or family ("projection"), of the optimiser ``name``.
+    """The optimiser, its learning rates and their schedule, and what bounds the weights.
 
-    "adam" (Kingma & Ba 2015) keeps running means of gradients and their squares, which forget by ``decay_mean`` and
-    ``decay_square``; "momentum" is stochastic gradient descent whose velocity forgets by ``decay_mean``.
-    ``schedule`` scales all rates from 1 at the first batch towards its end at the last: "constant" or "cosine".
-    ``weight_decay`` λ takes λ × learning rate of every weight between layers away at each step, beside Adam (Loshchilov
-    & Hutter 2019); biases, queries and embeddings have none. ``clip`` bounds the common norm of all gradients (0: no
-    bound).
+    "adam" is of Kingma & Ba 2015; "momentum" is stochastic gradient descent whose velocity forgets by ``decay_mean``.
+    Weight decay stands beside Adam (Loshchilov & Hutter 2019); biases, queries and embeddings have none.
+
+    name (adam or momentum) : the optimiser
+    learning_rate (above 0 to 1000) : the rate of all weights without one of their own
+    learning_rates : other rates, by synapse name ("projection0") or family ("projection")
+    schedule (constant or cosine) : how all rates go from the first batch to the last
+    decay_mean (0 to below 1) : how the running mean of gradients forgets
+    decay_square (0 to below 1) : how that of their squares does
+    epsilon (1e-30 to 1) : what keeps Adam's divisor from zero
+    weight_decay (0 to 1) : this times the learning rate is taken away of every weight between layers at each step
+    clip (0 or greater) : the common norm of all gradients at most; 0: no bound
     """
 
     name: str = "adam"

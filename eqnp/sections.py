@@ -21,21 +21,31 @@ SEGMENT = re.compile(r"[A-Za-z_]\w*")
 class DataConfig:
     """Where the samples come from, which columns they are in, and how their text becomes ids.
 
-    ``train``, ``validation`` and ``test`` are sources as in `eqnp.text.corpora.load_corpus`, or lists of them. Text
-    files are read as ``encoding`` says, and tables in them as beginning with the names of their columns; without such a
-    ``header``, columns go by number, "1" being the first. Left empty, validation and test are the splits of those names
-    of the training source, if it has them; else validation is a random ``validation_share`` of the training samples and
-    there is no test. ``columns`` gives the column of every segment. ``classes`` are the names that all labels must
-    have, in order; without them, the classes are those of the training data, and ``number_names`` what they are called
-    where they are as many whole numbers.
-    With ``start_token``, every text begins with the same token, one of its at most ``max_tokens``, which n-grams and
-    windows see: what stands first can be told. With ``ngrams`` n above 1, runs of 2 … n tokens that stand in
-    ``ngram_min_texts`` training texts or more (−1: chosen by the data; at most ``max_ngrams`` of them) are memory slots
-    of their own, or with ``ngram_slots`` false features that vote (``network.votes``), and no more than that. With
-    ``distinct``, a text has one slot for each of its words and n-grams, however often they stand there. With
-    ``subwords`` n (−1: chosen by the data), the runs of 2 … n characters of every word, with a blank at either end, are
-    features too, at most ``max_subwords`` of them. ``seed`` is that of the share held out and of vectors from the
-    corpus; −1: ``training.seed``, until it is prepared.
+    Sources are as in `eqnp.text.corpora.load_corpus`, or lists of them. Keys, each with what is allowed (`eqnp config`
+    reads them here):
+
+    train : training data: a file, a pattern, a folder, a hub or embedded name, or a list of these
+    validation : validation data; left empty: the split of that name of the training data, or a share of them
+    test : test data, looked at once; left empty: the split of that name of the training data, if there is one
+    encoding (one that Python knows) : how the bytes of text files are read
+    header : whether tables in text files begin with the names of their columns; else columns go by number, from "1"
+    columns : the column of every segment: one text, or two for pairs
+    label : the column of the labels
+    classes : the names that all labels must have, in order; left empty: those of the training data
+    number_names : what the classes are called where the data have as many whole numbers
+    validation_share (above 0, below 1) : the share of the training data held out where there is no validation data
+    max_tokens (1 or greater) : tokens of a text that are read, the start token among them; the rest is cut off
+    start_token : whether every text begins with the same token, so that n-grams and windows see what stands first
+    min_count (1 or greater) : how often a word must stand in the training texts to be known
+    max_words (1 or greater) : known words at most; with n-grams of three words at most 2,000,000
+    ngrams (1 to 3) : the longest runs of words that are memory slots of their own; 1: words alone
+    ngram_min_texts (−1, or 1 or greater) : training texts that an n-gram must stand in; −1: chosen by the data
+    max_ngrams (1 or greater) : n-grams at most, those in most texts
+    ngram_slots : whether n-grams are memory slots of their own; else they only vote (network.votes)
+    distinct : whether a text has one slot for each of its words and n-grams, however often they stand there
+    subwords (−1, 0, or 2 to 10) : the longest runs of characters that are features and vote; −1: chosen by the data
+    max_subwords (1 or greater) : subwords at most, those in most texts
+    seed (−1 or greater) : that of the share held out and of vectors from the corpus; −1: training.seed, until prepared
     """
 
     train: Source = "mini-sentiment"
@@ -90,13 +100,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class VectorsConfig:
-    """Word vectors: a file, an installed package, or "corpus" (learned from the training texts: PPMI and SVD).
+    """Word vectors: where they come from, and what the embeddings start as (`eqnp.text.start`).
 
-    ``dimension`` and ``unlabelled`` are for "corpus" alone: files bring their own dimension, and the vectors can be
-    learned from further texts, a source without labels whose columns are called as those of the training data. Texts of
-    it that stand in the validation or test data are left out. Every vector is rescaled to length ``norm``.
-    Slots start with their vector times idf^``rarity``, and ``ratio`` times the log-count ratio of each class as further
-    dimensions (`eqnp.text.start`).
+    source : "corpus" (learned from the training texts: PPMI and SVD), a file, or an installed package
+    unlabelled : further texts for "corpus" to learn from, without those that stand in validation or test data
+    dimension (1 or greater) : dimensions of vectors from the corpus; files bring their own
+    norm (above 0) : the length that every vector is rescaled to
+    rarity (0 or greater) : embeddings start as vectors times the idf of their slot to this power
+    ratio (0 or greater) : and with so many times the log-count ratio of each class as further dimensions; 0: without
     """
 
     source: str = "corpus"
@@ -118,17 +129,23 @@ class VectorsConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Epochs over batches of ``batch`` samples, settled in shards of ``shard``, with word dropout.
+    """Epochs over batches, which are settled in shards, with word dropout.
 
     Shards are settled by one thread each, and a batch that is one shard by all threads together, layer by layer, where
-    layers have millions of weights, which are then read once for all samples.
-    There are ``epochs`` of them (−1: chosen by the data, `eqnp.text.fitting`), and on small data as many more as make
-    ``min_updates`` updates. The best epoch is the one with the best ``metric`` on the validation texts: the accuracy,
-    the mean F1 of all classes ("macro-f1", where rare ones count as much as others), or the loss; equals are told apart
-    by the loss. Training stops before its last epoch when ``patience`` epochs in a row were no better by it than one
-    before them (0: never). A checkpoint is written after every epoch, and in between every
-    ``checkpoint_seconds``. With ``refit``, a network whose validation texts were held out of those for training is
-    trained once more, on all of them, to the last epoch.
+    layers have millions of weights, which are then read once for all samples. A checkpoint is written after every epoch
+    as well.
+
+    epochs (−1, or 1 or greater) : passes over the training texts; −1: chosen by the data
+    batch (1 or greater) : texts of an update
+    shard (1 or greater) : texts of a batch that settle together
+    word_dropout (0 to below 1) : the share of the words of a training text that is left out, drawn for each batch
+    seed (0 or greater) : what every random draw depends on
+    patience (0 or greater) : epochs no better on validation data than one before, after which to stop; 0: never
+    checkpoint_seconds (0 or greater) : time between two checkpoints within an epoch
+    precision (single or half) : how embeddings are written to the model file; half takes half of the room
+    min_updates (0 or greater) : updates at least: small data get more epochs
+    refit : whether to train once more on all texts where validation texts were held out of them, to the last epoch
+    metric (accuracy, macro-f1 or loss) : what the best epoch is best by, on validation data; equals by the loss
     """
 
     epochs: int = -1

@@ -6,20 +6,21 @@ Imports that take long are inside the commands that need them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eqnp.app.given import columns_of, lines_of, readable
+from eqnp.app.given import blocks_of, columns_of, readable
 from eqnp.errors import ConfigError, some
 
 if TYPE_CHECKING:
+    from eqnp.app.explain import Explanation
+    from eqnp.app.predictions import Predictor
     from eqnp.runs.model import Model, Prediction
     from eqnp.text.corpora import Corpus
     from eqnp.text.store import Split
 
 CHANCE = 0.05  # a p below it is called more than chance
-UNSURE = "unsure"  # in place of a label that has too low a score
 
 
 def evaluate_command(options) -> dict:
@@ -151,76 +152,153 @@ def _sources(model: Model, where: str) -> tuple:
 
 
 def predict_command(options) -> dict:
-    """``eqnp predict``: returns a list of predictions, with the attention to every word if that was asked for."""
-    from eqnp.machine import Machine
-    from eqnp.machine.device import choose
-    from eqnp.runs.model import FEW, Model
+    """``eqnp predict``: returns a list of predictions, with attention and contributions of every word if asked.
 
+    With ``--out``, it returns how many rows there are, and of which classes.
+    """
+    from dataclasses import asdict
+
+    from eqnp.app.predictions import UNSURE, Predictor, predict_table
+    from eqnp.machine.device import choose
+
+    _check_prediction(options)
+    device = "cpu" if options.explain else choose(options.device)
+    with Predictor(options.run, device, options.threads) as predictor:
+        if options.at_least and UNSURE in predictor.model.classes:
+            raise ConfigError(
+                f"{options.run} has a class {UNSURE!r}, which --at-least gives in place of others; leave it out"
+            )
+        if options.out:
+            outcome = predict_table(predictor, options.data, options.out, options.at_least)
+            shares = ", ".join(f"{name} {count:,}" for name, count in sorted(outcome.predicted.items()))
+            prior = f"; {outcome.prior:,} without a known word got the prior" * bool(outcome.prior)
+            print(f"{outcome.rows:,} rows in {options.out}: {shares}{prior}")
+            return {"out": str(options.out), **asdict(outcome)}
+        return _print_predictions(options, predictor)
+
+
+def _check_prediction(options) -> None:
+    """Raise ConfigError for options that do not go together, and for files that cannot be written."""
     if options.html and not options.explain:
         raise ConfigError("--html is a page of explanations; add --explain")
-    if options.html:
+    if options.data and options.text:
+        raise ConfigError("texts are given as arguments and with --data; give one of them")
+    if options.out and (options.explain or not options.data):
+        what = "--explain prints; leave --out out" if options.explain else "--out needs --data F, the table to predict"
+        raise ConfigError(what)
+    if options.html or options.out:
         from eqnp.runs.folder import check_writable_file
+        from eqnp.text.writing import check_ending
 
-        check_writable_file(options.html, "--html")
-    given = [readable(text) for text in options.text or lines_of(sys.stdin)]
-    if not given:
+        if options.out:
+            check_ending(options.out)
+        check_writable_file(options.html or options.out, "--html" if options.html else "--out")
+
+
+def _print_predictions(options, predictor: Predictor) -> dict:
+    """A line for each text, block by block; what ``--json`` and a page need is kept."""
+    from eqnp.app.predictions import Shown
+
+    found, explanations, shown, least = [], [], Shown(), options.at_least
+    for texts in _blocks_of_texts(options, predictor):
+        predictions = predictor.predict(texts)
+        if options.explain:
+            from eqnp.app.explain import explain
+
+            explained = explain(predictor.for_texts(len(predictions)), texts, predictions=predictions)
+            explanations += explained if options.html else []
+            lines = [_explained_line(each, least) for each in explained]
+            found += [_explained_json(each, least) for each in explained] if options.json else []
+        else:
+            pairs = zip(zip(*texts.values(), strict=True), predictions, strict=True)
+            lines = [_prediction_line(each, " | ".join(parts), parts, least) for parts, each in pairs]
+            found += [_as_json(each, least) for each in predictions] if options.json else []
+        if not shown.show(lines) and not options.json:
+            break
+    if not shown.texts:
         raise ConfigError("there is no text to predict; give texts as arguments or lines on standard input")
-    device = choose(options.device)
-    few = len(given) <= FEW and device == "cpu"
-    machine = Machine("naive" if few else "cpu" if options.explain else device)
-    model = Model.load(options.run, machine)
-    if options.at_least and UNSURE in model.classes:
-        raise ConfigError(
-            f"{options.run} has a class {UNSURE!r}, which --at-least gives in place of others; leave it out"
-        )
-    texts = columns_of(given, list(model.config.data.columns), from_lines=not options.text)
-    if few:
-        predictions = model.predict(texts)
+    if options.html:
+        from eqnp.app.explain import page
+        from eqnp.files import write_text
+
+        write_text(options.html, page(explanations, f"What {options.html.stem} attends to"))
+        print(f"written to {options.html}")
+    return {"predictions": found}
+
+
+def _blocks_of_texts(options, predictor: Predictor) -> Iterator[dict[str, list[str]]]:
+    """Blocks of texts by segment: of a source, of the arguments, or of lines as they come."""
+    segments = list(predictor.model.config.data.columns)
+    if options.data:
+        from eqnp.app.predictions import tables_of
+
+        for _, blocks in tables_of(predictor.model, options.data):
+            yield from (texts for _, texts in blocks)
+    elif options.text:
+        yield columns_of([readable(text) for text in options.text], segments, from_lines=False)
     else:
-        with machine.at_work(options.threads) as working:
-            predictions = model.on(working).predict(texts)
-    if options.explain:
-        return _explain(model, texts, predictions, options)
-    for parts, prediction in zip(zip(*texts.values(), strict=True), predictions, strict=True):
-        print(_prediction_line(prediction, " | ".join(parts), parts, options.at_least))
-    return {"predictions": [_as_json(prediction, options.at_least) for prediction in predictions]}
+        before = 0
+        for lines in blocks_of(sys.stdin):
+            yield columns_of(lines, segments, from_lines=True, before=before)
+            before += len(lines)
 
 
 def _prediction_line(prediction: Prediction, shown: str, texts: Iterable[str], at_least: float) -> str:
+    from eqnp.app.predictions import said
+
     note = f"  [{note}]" if (note := prediction.note(texts)) else ""
-    score = prediction.scores[prediction.label]
-    return f"{prediction.label if score >= at_least else UNSURE}  {score:.3f}  {shown}{note}"
+    return f"{said(prediction, at_least)}  {prediction.scores[prediction.label]:.3f}  {shown}{note}"
 
 
 def _as_json(prediction: Prediction, at_least: float) -> dict:
     from dataclasses import asdict
 
-    sure = prediction.scores[prediction.label] >= at_least
-    return {**asdict(prediction), "label": prediction.label if sure else UNSURE}
+    from eqnp.app.predictions import said
+
+    return {**asdict(prediction), "label": said(prediction, at_least)}
 
 
-def _explain(model: Model, texts: Mapping[str, list[str]], predictions: list[Prediction], options) -> dict:
-    """Print every text with its heaviest words marked, and write the page if there is to be one."""
-    from dataclasses import asdict
-
-    from eqnp.app.explain import as_terminal, explain, page
-    from eqnp.files import write_text
+def _explained_line(each: Explanation, at_least: float) -> str:
+    """A text with its heaviest words marked, and what speaks for its class."""
+    from eqnp.app.explain import as_terminal, speaks_line
 
     colours = sys.stdout is not None and sys.stdout.isatty()
-    explanations = explain(model, texts, predictions=predictions)
-    for each in explanations:
-        shown = " | ".join(as_terminal(pieces, colours) for pieces in each.pieces.values())
-        print(_prediction_line(each.prediction, shown, each.texts, options.at_least))
-    if options.html:
-        write_text(options.html, page(explanations, f"What {options.html.stem} attends to"))
-        print(f"written to {options.html}")
-    return {
-        "predictions": [
-            {
-                **_as_json(each.prediction, options.at_least),
-                "towards": each.towards,
-                "pieces": asdict(each)["pieces"],
-            }
-            for each in explanations
-        ]
-    }
+    shown = " | ".join(as_terminal(pieces, colours) for pieces in each.pieces.values())
+    speaks = speaks_line(each)
+    return _prediction_line(each.prediction, shown, each.texts, at_least) + f"  ({speaks})" * bool(speaks)
+
+
+def _explained_json(each: Explanation, at_least: float) -> dict:
+    from dataclasses import asdict
+
+    return {**_as_json(each.prediction, at_least), "towards": each.towards, "pieces": asdict(each)["pieces"]}
+
+
+def words_command(options) -> dict:
+    """``eqnp words``: returns, by class, the words and n-grams that speak most for it over the training texts."""
+    from dataclasses import asdict
+
+    from eqnp.app.contributions import speakers
+    from eqnp.errors import nearest
+    from eqnp.machine import Machine
+    from eqnp.runs.contents import check_texts
+    from eqnp.runs.model import Model
+    from eqnp.text.store import STORE, read_split
+
+    model = Model.load(options.run)
+    if options.cls and options.cls not in model.classes:
+        raise ConfigError(f"unknown class {options.cls!r}{nearest(options.cls, model.classes)}")
+    check_texts(options.run, "what speaks for a class is read off a run's own training texts; restore them")
+    split = read_split(options.run / STORE, "train")
+    classes = [options.cls] if options.cls else model.classes
+    with Machine().at_work(options.threads) as machine:
+        found = speakers(model.on(machine), split, classes, options.top, options.least or 0)
+    print(
+        f"mean contribution to the drive of a class over {found.texts:,} of {len(split):,} training texts, "
+        f"of words and n-grams in {found.least} of them or more"
+    )
+    for name, words in found.by_class.items():
+        print(f"{name}:{'' if words else ' none'}")
+        for each in words:
+            print(f"  {each.contribution:+.3f}  {each.words}  ({each.texts:,} texts)")
+    return asdict(found)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eqnp.app.explain import Explanation, explain
 from eqnp.app.samples import labels_of, texts_of
 from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
@@ -207,6 +208,17 @@ class SequenceClassifier:
             return self.model_.in_numpy().scores(texts)[0]
         with Machine().at_work(self._threads()) as machine:
             return self.model_.on(machine).scores(texts)[0]
+
+    def explain(self, X: Sequence, towards: str | None = None) -> list[Explanation]:
+        """Attention to every word of every text, and what each contributes to a class: `eqnp.app.explain.explain`.
+
+        The class is that named ``towards``, or the predicted one. Raises DataError for a class that there is not.
+        """
+        if not hasattr(self, "model_"):
+            raise _not_fitted(self)
+        texts = texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
+        with Machine().at_work(self._threads()) as machine:
+            return explain(self.model_.on(machine), texts, towards)
 
     def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
         """The share of texts whose predicted class is theirs."""

@@ -124,6 +124,13 @@ def build_parser() -> Parser:
     _device(train)
     _threads(train)
 
+    data = _command(added, "data", commands.data_command, "what is in data, and what is doubtful about it")
+    data.example = "eqnp data mail.csv --test-data later.csv"
+    data.add_argument("data", metavar="F", nargs="+", help="training data: a table, a folder of texts, a hub name")
+    _more_data(data)
+    data.add_argument("--vectors", metavar="F", help="word vectors to look words up in: file or installed package")
+    data.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
+
     prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
     _data_options(prepare)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
@@ -140,18 +147,40 @@ def build_parser() -> Parser:
     _texts_to_ask(versus)
 
     predict = _command(added, "predict", answers.predict_command, "classify texts with a trained run")
-    predict.usage = "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE"
-    predict.epilog = "Texts are arguments, or the lines of standard input. Put -- before one that begins with a dash."
+    predict.usage = (
+        "eqnp predict RUN [TEXT ...] [options]  or  eqnp predict RUN [options] < FILE  or  "
+        "eqnp predict RUN --data F [--out F] [options]"
+    )
+    predict.epilog = (
+        "Texts are arguments, or the lines of standard input, which are answered as they come, or in the columns of a "
+        "table. Put -- before one that begins with a dash."
+    )
     predict.example = 'eqnp predict runs/mini-sentiment "a fine film" (without texts, lines of standard input are read)'
     predict.add_argument("run", metavar="RUN", type=Path, help="run folder")
     predict.add_argument("text", metavar="TEXT", nargs="*", help="texts (default: the lines of standard input)")
-    predict.add_argument("--explain", action="store_true", help="mark the words that get most attention")
+    predict.add_argument(
+        "--explain", action="store_true", help="mark the words with most attention; name what speaks for the class"
+    )
     predict.add_argument(
         "--at-least", metavar="P", type=_share, default=0.0, help="say 'unsure' where the best class has a lower score"
     )
+    what = "predict the rows of a table, or other data; again for more of it"
+    predict.add_argument("--data", metavar="F", action=Sources, help=what)
+    what = "with --data: write its columns and the predictions to this .csv, .jsonl or .parquet"
+    predict.add_argument("--out", metavar="F", type=Path, help=what)
     _device(predict)
     predict.add_argument("--html", metavar="F", type=Path, help="with --explain: write a page with every word shaded")
     _threads(predict)
+
+    words = _command(added, "words", answers.words_command, "words and n-grams that speak most for each class")
+    words.example = "eqnp words runs/mini-sentiment"
+    words.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    words.add_argument("cls", metavar="CLASS", nargs="?", help="one class (default: every class)")
+    words.add_argument("--top", metavar="N", type=_at_least_one, default=15, help="how many for each class (15)")
+    words.add_argument(
+        "--least", metavar="N", type=_at_least_one, help="texts that each must stand in (20, of few texts fewer)"
+    )
+    _threads(words)
 
     report = _command(added, "report", commands.report_command, "write report.html and pictures about a run")
     report.example = "eqnp report runs/mini-sentiment"
@@ -165,6 +194,12 @@ def build_parser() -> Parser:
     info.add_argument("run", metavar="RUN", type=Path, help="run folder")
 
     _command(added, "list", commands.list_command, "list presets, data sets and word vectors found")
+
+    config = _command(added, "config", commands.config_command, "what every key of a configuration is and may be")
+    config.usage = "eqnp config [PRESET] [KEY ...] [options]"
+    config.add_argument(
+        "names", metavar="KEY", nargs="*", help="key, section (training) or preset, whose values to show (default: all)"
+    )
 
     check = _command(added, "check", commands.check_command, "hold the gradients of a network against exact ones")
     check.example = "eqnp check mini-sentiment"
@@ -204,13 +239,11 @@ def _data_options(command: Parser) -> None:
         help="preset, TOML file, prepared folder or run folder (with --data: text, text-vectors with "
         "--vectors, or pairs for two columns; else mini-sentiment)",
     )
-    for option, what in (
-        ("--data", "training data: a table, a folder of texts, a hub or embedded name; again for more of it"),
-        ("--val-data", "validation data (default: a random share of the training data)"),
-        ("--test-data", "test data, looked at once at the end"),
-        ("--unlabelled", "further texts, without labels, for --vectors corpus to learn from"),
-    ):
-        command.add_argument(option, metavar="F", action=Sources, help=what)
+    what = "training data: a table, a folder of texts, a hub or embedded name; again for more of it"
+    command.add_argument("--data", metavar="F", action=Sources, help=what)
+    _more_data(command)
+    what = "further texts, without labels, for --vectors corpus to learn from"
+    command.add_argument("--unlabelled", metavar="F", action=Sources, help=what)
     command.add_argument("--vectors", metavar="F", help="word vectors: file, installed package, or 'corpus'")
     command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
     command.add_argument("--seed", metavar="N", type=int, help="seed of every random draw")
@@ -226,6 +259,15 @@ def _texts_to_ask(command: Parser) -> None:
     )
     _device(command)
     _threads(command)
+
+
+def _more_data(command: Parser) -> None:
+    """What is read beside the training data."""
+    for option, what in (
+        ("--val-data", "validation data (default: a random share of the training data)"),
+        ("--test-data", "test data, looked at once at the end"),
+    ):
+        command.add_argument(option, metavar="F", action=Sources, help=what)
 
 
 def _device(command: Parser) -> None:

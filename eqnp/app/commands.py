@@ -49,6 +49,61 @@ def prepare_command(options) -> dict:
     return run_preparation(_config(options), options.out or Path("prepared") / _name(options), numbered=not options.out)
 
 
+def data_command(options) -> dict:
+    """``eqnp data``: returns what is in data, what is doubtful about it, and what the default would choose."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from eqnp.text import tokens
+    from eqnp.text.prepare import encode_corpora, fitted_to, load_splits
+    from eqnp.text.survey import of_vectors
+    from eqnp.text.vectors import load_vectors
+
+    options.data = options.data[0] if len(options.data) == 1 else options.data
+    options.source = _default(options)
+    config = _config(options)
+    loaded = load_splits(config.data, np.random.default_rng(config.training.seed))
+    config, chosen = fitted_to(config, loaded["train"])
+    encoded = encode_corpora(config, loaded, print, told=0)
+    survey, lacking = encoded.survey, []
+    findings = survey.findings
+    if config.vectors.source != "corpus":
+        words, special = tokens.words(encoded.tokenizer), encoded.tokenizer.specials
+        ids = np.concatenate([texts.ids for texts in encoded.splits["train"].segments.values()])
+        counts = np.bincount(ids, minlength=len(words))
+        _, has_vector = load_vectors(config.vectors.source, words)
+        counts[:special] = 0
+        finding, lacking = of_vectors(config.vectors.source, words, has_vector, counts)
+        findings = sorted([*findings, *([finding] if lacking else [])], key=lambda each: -each.gravity)
+    rows = sum(survey.classes.values())
+    sizes = sorted(survey.classes.items(), key=lambda each: -each[1])
+    print(f"classes: {some([f'{name} {count:,} ({count / rows:.0%})' for name, count in sizes], 10)}")
+    median, most, longest = survey.lengths.values()
+    print(f"known tokens of a text: {median:,} (median), {most:,} (at most, of 19 in 20), {longest:,} (the longest)")
+    print(f"rows that repeat a text: {survey.repeated:,}; whose text has several labels: {survey.contradictory:,}")
+    for name, count in survey.overlap.items():
+        print(f"{name} texts that stand in the training data: {count:,}")
+    print(f"preset without another one: {config.name}{'; ' * bool(chosen)}{chosen}")
+    for number, finding in enumerate(findings, start=1):
+        print(f"finding {number}: {finding.line}")
+    if not findings:
+        print("nothing doubtful was found")
+    return {
+        **asdict(survey),
+        "findings": [asdict(each) for each in findings],
+        "tokens": {name: asdict(split.coverage) for name, split in encoded.splits.items()},
+        "words": len(encoded.tokenizer) - encoded.tokenizer.specials,
+        "words_without_vector": lacking,
+        "chosen": {
+            "preset": config.name,
+            "training.epochs": config.training.epochs,
+            "data.ngram_min_texts": config.data.ngram_min_texts,
+            "data.subwords": config.data.subwords,
+        },
+    }
+
+
 def _default(options) -> str:
     """The preset where none is given: for texts of one's own, for pairs of them, or for the embedded reviews."""
     from eqnp.config import Config, segments_named
@@ -181,6 +236,20 @@ def list_command(options) -> dict:
     print(f"data sets that come with the package (--data): {', '.join(EMBEDDED)}")
     print(f"packages of word vectors found (--vectors): {', '.join(found) or 'none'}; 'corpus' needs none")
     return {"presets": described, "data": list(EMBEDDED), "vectors": found}
+
+
+def config_command(options) -> dict:
+    """``eqnp config``: returns keys with their values, defaults, what is allowed, and what they are."""
+    from dataclasses import asdict
+
+    from eqnp.app.keys import chosen, lines
+
+    preset, keys = chosen(options.names)
+    if preset:
+        print(f"the values of {preset}:")
+    for each in keys:
+        print(lines(each))
+    return {"preset": preset, "keys": [asdict(each) for each in keys]}
 
 
 def info_command(options) -> dict:

@@ -1,4 +1,4 @@
-"""What a network attends to, word by word, in its free state and nudged towards a class."""
+"""Word by word: what a network attends to, free and nudged towards a class, and what speaks for that class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqnp.app.contributions import word_contributions
 from eqnp.costs import Nudge
 from eqnp.dynamics import settle
 from eqnp.errors import DataError, nearest
@@ -20,17 +21,20 @@ from eqnp.text.tokens import UNKNOWN, Ragged
 
 MOVED = 0.05  # times the mean: a change of attention under the nudge that is shown
 AT_ONCE = 50  # texts settled together
+SHOWN, NAMED = 0.005, 5  # the least contribution that is named in a line, and how many words on either side
 HEAVY = 1.5  # times the mean attention of a text's words: what the terminal marks
 LEVELS = (252, 248, 244, 240)  # of grey behind a word in a terminal of 256 colours
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the original text; a known word has its attention, in multiples of the mean over its text."""
+    """A stretch of the original text; a known word has its attention, in multiples of the mean over its text, and its
+    contribution to the drive of the class of the explanation (`eqnp.app.contributions`): that of all its places."""
 
     text: str
     free: float | None = None
     nudged: float | None = None
+    contribution: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,17 @@ class Explanation:
         """The text of each segment."""
         return ["".join(piece.text for piece in pieces) for pieces in self.pieces.values()]
 
+    def contributions(self) -> list[tuple[str, float]]:
+        """Every known word once for each segment, lower-cased, with its contribution: what speaks most for the class
+        first."""
+        found = {
+            (name, piece.text.lower()): piece.contribution
+            for name, pieces in self.pieces.items()
+            for piece in pieces
+            if piece.contribution is not None
+        }
+        return sorted(((word, each) for (_, word), each in found.items()), key=lambda pair: -pair[1])
+
 
 def explain(
     model: Model,
@@ -53,7 +68,8 @@ def explain(
     towards: str | None = None,
     predictions: Sequence[Prediction] | None = None,
 ) -> list[Explanation]:
-    """Attention to every word of every text, free and nudged by +β towards a class (default: the predicted one).
+    """Attention to every word of every text, free and nudged by +β towards a class (default: the predicted one), and
+    the contribution of every word to that class.
 
     ``texts`` holds a list of strings per segment, and ``predictions`` what `Model.predict` made of them, if that is
     known. Raises DataError for an unknown class, or texts that do not fit.
@@ -79,14 +95,14 @@ def _explain(
     longest = model.config.data.max_tokens
     columns = {name: tokens.encode(model.tokenizer, column, longest)[0] for name, column in texts.items()}
     result = []
-    for b, prediction in enumerate(predictions):
-        pieces = {}
+    for b, (prediction, speaks) in enumerate(zip(predictions, word_contributions(model, texts), strict=True)):
+        pieces, towards_it = {}, model.classes.index(classes[b])
         for name, column in texts.items():
             words, slots = columns[name][b], split.segments[name][b]
             shares = [
                 shares_by_word(model, words, slots, phase[name][b]) if name in phase else None for phase in phases
             ]
-            pieces[name] = _pieces(model, column[b], *shares)
+            pieces[name] = _pieces(model, column[b], *shares, speaks[name][:, towards_it])
         result.append(Explanation(prediction, classes[b], pieces))
     return result
 
@@ -132,20 +148,28 @@ def shares_by_word(model: Model, words: np.ndarray, slots: np.ndarray, weights: 
     return shares * (len(shares) / max(shares.sum(), 1e-30))
 
 
-def _pieces(model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None) -> list[Piece]:
-    """The text in stretches: known words with their attention, and what is between them."""
+def _pieces(
+    model: Model, text: str, free: np.ndarray | None, nudged: np.ndarray | None, speaks: np.ndarray
+) -> list[Piece]:
+    """The text in stretches: known words with their attention, words with their contributions, and what is between."""
     pieces, start_of_last, end, known = [], 0, 0, 0
-    for token, start, stop in model.tokenizer.places(text):
-        if token == UNKNOWN or free is None or known >= len(free):
+    for place, (token, start, stop) in enumerate(model.tokenizer.places(text)):
+        contribution, weights = round(float(speaks[place]), 4), (None, None)
+        if token != UNKNOWN and free is not None and known < len(free):
+            weights, known = (round(float(free[known]), 3), round(float(nudged[known]), 3)), known + 1
+        elif not contribution:
             continue
-        weights, known = (float(free[known]), float(nudged[known])), known + 1
         if start < end:  # one character of the text that stands for several, like "…": they share a piece
             last = pieces.pop()
-            start, weights = start_of_last, (last.free + weights[0], last.nudged + weights[1])
+            start, contribution = start_of_last, last.contribution  # without one of them it is without all
+            weights = tuple(
+                a if b is None else b if a is None else round(a + b, 3)
+                for a, b in zip((last.free, last.nudged), weights, strict=True)
+            )
         elif start > end:
             pieces.append(Piece(text[end:start]))
         start_of_last, end = start, max(end, stop)
-        pieces.append(Piece(text[start:end], *(round(weight, 3) for weight in weights)))
+        pieces.append(Piece(text[start:end], *weights, contribution))
     return [*pieces, Piece(text[end:])] if end < len(text) else pieces
 
 
@@ -161,6 +185,15 @@ def as_terminal(pieces: Sequence[Piece], colours: bool) -> str:
         else:
             parts.append(f"{piece.text}[{piece.free:.1f}]")
     return "".join(parts)
+
+
+def speaks_line(explanation: Explanation) -> str:
+    """The words that speak most for the class of an explanation, and against it, with their contributions."""
+    pairs = explanation.contributions()
+    most = [f"{word} {each:+.2f}" for word, each in pairs if each >= SHOWN][:NAMED]
+    least = [f"{word} {each:+.2f}" for word, each in reversed(pairs) if each <= -SHOWN][:NAMED]
+    sides = ((f"for {explanation.towards}", most), ("against it", least))
+    return "; ".join(f"{side}: {', '.join(words)}" for side, words in sides if words)
 
 
 def as_html(pieces: Sequence[Piece], phase: str) -> str:
@@ -179,10 +212,25 @@ def as_html(pieces: Sequence[Piece], phase: str) -> str:
     return "".join(parts)
 
 
+def contributions_as_html(pieces: Sequence[Piece]) -> str:
+    """The text with every known word shaded by its contribution: blue for the class, orange against it."""
+    parts, largest = [], max((abs(piece.contribution or 0) for piece in pieces), default=0) or 1
+    for piece in pieces:
+        text = html.escape(piece.text)
+        if piece.contribution is None:
+            parts.append(f"<i>{text}</i>")
+        else:
+            kind, shade = ("for", "against")[piece.contribution < 0], abs(piece.contribution) / largest
+            title = f"{piece.contribution:+.3f} to the drive"
+            parts.append(f'<b class="{kind}" style="--a:{shade * 0.6:.2f}" title="{title}">{text}</b>')
+    return "".join(parts)
+
+
 LEGEND = (
     "The darker a word, the more attention it gets, as a mean over all queries: white is none, the darkest six times "
     "the mean of its text. Words outside the vocabulary are pale. A line under a word: the nudge gives it more "
-    "attention; dots: less."
+    "attention; dots: less. Below: what each word contributes to the class, blue for it and orange against it: what "
+    "its drive loses, against the mean of all classes, when the word is taken out everywhere."
 )
 STYLE = """
 .text { line-height: 1.9; margin: .3em 0 1em; }
@@ -190,6 +238,7 @@ STYLE = """
           background: rgba(20, 50, 90, var(--a)); }
 .text b.d { color: #fff; }
 .text b.up { border-bottom: 2px solid #c2570c; } .text b.down { border-bottom: 2px dotted #6b7280; }
+.text b.for { background: rgba(31, 95, 168, var(--a)); } .text b.against { background: rgba(194, 87, 12, var(--a)); }
 .text i { font-style: normal; color: #8a8a8a; }
 """
 
@@ -213,4 +262,6 @@ def section(explanation: Explanation) -> str:
     for name, pieces in explanation.pieces.items():
         for phase, what in (("free", "free"), ("nudged", f"nudged towards {html.escape(explanation.towards)}")):
             parts.append(f"<small>{html.escape(name)}, {what}</small><p class=text>{as_html(pieces, phase)}</p>")
+        what = f"{html.escape(name)}, what speaks for {html.escape(explanation.towards)}, and against it"
+        parts.append(f"<small>{what}</small><p class=text>{contributions_as_html(pieces)}</p>")
     return f"<div class=entry>{''.join(parts)}</div>"

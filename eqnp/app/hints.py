@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from eqnp import errors
 from eqnp.config import Config, keys_named
 from eqnp.errors import nearest
 from eqnp.runs.contents import CONFIG, DATA, instead, quoted
@@ -38,13 +39,10 @@ ALSO_CALLED = {  # options by names that they have elsewhere
 FIRST = {  # what is not an option but the first argument, by the commands that take it
     "config config_file conf cfg c toml settings": ("train", "prepare", "check"),
     "preset task": ("train", "prepare", "check"),
+    "data train train_data dataset input file csv": ("data",),
     "run run_folder model model_path checkpoint ckpt load m": (
-        "evaluate",
-        "versus",
-        "predict",
-        "report",
-        "check",
-        "info",
+        *("evaluate", "versus", "predict", "words"),
+        *("report", "check", "info"),
     ),
 }
 KEYS = {  # of a configuration, where there is --set but not the option
@@ -76,11 +74,7 @@ def unknown_option(command: str, typed: str, value: str | None, run: str, option
         if word in words.split() and command in commands:
             return f"give it by itself, as the first argument: eqnp {command} {quoted(value) if value else ANY}"
     meant = _also_called(word) or name.lower().replace("_", "-")
-    if command == "predict" and meant in ("--data", "--test-data"):
-        return f"texts are read from standard input: eqnp predict {run} < {quoted(value) if value else ANY}"
-    if command == "predict" and meant == "--out":
-        return f"predictions are written to standard output: eqnp predict {run} … > {quoted(value) if value else ANY}"
-    if meant.endswith("-data") and meant not in own and command in ("evaluate", "versus"):
+    if meant.endswith("-data") and meant not in own and command in ("evaluate", "versus", "predict"):
         meant = "--data"
     option = meant.split()[0]
     takes = "" if " " in meant or value is None or option in ("--json", "--explain") else f" {quoted(value)}"
@@ -96,8 +90,9 @@ def unknown_option(command: str, typed: str, value: str | None, run: str, option
     if keys:
         settings = " or ".join(_setting(key, value) for key in keys)
         return f"write {settings}" if "--set" in own else f"for that there is eqnp train {settings}"
-    hint = nearest(name, close or own).removeprefix("; ")
-    return as_text if command in TEXTS and hint.startswith("allowed") else hint
+    if command in TEXTS:  # where it may be a text, unless it is near to an option
+        return errors.close(name, close or own, cutoff=0.6).removeprefix("; ") or as_text
+    return nearest(name, close or own).removeprefix("; ")
 
 
 def missing_value(arguments: Sequence[str]) -> str:

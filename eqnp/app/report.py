@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.app import classes, explain, page
+from eqnp.app import classes, contributions, explain, page
 from eqnp.dynamics import settle
 from eqnp.errors import CheckpointError, ConfigError
 from eqnp.files import write_text
@@ -31,6 +31,7 @@ from eqnp.text.store import STORE, Split, bucketed, read_store
 PAGE, PICTURES = "report.html", "report"
 FIGURES = ("parameters", "seconds", "peak_resident_gib", "samples", "unknown_tokens", "words", "words_with_vector")
 NEEDED = (*FIGURES, "preset", "algorithm", "accuracy", "baselines", "best_epoch", "epochs", "environment")
+CLASSES, SPEAKERS, FEWER_TEXTS = 8, 15, 2000  # rows of the table of what speaks for a class, words, texts read
 SAMPLES, TEXTS, WORDS, SEEN = 64, 6, 24, 20  # of a settled batch; texts shown; words listed, seen in so many texts
 
 
@@ -63,6 +64,7 @@ def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[st
         ("Learning", report.learning()),
         ("Settling", report.settling()),
         ("What it attends to", report.words()),
+        ("What speaks for a class", report.speakers(run)),
         ("Attention, word by word", report.attention(shown) if all(shown.values()) else ""),
         ("Equilibrium propagation at one synapse", report.synapse()),
         ("Is the gradient right?", _check(check, run / "check.png") if check.exists() else ""),
@@ -219,6 +221,25 @@ class _Report:
             f"{self.model.classes[lead]!r}."
         )
         return self.picture("words", "Most attended words") + page.note(note)
+
+    def speakers(self, run: Path) -> str:
+        """The words and n-grams that speak most for the classes with most training texts, as a table."""
+        train, classes = read_store(run / STORE, "train")["train"], self.model.classes
+        largest = np.argsort(-np.bincount(train.labels, minlength=len(classes)), kind="stable")[:CLASSES]
+        names = [classes[k] for k in sorted(largest)]
+        found = contributions.speakers(self.model, train, names, SPEAKERS, most_texts=FEWER_TEXTS)
+        rows = [
+            (name, ", ".join(f"{each.words} {each.contribution:+.2f}" for each in words))
+            for name, words in found.by_class.items()
+        ]
+        note = (
+            f"Mean contribution to the drive of a class, against the mean of all classes, over {found.texts:,} "
+            f"training texts, of words and n-grams in {found.least} of them or more: what the drive would lose "
+            "without them."
+        )
+        if len(names) < len(classes):
+            note += f" The {len(names)} classes with most texts; eqnp words has all."
+        return page.table(("class", "what speaks most for it"), rows) + page.note(note)
 
     def some_texts(self) -> dict[str, list[str]]:
         """Some texts of the run, put together again from their words: short ones, right and wrong, of every class."""

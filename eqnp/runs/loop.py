@@ -240,8 +240,11 @@ def gradients(
     return result
 
 
-def free_outputs(network: Network, split: Split, settling: SettlingConfig) -> np.ndarray:
-    """The free state of the output layer for every sample of a split, (n, C); each rank settles its part of them."""
+def free_outputs(network: Network, split: Split, settling: SettlingConfig, *, drives: bool = False) -> np.ndarray:
+    """The free state of the output layer for every sample of a split, (n, C); each rank settles its part of them.
+
+    With ``drives``, the drive of that layer, of which the state is the activation.
+    """
     machine = network.machine
 
     def settle_shard(rows: np.ndarray) -> np.ndarray:
@@ -249,7 +252,8 @@ def free_outputs(network: Network, split: Split, settling: SettlingConfig) -> np
         x = network.clamp(split.batch(rows)[0], buffers)
         state = network.zero_state(x, buffers=buffers)
         settle(network, x, state, settling)
-        return network.kernels.host(state.states[network.output.name]).copy()
+        found = state.drives if drives else state.states
+        return network.kernels.host(found[network.output.name]).copy()
 
     shards = machine.prediction_shards(lambda size: bucketed(split, size), machine.shard or len(split))
     own = shards[machine.ranks.part(len(shards))]

@@ -42,6 +42,29 @@ class Column(Sequence):
         return Column(self._text, self._ends, self._rows[rows])
 
 
+def as_text(value, column: str, table: Table, row: int) -> str:
+    """What stands in a column of a table as text, "" for nothing; raises DataError for what is no text.
+
+    ``row`` counts from 0 over the whole source.
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str):
+        found = f"a {type(value).__name__} in row {table.row(row)}: {value!r:.60}"
+        raise DataError(f"{table.where}: column {column!r} holds {found}; a text column is needed")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{table.where}: column {column!r}: row {table.row(row)} has a lone surrogate, which is no text; "
+                "write the file again from a decoded text"
+            ) from error
+    return value
+
+
 class _Writer:
     """The texts of one column, one after the other, until they are a `Column`."""
 
@@ -52,22 +75,10 @@ class _Writer:
     def add(self, value, table: Table) -> None:
         """Append what stands in a row of a table; raises DataError for what is no text."""
         row = len(self._ends) - 1
-        if value is None or value != value:
-            value = ""
-        elif isinstance(value, bool | int | float):
-            value = str(value)
-        elif not isinstance(value, str):
-            found = f"a {type(value).__name__} in row {table.row(row)}: {value!r:.60}"
-            raise DataError(f"{table.where}: column {self.name!r} holds {found}; a text column is needed")
-        if not value.strip():
+        text = as_text(value, self.name, table, row)
+        if not text.strip():
             self.blank.append(row)
-        try:
-            self._ends.append(self._ends[-1] + self._file.write(value.encode()))
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{table.where}: column {self.name!r}: row {table.row(row)} has a lone surrogate, which is no text; "
-                "write the file again from a decoded text"
-            ) from error
+        self._ends.append(self._ends[-1] + self._file.write(text.encode()))
 
     def column(self, rows: np.ndarray, places: Places) -> Column:
         """The texts of these rows; raises DataError if one of them is empty."""
@@ -192,7 +203,7 @@ def _read(
     wanted |= {"data.label": label} if labelled else {}
     read = _Read({segment: _Writer(column) for segment, column in columns.items()})
     for table in open_source(source, split, list(wanted.values()), labelled=labelled, reading=reading):
-        _check_columns(table, wanted)
+        check_columns(table, wanted)
         read.places.add(table.where, read.rows)
         table.start = read.rows
         for row in table.read(list(wanted.values())):
@@ -207,7 +218,7 @@ def _read(
     return read
 
 
-def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:
+def check_columns(table: Table, wanted: Mapping[str, str]) -> None:
     """Raise DataError unless a table has each column wanted, by the key that names it, once."""
     for key, column in wanted.items():
         count = table.names.count(column)

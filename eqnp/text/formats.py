@@ -156,7 +156,8 @@ def parquet_table(path: Path, where: str) -> Table:
 
     if not file.metadata.num_rows:
         raise DataError(f"{where}: {NO_ROWS}")
-    return Table(where, [name.strip() for name in schema.names], read, own_names=_class_names(schema))
+    types = {name.strip(): kind for name, kind in zip(schema.names, schema.types, strict=True)}
+    return Table(where, [name.strip() for name in schema.names], read, own_names=_class_names(schema), types=types)
 
 
 def _class_names(schema) -> dict[str, tuple[str, ...]]:

@@ -21,6 +21,7 @@ from eqnp.text.sources import splits_of
 from eqnp.text.start import first_votes, informed
 from eqnp.text.store import STORE, Split, read_store, write_store
 from eqnp.text.subwords import Subwords, as_read, learn_subwords, slots_of
+from eqnp.text.survey import Survey, survey
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
 from eqnp.text.vectors import load_vectors, rescale
@@ -28,6 +29,7 @@ from eqnp.text.vectors import load_vectors, rescale
 START = "start.h5"
 VOTES_OF = "votes/"  # the name of features, in that file
 VOTES = 20_000_000  # of subwords for classes, at most: each is three numbers in training
+TOLD = 2  # findings about the texts that are told unasked
 
 
 @dataclass
@@ -64,18 +66,22 @@ def prepare_corpora(
     config: Config, loaded: dict[str, Corpus], rng: np.random.Generator, say: Callable[[str], None] = lambda line: None
 ) -> Prepared:
     """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
-    train = loaded["train"]
-    characters = sum(len(text) for column in train.texts.values() for text in column) / max(1, len(train))
-    config, chosen = fitted(config, train.labels, characters)
+    config, chosen = fitted_to(config, loaded["train"])
     encoded = encode_corpora(config, loaded, say)
     if chosen:
         say(chosen)
     return _complete(config, encoded, rng, say, "validation" in loaded and loaded["validation"].held_out)
 
 
+def fitted_to(config: Config, train: Corpus) -> tuple[Config, str]:
+    """As `fitted`, by the training texts."""
+    characters = sum(len(text) for column in train.texts.values() for text in column) / max(1, len(train))
+    return fitted(config, train.labels, characters)
+
+
 @dataclass
 class Encoded:
-    """Corpora as word ids, with the ids of the unlabelled texts by segment, if there are any."""
+    """Corpora as word ids, with the ids of the unlabelled texts by segment, if there are any, and what was found."""
 
     splits: dict[str, Split]
     subwords: Subwords
@@ -83,10 +89,11 @@ class Encoded:
     unlabelled: list[Ragged]
     tokenizer: WordTokenizer
     classes: tuple[str, ...]
+    survey: Survey
 
 
-def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str], None]) -> Encoded:
-    """Learn the vocabulary and encode all texts, which are not needed after that."""
+def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str], None], told: int = TOLD) -> Encoded:
+    """Learn the vocabulary and encode all texts, which are not needed after that; the worst findings are ``told``."""
     train = loaded["train"]
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
     for note in dict.fromkeys(note for corpus in loaded.values() for note in corpus.notes):
@@ -105,6 +112,9 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
     say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
+    found = survey(loaded, splits, len(tokenizer.start))
+    for finding in found.grave(told):
+        say(f"look at the data: {finding.line} (eqnp data says more)")
     most = min(config.data.max_subwords, VOTES // len(train.classes))
     kept = {"longest": config.data.subwords if config.network.votes else 0, "min_texts": 2, "most": most}
     subwords = learn_subwords(tokenizer, (text for column in train.texts.values() for text in column), **kept)
@@ -113,7 +123,7 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
         for name, corpus in loaded.items()
     }
     unlabelled = encode_unlabelled(config, tokenizer, loaded, say)
-    return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes)
+    return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes, found)
 
 
 def _complete(

@@ -40,7 +40,7 @@ class Table:
     ``read(columns)`` yields of every row what stands in these columns: text, or a number, None or another value where
     the format has types. ``own_names`` are the class names that a data set gives to the numbers of a column. ``notes``
     say what was decided, and are complete when all rows are read. ``advice`` is for who asks for a column in vain.
-    ``start`` is the number of rows of the source before it.
+    ``start`` is the number of rows of the source before it. ``types`` are those of pyarrow, by column, of Parquet.
     """
 
     where: str
@@ -50,6 +50,7 @@ class Table:
     own_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     advice: str = ""
     start: int = 0
+    types: dict[str, object] = field(default_factory=dict)
 
     def row(self, row: int) -> int:
         """The number, from 1, that a row of the whole source has in this table."""

@@ -38,7 +38,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(run):
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     assert "<script" not in page
     titles = re.findall(r"<h2 id=\"s\d+\">(.*?)</h2>", page)
-    assert len(titles) == 11
+    assert len(titles) == 12
     assert len(re.findall("<img", page)) == len(list((run / "report").glob("*.png"))) + 1  # that of the check
     for image in (run / "report").glob("*.png"):
         assert image.read_bytes().startswith(b"\x89PNG")
