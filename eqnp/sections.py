@@ -31,6 +31,7 @@ class DataConfig:
     header : whether tables in text files begin with the names of their columns; else columns go by number, from "1"
     columns : the column of every segment: one text, or two for pairs
     label : the column of the labels
+    weight : the column of what each training text counts for; left empty: all count alike
     classes : the names that all labels must have, in order; left empty: those of the training data
     number_names : what the classes are called where the data have as many whole numbers
     validation_share (above 0, below 1) : the share of the training data held out where there is no validation data
@@ -55,6 +56,7 @@ class DataConfig:
     header: bool = True
     columns: dict[str, str] = field(default_factory=lambda: {"text": "text"})
     label: str = "label"
+    weight: str = ""
     classes: tuple[str, ...] = ()
     number_names: tuple[str, ...] = ()
     validation_share: float = 0.1
@@ -145,6 +147,7 @@ class TrainingConfig:
     precision (single or half) : how embeddings are written to the model file; half takes half of the room
     min_updates (0 or greater) : updates at least: small data get more epochs
     refit : whether to train once more on all texts where validation texts were held out of them, to the last epoch
+    class_weight (balanced, or a weight of 0 or greater for each class by name) : what a text counts for by its class
     metric (accuracy, macro-f1 or loss) : what the best epoch is best by, on validation data; equals by the loss
     """
 
@@ -159,6 +162,7 @@ class TrainingConfig:
     min_updates: int = 0
     refit: bool = False
     metric: str = "accuracy"
+    class_weight: str | dict[str, float] = ""
 
     def __post_init__(self):
         _at_least_or_fitted(1, "training.epochs", self.epochs)
@@ -170,6 +174,14 @@ class TrainingConfig:
             raise ConfigError(f"unknown training.precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
         if self.metric not in METRICS:
             raise ConfigError(f"unknown training.metric {self.metric!r}{nearest(self.metric, METRICS)}")
+        by_name = not isinstance(self.class_weight, str)
+        if not by_name and self.class_weight not in ("", "balanced"):
+            raise ConfigError(
+                f'training.class_weight is {self.class_weight!r}; it must be "balanced", or a weight for each class, '
+                "{NAME = 5, OTHER = 1}"
+            )
+        for name, weight in self.class_weight.items() if by_name else ():
+            _at_least(0, f"training.class_weight.{name}", weight)
         if not 0 <= self.word_dropout < 1:
             raise ConfigError(f"training.word_dropout is {self.word_dropout}; it must be in [0, 1)")
 

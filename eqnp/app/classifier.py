@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.app.explain import Explanation, explain
-from eqnp.app.samples import labels_of, texts_of
+from eqnp.app.samples import labels_of, texts_of, weights_of
 from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
@@ -37,6 +37,7 @@ class SequenceClassifier:
     epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
         ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
         None: the preset's.
+    class_weight : ``training.class_weight``: "balanced", or a mapping {class: weight}. None: all texts count alike.
     settings : any other keys, as a mapping {"section.key": value}.
     validation_fraction : the share of the training data that is held out to choose the best epoch.
     random_state : an int for repeatable results, a `numpy.random.Generator`, or None.
@@ -64,6 +65,7 @@ class SequenceClassifier:
         learning_rate: float | None = None,
         beta: float | None = None,
         hidden: Sequence[int] | None = None,
+        class_weight: str | Mapping | None = None,
         settings: Mapping[str, object] | None = None,
         validation_fraction: float = 0.1,
         random_state: int | np.random.Generator | None = None,
@@ -73,6 +75,7 @@ class SequenceClassifier:
         self.preset, self.vectors, self.epochs, self.batch_size = preset, vectors, epochs, batch_size
         self.learning_rate, self.beta, self.hidden, self.settings = learning_rate, beta, hidden, settings
         self.validation_fraction, self.random_state = validation_fraction, random_state
+        self.class_weight = class_weight
         self.n_jobs, self.verbose = n_jobs, verbose
 
     @classmethod
@@ -107,19 +110,23 @@ class SequenceClassifier:
         changed = (f"{n}={v!r}" for n, v in self.get_params().items() if repr(v) != repr(defaults[n]))
         return f"{type(self).__name__}({', '.join(changed)})"
 
-    def fit(self, X: Sequence, y: Sequence | str | None = None) -> SequenceClassifier:
+    def fit(
+        self, X: Sequence, y: Sequence | str | None = None, sample_weight: Sequence | str | None = None
+    ) -> SequenceClassifier:
         """Train on texts X (n strings, n tuples of strings, or a table) with labels y (n,); returns self.
 
-        Raises EqnpError.
+        ``sample_weight`` (n,) is what each text counts for, or the name of a column of X (by default ``data.weight``);
+        weights are divided by their mean. Raises EqnpError.
         """
         config, rng = self._config(), _generator(self.random_state)
         corpus, classes = self._corpus(config, X, y)
+        corpus.weights = weights_of(X, sample_weight, config.data.weight, len(corpus))
         share = self.validation_fraction
         if not (isinstance(share, float | np.floating) and 0 < share < 1):
             raise DataError(f"validation_fraction is {share!r:.60}; it must be a number between 0 and 1")
         train, validation = hold_out(corpus, float(share), rng)
         prepared = prepare_corpora(config, {"train": train, "validation": validation}, rng)
-        config = prepared.config
+        config, texts = prepared.config, prepared.weighed_texts()
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
         def after_epoch(progress: Progress) -> None:
@@ -130,7 +137,7 @@ class SequenceClassifier:
         optimizer = make_optimizer(model.network, config.optimizer)
         first = {n: v.copy() for n, v in model.network.host_parameters().items()} if config.training.refit else {}
         with Machine().at_work(self._threads()) as machine:
-            working, texts = model.on(machine), (splits["train"], splits["validation"])
+            working = model.on(machine)
             network = working.network
             if config.training.refit:  # which ends with an epoch like the last
                 hooks.after_last = lambda: working.calibrate(splits["validation"])
@@ -146,13 +153,20 @@ class SequenceClassifier:
         return self
 
     def partial_fit(
-        self, X: Sequence, y: Sequence | str | None = None, classes: Sequence | None = None
+        self,
+        X: Sequence,
+        y: Sequence | str | None = None,
+        classes: Sequence | None = None,
+        sample_weight: Sequence | str | None = None,
     ) -> SequenceClassifier:
         """One pass over X, at a constant learning rate; returns self.
 
-        The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). Raises EqnpError.
+        The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). ``sample_weight`` is as
+        in `fit`, but is taken as it is. Raises EqnpError.
         """
         config = self._config()
+        if config.training.class_weight:
+            raise ConfigError("class_weight needs all texts at once; leave it out, and give partial_fit sample_weight")
         if not hasattr(self, "model_"):
             rng = _generator(self.random_state)
             corpus, known = self._corpus(config, X, y, classes)
@@ -163,12 +177,13 @@ class SequenceClassifier:
             self._optimizer, self.progress_ = make_optimizer(model.network, config.optimizer), Progress()
         else:
             split = self._further(config, X, y, classes)
-        rng = self._rng
+        rng, weights = self._rng, weights_of(X, sample_weight, config.data.weight, len(split))
         with Machine().at_work(self._threads()) as machine:
             network = self.model_.on(machine).network
             for rows in bucketed(split, config.training.batch, rng):
                 batch, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
-                result = gradients(network, batch, one_hot(labels, network), config, rng)
+                weight = None if weights is None else weights[rows]
+                result = gradients(network, batch, one_hot(labels, network), config, rng, weight)
                 self._optimizer.step(network, result.gradients)
         return self
 
@@ -220,10 +235,14 @@ class SequenceClassifier:
         with Machine().at_work(self._threads()) as machine:
             return explain(self.model_.on(machine), texts, towards)
 
-    def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
-        """The share of texts whose predicted class is theirs."""
+    def score(self, X: Sequence, y: Sequence | str | None = None, sample_weight: Sequence | str | None = None) -> float:
+        """The share of texts whose predicted class is theirs, counted ``sample_weight`` times each, if given."""
         predicted = self.predict(X)
-        return float(np.mean(predicted == self._labels(X, y, len(predicted))))
+        right, weights = (
+            predicted == self._labels(X, y, len(predicted)),
+            weights_of(X, sample_weight, "", len(predicted)),
+        )
+        return float(np.average(right, weights=weights))
 
     def evaluate(self, X: Sequence, y: Sequence | str | None = None) -> dict:
         """What ``eqnp evaluate --json`` says of texts and labels: precision, recall and F1 of every class, their means,
@@ -265,7 +284,8 @@ class SequenceClassifier:
         """
         model = Model.load(folder)
         sections = {n: s for n, s in to_tree(model.config).items() if isinstance(s, dict)}
-        self = cls(settings={f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()})
+        settings = {f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()}
+        self = cls(class_weight=settings.pop("training.class_weight") or None, settings=settings)
         self.model_, self.classes_, self._rng = model, np.array(model.classes), _generator(None)
         self._optimizer, self.progress_ = make_optimizer(model.network, model.config.optimizer), Progress()
         return self
@@ -299,6 +319,7 @@ class SequenceClassifier:
             "optimizer.learning_rate": self.learning_rate,
             "learning.beta": self.beta,
             "network.hidden": self.hidden,
+            "training.class_weight": _by_name(self.class_weight),
         }
         settings = self.settings or {}
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
@@ -343,6 +364,11 @@ def _generator(random_state) -> np.random.Generator:
     except (TypeError, ValueError) as error:
         allowed = "it must be a whole number of 0 or greater, a generator, or None"
         raise ConfigError(f"random_state is {random_state!r:.60}; {allowed}") from error
+
+
+def _by_name(weights):
+    """Weights of classes by their names, as a configuration has them."""
+    return {str(name): _plain(each) for name, each in weights.items()} if isinstance(weights, Mapping) else weights
 
 
 def _plain(value):

@@ -45,6 +45,31 @@ def labels_of(X, y, column: str) -> np.ndarray:
     return np.asarray(classes)[labels]
 
 
+def weights_of(X, sample_weight, column: str, size: int) -> np.ndarray | None:
+    """What each of ``size`` samples counts for: the weights themselves, or a column of the table X by its name.
+
+    Without either, those of ``column``, if it is not empty and X is a table; else None. Raises DataError.
+    """
+    names = _column_names(X)
+    if sample_weight is None and not (column and names):
+        return None
+    if sample_weight is None or isinstance(sample_weight, str):
+        column = sample_weight or column
+        if names is None or names.count(column) != 1:
+            raise DataError(f"X has no column {column!r} of weights; give sample_weight, one number per text")
+        sample_weight = X[column]
+    try:
+        weights = np.asarray(sample_weight, np.float64)
+    except (TypeError, ValueError):
+        weights = np.array(np.nan)
+    if weights.shape != (size,) or not ((weights >= 0) & np.isfinite(weights)).all() or not weights.any():
+        shape = f" of shape {weights.shape}" if weights.ndim else ""
+        raise DataError(
+            f"sample_weight{shape} does not fit {size} texts; it must hold a number of 0 or greater for each, not all 0"
+        )
+    return weights
+
+
 def _checked(y) -> np.ndarray:
     """Labels as an array of one kind."""
     if isinstance(y, np.ndarray) and y.dtype.kind != "O":

@@ -53,7 +53,8 @@ def thinned(splits: dict[str, Split]) -> dict[str, Split]:
 def _thinned(split: Split, every: int) -> Split:
     runs = [(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN * every)]
     segments = {name: joined(texts.part(*run) for run in runs) for name, texts in split.segments.items()}
-    return Split(segments, np.concatenate([split.labels[slice(*run)] for run in runs]), split.coverage)
+    labels = np.concatenate([split.labels[slice(*run)] for run in runs])
+    return Split(segments, labels, split.coverage)  # rivals take all texts alike
 
 
 def majority(splits: dict[str, Split]) -> Baseline:

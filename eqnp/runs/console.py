@@ -10,7 +10,6 @@ from textwrap import shorten
 
 import numpy as np
 
-from eqnp.architecture import NetworkConfig
 from eqnp.config import Config
 from eqnp.errors import one_line
 from eqnp.runs.metrics import wilson
@@ -78,30 +77,33 @@ def settling_warning(epoch: Epoch) -> str:
 def epoch_warnings(progress: Progress, train: np.ndarray, validation: np.ndarray, config: Config) -> list[str]:
     """What to tell after an epoch: phases that do not settle, and, once, that nothing is learned; labels as given."""
     enough = -(-ENOUGH // -(-len(train) // config.training.batch))  # epochs until that can be told
-    unlearned = [learning_warning(each, train, validation, config.network) for each in progress.epochs[-2:]]
+    unlearned = [learning_warning(each, train, validation, config) for each in progress.epochs[-2:]]
     new = len(progress.epochs) == enough or (len(progress.epochs) > enough and not unlearned[0])
     return [line for line in (settling_warning(progress.epochs[-1]), unlearned[-1] if new else "") if line]
 
 
-def learning_warning(epoch: Epoch, train: np.ndarray, validation: np.ndarray, network: NetworkConfig) -> str:
+def learning_warning(epoch: Epoch, train: np.ndarray, validation: np.ndarray, config: Config) -> str:
     """A warning, with the likeliest cure, if an epoch taught a network nothing; else nothing.
 
     ``train`` and ``validation`` are the labels. It is told when no batch moved the output, when all of the validation
-    texts are given one class, and when training texts are given the right class no oftener than the largest one stands.
+    texts are given one class, and when training texts are given the right class no oftener than the largest one stands
+    (unless they have weights, which other classes may have more of).
     """
+    weighed = bool(config.training.class_weight or config.data.weight)
     classes, largest = len(np.unique(train)), np.bincount(train).max() / len(train)
     if epoch.moved == 0:
         found = "no nudge moved the output, so nothing is learned"
     elif epoch.validation.predicted == 1 and len(np.unique(validation)) > 1:
         found = "every validation text is given one and the same class"
-    elif epoch.train.accuracy <= largest + _chance(largest, len(train), 1):
+    elif not weighed and epoch.train.accuracy <= largest + _chance(largest, len(train), 1):
         found = f"training texts are no oftener right ({epoch.train.accuracy:.1%}) than the largest class stands"
     else:
         return ""
-    if network.output_activation != "softmax" and (classes > 2 or epoch.moved == 0):
+    if config.network.output_activation != "softmax" and (classes > 2 or epoch.moved == 0):
         cure = "an output for several classes: --set network.output_activation=softmax --set learning.beta=0.1"
     elif largest > 0.8:
-        cure = "more texts of the rare classes, or more epochs (training.epochs)"
+        balanced = "" if weighed else "--set training.class_weight=balanced, "
+        cure = f"{balanced}more texts of the rare classes, or more epochs (training.epochs)"
     else:
         cure = "more epochs (training.epochs), or a higher optimizer.learning_rate"
     return f"warning: after epoch {epoch.epoch} {found}; likely cure: {cure}"

@@ -61,7 +61,8 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
         print("\n".join(class_lines(shown)))
     name, tries = ("test", 1) if "test" in splits else ("validation", len(progress.epochs))
     majority = rivals["majority"].accuracy[name]
-    if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
+    weighed = bool(config.training.class_weight or config.data.weight)  # that may cost accuracy, and is meant to
+    if not weighed and (warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries)):
         print(warning)
     return {
         "run": str(folder),

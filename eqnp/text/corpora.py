@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from array import array
@@ -109,6 +110,7 @@ class Corpus:
 
     ``unlabelled`` counts the rows that were left out because their label says that they have none. ``notes`` say what
     was decided where a file left something open. ``held_out`` is a corpus that was taken from the training texts.
+    ``weights`` (n,) are what texts count for where they are learned from, if they have any.
     """
 
     texts: dict[str, Column | Texts]
@@ -117,6 +119,7 @@ class Corpus:
     unlabelled: int = 0
     notes: tuple[str, ...] = ()
     held_out: bool = False
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,7 +127,8 @@ class Corpus:
     def take(self, rows: np.ndarray) -> Corpus:
         """The samples at ``rows``, in that order."""
         texts = {name: column.take(rows) for name, column in self.texts.items()}
-        return Corpus(texts, self.labels[rows], self.classes, self.unlabelled, self.notes)
+        weights = None if self.weights is None else self.weights[rows]
+        return Corpus(texts, self.labels[rows], self.classes, self.unlabelled, self.notes, weights=weights)
 
 
 def load_corpus(
@@ -136,6 +140,7 @@ def load_corpus(
     classes: Sequence[str] = (),
     numbered: bool = True,
     reading: Reading = DEFAULT,
+    weight: str = "",
 ) -> Corpus:
     """Read a labelled corpus.
 
@@ -143,21 +148,23 @@ def load_corpus(
     text files for each class, a hub name like "stanfordnlp/imdb", or several of them. columns: the column of each
     segment. split: which split of an embedded or hub corpus; a file is one split. classes: the class names in order,
     when known; else those of the data set's own label feature, or the distinct labels, sorted (whole numbers by size).
+    weight: the column of the weights of texts, if they have any.
 
     Texts and labels are what stands in the file, labels without the blanks around them. Names match by name; bare
     numbers 0 … C−1 may stand for known ``classes`` in their order if ``numbered``, and numbers of a format with types
     must be these. Rows labelled "-", or −1 beside named classes, have no agreed label (as in SNLI): they are left out,
     and counted.
 
-    Raises DataError for a source, column, text or label that cannot be used.
+    Raises DataError for a source, column, text, label or weight that cannot be used.
     """
-    read = _read(source, split, columns, label, reading)
+    read = _read(source, split, columns, label, reading, weight)
     if len(read.own_names) > 1:
         where = read.places.where
         raise DataError(f"{where}: the files name the numbers of {label!r} differently; give files that agree")
     reader = Labels(label, read.places, tuple(classes), numbered)
     indices, names, kept = reader.read(read.labels, read.own_names.pop() if read.own_names else ())
-    return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes))
+    weights = np.array(read.weights)[kept] if weight else None
+    return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes), weights=weights)
 
 
 def load_unlabelled(
@@ -180,10 +187,11 @@ def load_unlabelled(
 
 @dataclass
 class _Read:
-    """What was read of a source: texts by segment, labels, where each row stands, and what was decided."""
+    """What was read of a source: texts by segment, labels, weights, where each row stands, and what was decided."""
 
     writers: dict[str, _Writer]
     labels: list = field(default_factory=list)
+    weights: array = field(default_factory=lambda: array("d"))
     places: Places = field(default_factory=Places)
     notes: list[str] = field(default_factory=list)
     own_names: set[tuple[str, ...]] = field(default_factory=set)
@@ -195,27 +203,47 @@ class _Read:
 
 
 def _read(
-    source: str | Sequence[str], split: str, columns: Mapping[str, str], label: str | None, reading: Reading
+    source: str | Sequence[str],
+    split: str,
+    columns: Mapping[str, str],
+    label: str | None,
+    reading: Reading,
+    weight: str = "",
 ) -> _Read:
-    """Read all tables of a source; without a ``label``, their texts alone."""
+    """Read all tables of a source; without a ``label``, their texts alone, and weights if they have a column."""
     labelled = label is not None
     wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
     wanted |= {"data.label": label} if labelled else {}
+    wanted |= {"data.weight": weight} if weight else {}
     read = _Read({segment: _Writer(column) for segment, column in columns.items()})
     for table in open_source(source, split, list(wanted.values()), labelled=labelled, reading=reading):
         check_columns(table, wanted)
         read.places.add(table.where, read.rows)
         table.start = read.rows
         for row in table.read(list(wanted.values())):
-            for writer, text in zip(read.writers.values(), row, strict=False):  # the label is last
+            for writer, text in zip(read.writers.values(), row, strict=False):  # after them the label, and the weight
                 writer.add(text, table)
             if labelled:
-                value = label_of(row[-1])
+                value = label_of(row[len(columns)])
                 read.labels.append(intern(value) if type(value) is str else value)
+            if weight:
+                read.weights.append(_weight_of(row[-1], weight, table, read.rows))
             read.rows += 1
         read.notes += table.notes
         read.own_names.add(table.own_names.get(label, ()))
     return read
+
+
+def _weight_of(value, column: str, table: Table, row: int) -> float:
+    """What a text counts for; raises DataError for what is no number of 0 or greater."""
+    try:
+        weight = float("nan" if value is None or isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        found = f"column {column!r}: row {table.row(row)} has the weight {value!r:.60}"
+        raise DataError(f"{table.where}: {found}; a number of 0 or greater is needed")
+    return weight
 
 
 def check_columns(table: Table, wanted: Mapping[str, str]) -> None:

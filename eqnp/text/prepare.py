@@ -25,6 +25,7 @@ from eqnp.text.survey import Survey, survey
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
 from eqnp.text.vectors import load_vectors, rescale
+from eqnp.text.weights import weighed
 
 START = "start.h5"
 VOTES_OF = "votes/"  # the name of features, in that file
@@ -52,6 +53,11 @@ class Prepared:
     found: int
     config: Config
     held_out: bool = False
+
+    def weighed_texts(self) -> tuple[Split, Split]:
+        """Training and validation texts with what each counts for; raises ConfigError and DataError as `weighed`."""
+        train, validation = self.splits["train"], self.splits["validation"]
+        return weighed(train, validation, self.classes, self.config.training.class_weight)
 
 
 def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None) -> Prepared:
@@ -218,6 +224,7 @@ def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpu
 
     def load(source: Source, split: str, classes=(), numbered=True) -> Corpus:
         given = {"split": split, "classes": classes, "numbered": numbered, "reading": reading_of(config)}
+        given |= {"weight": config.weight} if split == "train" else {}
         return corpora.load_corpus(source, config.columns, config.label, **given)
 
     train = load(config.train, "train", config.classes)
@@ -288,7 +295,7 @@ def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int) -> 
     for name, texts in corpus.texts.items():
         segments[name], part = tokens.encode(tokenizer, texts, max_tokens)
         coverage += part
-    return Split(segments, corpus.labels, coverage)
+    return Split(segments, corpus.labels, coverage, weights=corpus.weights)
 
 
 def find_ngrams(config: DataConfig, train: Split, words: int) -> NGrams:

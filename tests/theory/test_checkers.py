@@ -339,8 +339,8 @@ def test_a_gradient_off_by_a_thousandth(parameter, against, monkeypatch):
     p = problem(seed=3, batch=2)
     assert check_gradients(p.network, p.batch, p.target, against=against) <= 1e-4
 
-    def wrong(*given):
-        result = estimate(*given)
+    def wrong(*given, **named):
+        result = estimate(*given, **named)
         gradient = result.gradients[parameter]
         result.gradients[parameter] = with_entries(gradient, OFF * entries(gradient))
         return result
@@ -355,8 +355,8 @@ def test_one_entry_off_by_a_thousandth(monkeypatch):
     p = problem(seed=3, batch=2)
     exact = implicit.estimate
 
-    def wrong(*given):
-        result = exact(*given)
+    def wrong(*given, **named):
+        result = exact(*given, **named)
         weight = result.gradients["hidden0.weight"]
         row, column = np.unravel_index(np.abs(weight).argmax(), weight.shape)
         weight[row, column] *= OFF

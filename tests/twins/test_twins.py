@@ -338,6 +338,14 @@ def test_whole_arrays(device, seed, dtype):
     as_defined(device, "mean_rows", arguments, lambda w, rows, out: np.einsum("br,brk->bk", w, rows), dtype)
     arguments = [random(3, 4), random(3, 2), random(3, 4, 2)]
     as_defined(device, "spread_rows", arguments, lambda w, back, out: np.einsum("br,bk->brk", w, back), dtype)
+    arguments = [random(2, 6, 3), random(3), random(2, 6, 3)]
+    as_defined(
+        device,
+        "weigh",
+        arguments,
+        lambda a, w, out: np.einsum("pbkn,b->pbkn", a.reshape(2, 3, 2, 3), w).reshape(a.shape),
+        dtype,
+    )
     for name, definition in (("add", lambda a, out: out + a), ("copy", lambda a, out: a + 0 * out)):
         as_defined(device, name, [random(2), random(4, 3, 2)], definition, dtype)
     twin, u, s, y = kernels.load(device), random(3, 2), random(3, 2), random(3, 2)
@@ -357,9 +365,11 @@ def test_whole_arrays(device, seed, dtype):
 
 
 @FAST
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("order", "weight"), [*((order, None) for order in ORDERS), ("even-odd", np.array([2, 0.3, 1]))]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_batch_on_both_twins(device, kind, order):
+def test_a_whole_batch_on_both_twins(device, kind, order, weight):
     """If this fails, the twins agree one by one but not together."""
     results = []
     for which in ("naive", device):
@@ -367,7 +377,7 @@ def test_a_whole_batch_on_both_twins(device, kind, order):
         p = problem(seed=4, kind=kind, padding=padding, device=which)
         texts = {name: Segment(s.ids[:, : s.lengths.max()], s.lengths) for name, s in p.batch.items()}
         settling = SettlingConfig(order, 0.0, 4, 2, accelerate=False)
-        results.append(estimate(p.network, texts, p.target, LearningConfig(), settling).gradients)
+        results.append(estimate(p.network, texts, p.target, LearningConfig(), settling, weight=weight).gradients)
     for name, naive in results[0].items():
         fast = results[1][name]
         if isinstance(naive, RowGradient):

@@ -33,6 +33,7 @@ from eqnp.kernels.cuda.memory import (
     scale,
     scratch,
     squared_norm,
+    weigh,
     write,
     zeros,
 )
