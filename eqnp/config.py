@@ -40,6 +40,7 @@ from eqnp.settings import (
 ALSO_CALLED = {  # keys by names that they have elsewhere
     "data.label": "label_column label_col label_field label_name labels target target_column y category",
     "data.columns.text": "text text_column text_col text_field text_name column columns x sentence content",
+    "data.label_separator": "label_delimiter label_sep multilabel multi_label",
     "data.weight": "sample_weight sample_weights weight_column weight_col",
     "data.classes": "class_names label_names labels_list",
     "data.validation_share": "validation_split val_split validation_fraction validation_size val_size holdout",

@@ -30,7 +30,8 @@ class DataConfig:
     encoding (one that Python knows) : how the bytes of text files are read
     header : whether tables in text files begin with the names of their columns; else columns go by number, from "1"
     columns : the column of every segment: one text, or two for pairs
-    label : the column of the labels
+    label : the column of the labels; where it holds lists, a text has several, or none
+    label_separator : what stands between the labels of a text that may have several; left empty: it has one
     weight : the column of what each training text counts for; left empty: all count alike
     classes : the names that all labels must have, in order; left empty: those of the training data
     number_names : what the classes are called where the data have as many whole numbers
@@ -56,6 +57,7 @@ class DataConfig:
     header: bool = True
     columns: dict[str, str] = field(default_factory=lambda: {"text": "text"})
     label: str = "label"
+    label_separator: str = ""
     weight: str = ""
     classes: tuple[str, ...] = ()
     number_names: tuple[str, ...] = ()
@@ -147,8 +149,8 @@ class TrainingConfig:
     precision (single or half) : how embeddings are written to the model file; half takes half of the room
     min_updates (0 or greater) : updates at least: small data get more epochs
     refit : whether to train once more on all texts where validation texts were held out of them, to the last epoch
-    class_weight (balanced, or a weight of 0 or greater for each class by name) : what a text counts for by its class
     metric (accuracy, macro-f1 or loss) : what the best epoch is best by, on validation data; equals by the loss
+    class_weight : what a text counts for by its class: "balanced", or {class = weight}; left empty: all alike
     """
 
     epochs: int = -1

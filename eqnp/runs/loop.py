@@ -17,6 +17,7 @@ from eqnp.learning import Estimate, estimate
 from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
+from eqnp.runs import label_sets
 from eqnp.runs.metrics import macro_f1
 from eqnp.runs.progress import Epoch, Progress, Score, Tally
 from eqnp.states import Batch
@@ -275,15 +276,23 @@ def evaluate(network: Network, split: Split, settling: SettlingConfig) -> Score:
 
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
-    """Loss, accuracy and macro-F1 of outputs (n, C)."""
+    """Loss, accuracy and macro-F1 of outputs (n, C), and micro F1 where a text may have several labels."""
     loss = network.cost(output, one_hot(labels, network)).mean()
+    if labels.ndim == 2:
+        given = label_sets.given(output)
+        counts, right = label_sets.counted(given, labels), float((given == labels).all(axis=1).mean())
+        f1 = label_sets.macro_f1(counts), label_sets.micro_f1(counts)
+        return Score(float(loss), right, int(given.any(axis=0).sum()), *f1)
     predicted = output.argmax(axis=1)
     accuracy, f1 = float((predicted == labels).mean()), macro_f1(labels, predicted, output.shape[1])
     return Score(float(loss), accuracy, len(np.unique(predicted)), f1)
 
 
 def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
-    """Targets (n, C) in the network's dtype; raises IndexError for a label beyond the classes."""
+    """Targets (n, C) in the network's dtype, of labels (n,), or sets of them (n, C) of 0 and 1; raises IndexError for a
+    label beyond the classes."""
+    if labels.ndim == 2:
+        return labels.astype(network.dtype)
     return np.eye(network.output.shape[0], dtype=network.dtype)[labels]
 
 

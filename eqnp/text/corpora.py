@@ -13,7 +13,7 @@ from sys import intern
 import numpy as np
 
 from eqnp.errors import DataError, some
-from eqnp.text.labels import Labels, label_of
+from eqnp.text.labels import Labels, labels_of
 from eqnp.text.sources import open_source, splits_of
 from eqnp.text.tables import Places, Reading, Table
 
@@ -108,6 +108,7 @@ class Texts(list):
 class Corpus:
     """Labelled texts: ``texts[segment]`` are columns of equal length, ``labels`` (n,) int index ``classes``.
 
+    Where a text may have ``several`` labels, they are 0 or 1 for each text and class, (n, C).
     ``unlabelled`` counts the rows that were left out because their label says that they have none. ``notes`` say what
     was decided where a file left something open. ``held_out`` is a corpus that was taken from the training texts.
     ``weights`` (n,) are what texts count for where they are learned from, if they have any.
@@ -123,6 +124,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.labels.ndim == 2
 
     def take(self, rows: np.ndarray) -> Corpus:
         """The samples at ``rows``, in that order."""
@@ -141,6 +147,8 @@ def load_corpus(
     numbered: bool = True,
     reading: Reading = DEFAULT,
     weight: str = "",
+    separator: str = "",
+    several: bool | None = None,
 ) -> Corpus:
     """Read a labelled corpus.
 
@@ -148,7 +156,8 @@ def load_corpus(
     text files for each class, a hub name like "stanfordnlp/imdb", or several of them. columns: the column of each
     segment. split: which split of an embedded or hub corpus; a file is one split. classes: the class names in order,
     when known; else those of the data set's own label feature, or the distinct labels, sorted (whole numbers by size).
-    weight: the column of the weights of texts, if they have any.
+    weight: the column of the weights of texts, if they have any. separator: what parts the labels of a text; a column
+    of lists needs none. several: whether texts may have several labels (None: as found).
 
     Texts and labels are what stands in the file, labels without the blanks around them. Names match by name; bare
     numbers 0 … C−1 may stand for known ``classes`` in their order if ``numbered``, and numbers of a format with types
@@ -157,12 +166,20 @@ def load_corpus(
 
     Raises DataError for a source, column, text, label or weight that cannot be used.
     """
-    read = _read(source, split, columns, label, reading, weight)
+    read = _read(source, split, columns, label, reading, weight, separator)
     if len(read.own_names) > 1:
         where = read.places.where
         raise DataError(f"{where}: the files name the numbers of {label!r} differently; give files that agree")
     reader = Labels(label, read.places, tuple(classes), numbered)
-    indices, names, kept = reader.read(read.labels, read.own_names.pop() if read.own_names else ())
+    own_names = read.own_names.pop() if read.own_names else ()
+    if several is None:
+        several = bool(separator) or any(type(value) is tuple for value in read.labels)
+    if several:
+        indices, names = reader.read_sets(read.labels, own_names)
+        kept = np.arange(len(indices))
+    else:
+        reader.refuse_sets(read.labels)
+        indices, names, kept = reader.read(read.labels, own_names)
     weights = np.array(read.weights)[kept] if weight else None
     return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes), weights=weights)
 
@@ -209,6 +226,7 @@ def _read(
     label: str | None,
     reading: Reading,
     weight: str = "",
+    separator: str = "",
 ) -> _Read:
     """Read all tables of a source; without a ``label``, their texts alone, and weights if they have a column."""
     labelled = label is not None
@@ -224,7 +242,7 @@ def _read(
             for writer, text in zip(read.writers.values(), row, strict=False):  # after them the label, and the weight
                 writer.add(text, table)
             if labelled:
-                value = label_of(row[len(columns)])
+                value = labels_of(row[len(columns)], separator)
                 read.labels.append(intern(value) if type(value) is str else value)
             if weight:
                 read.weights.append(_weight_of(row[-1], weight, table, read.rows))

@@ -2,7 +2,7 @@
 
 The file is as in `eqnp.files`, with the arrays
 
-    <split>/labels               (n,) int64
+    <split>/labels               (n,) int64, or (n, C) uint8 of 0 and 1 where a text may have several
     <split>/weights              (n,) float64, where texts have weights of their own
     <split>/<segment>/ids        flat int32 token ids
     <split>/<segment>/offsets    (n + 1,) int64
@@ -33,6 +33,7 @@ POOL = 50  # batches whose samples are sorted by length together: enough to wast
 class Split:
     """Encoded samples: token ids per segment, labels (n,), and how much of the text was outside the vocabulary.
 
+    Where a text may have ``several`` labels, they are 0 or 1 for each text and class, (n, C).
     ``weights`` (n,) say what each of them counts for where it is learned from; without them, all count alike.
     """
 
@@ -44,6 +45,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    def is_of(self, classes: int, several: bool) -> bool:
+        """Whether its labels are of so many classes, one or ``several`` to a text."""
+        if several or self.several:
+            return several and self.labels.shape[1:] == (classes,) and bool((self.labels <= 1).all())
+        return bool(((self.labels >= 0) & (self.labels < classes)).all())
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, Segment], np.ndarray]:
         """Padded segments and labels of some samples."""

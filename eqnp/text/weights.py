@@ -25,11 +25,14 @@ def weighed(
     """
     if not class_weight and train.weights is None:
         return train, validation
-    of_class = class_weights(class_weight, classes, train.labels)
-    train, validation = (
-        replace(split, weights=of_class[split.labels] * (1.0 if split.weights is None else split.weights))
-        for split in (train, validation)
-    )
+    if class_weight:
+        if train.several:
+            raise ConfigError("training.class_weight is for texts of one label; give theirs a column of data.weight")
+        of_class = class_weights(class_weight, classes, train.labels)
+        train, validation = (
+            replace(split, weights=of_class[split.labels] * (1.0 if split.weights is None else split.weights))
+            for split in (train, validation)
+        )
     if not train.weights.any():
         raise DataError("all training texts have the weight 0; give some of them a weight above it")
     return train, validation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqnp import kernels
-from eqnp.costs import CrossEntropy, SquaredError
+from eqnp.costs import BinaryCrossEntropy, CrossEntropy, SquaredError
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import estimate
 from eqnp.machine.gradients import entries, with_entries
@@ -108,7 +108,10 @@ def test_samples_that_are_taken_wrong():
         ("energy", "F at its minimum"),
     ],
 )
-@pytest.mark.parametrize(("cost", "potential"), [(SquaredError, elementwise("logistic")), (CrossEntropy, Softmax())])
+@pytest.mark.parametrize(
+    ("cost", "potential"),
+    [(SquaredError, elementwise("logistic")), (CrossEntropy, Softmax()), (BinaryCrossEntropy, elementwise("logistic"))],
+)
 def test_a_cost_off_by_a_thousandth(cost, potential, method, message):
     """If this fails, a user's nudge may pull at something else than their cost, and pass."""
     check_cost(cost(), potential)

@@ -139,10 +139,11 @@ WEIGHT = np.array([0.3, 0.0, 1.7, 2.0])
         ("implicit", "holomorphic", 0.05, 1e-7),
     ],
 )
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_of_samples_are_those_of_the_loss(kind, against, estimator, beta, tolerance):
+def test_weights_of_samples_are_those_of_the_loss(kind, several, against, estimator, beta, tolerance):
     """If this fails, a text that is to count more counts otherwise, in some parameter or by some route."""
-    p = problem(seed=3, kind=kind, output_activation="softmax", hidden=(5, 4), batch=4)
+    p = problem(seed=3, kind=kind, output_activation="softmax", hidden=(5, 4), batch=4, several=several)
     check_gradients(p.network, p.batch, p.target, estimator, beta, against=against, tolerance=tolerance, weight=WEIGHT)
 
 

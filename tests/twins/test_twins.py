@@ -90,6 +90,17 @@ def test_nudged_outputs(device, name, seed, beta, dtype):
 
 
 @FAST
+@given(SEEDS, st.floats(-3, 0.99), DTYPES)
+def test_nudged_outputs_of_several_labels(device, seed, beta, dtype):
+    """If this fails, texts with several labels are nudged otherwise than their definition says."""
+    rng = np.random.default_rng(seed)
+    drive, state = (rng.normal(0, 3, (3, 4)).astype(dtype) for _ in range(2))
+    target = rng.integers(0, 2, (3, 4)).astype(dtype)
+    arguments = [drive, state, beta, target, np.zeros(3, dtype), np.zeros(3)]
+    both(device, "logistic_cross_entropy", arguments, [0, 1, 4, 5], dtype)
+
+
+@FAST
 @given(st.sampled_from(("clipped", "logistic", "tanh")), SEEDS, st.floats(-0.9, 0.9), st.floats(1, 9), DTYPES)
 def test_nudged_outputs_with_far_targets(device, name, seed, beta, far, dtype):
     """If this fails, the nudge of a regression differs from its definition."""
@@ -267,7 +278,9 @@ def test_nan_is_never_taken_for_settled(device, name):
         assert np.isnan(twin.host(residual)[0])
 
 
-@pytest.mark.parametrize("name", ["clipped_nudged", "logistic_nudged", "tanh_nudged", "softmax_nudged"])
+@pytest.mark.parametrize(
+    "name", ["clipped_nudged", "logistic_nudged", "tanh_nudged", "softmax_nudged", "logistic_cross_entropy"]
+)
 @EVERY
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_is_never_taken_for_settled_output(device, name):

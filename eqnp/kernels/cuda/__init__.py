@@ -43,6 +43,7 @@ from eqnp.kernels.cuda.units import (
     clipped,
     clipped_nudged,
     logistic,
+    logistic_cross_entropy,
     logistic_nudged,
     pull,
     softmax,
