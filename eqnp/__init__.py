@@ -16,6 +16,7 @@ _HOMES = {
     "Cost": "eqnp.costs",
     "SquaredError": "eqnp.costs",
     "CrossEntropy": "eqnp.costs",
+    "BinaryCrossEntropy": "eqnp.costs",
     "Nudge": "eqnp.costs",
     "Layer": "eqnp.states",
     "Segment": "eqnp.states",

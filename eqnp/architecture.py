@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqnp.costs import Cost, CrossEntropy, SquaredError
+from eqnp.costs import BinaryCrossEntropy, Cost, CrossEntropy, SquaredError
 from eqnp.errors import ConfigError, nearest
 from eqnp.machine import Machine
 from eqnp.memories import Memory, Window
@@ -30,6 +30,7 @@ from eqnp.votes import VOTES, Votes, features_of
 
 PADDINGS = ("masked", "zeros")
 OUTPUTS = (*ACTIVATIONS, "softmax")
+COSTS = ("squared error", "cross-entropy")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class NetworkConfig:
     initial_bias : where biases of hidden and compare units start, and of outputs that are no softmax
     initial_projection : where projections start, times the identity: a token retrieves its like; 0: drawn as others
     votes (0 or greater) : features of a text drive the output, at first by so many log-count ratios; 0: no votes
+    cost (squared error, cross-entropy or empty) : of the output; cross-entropy of logistic units is one for each class
     """
 
     attention: tuple[AttentionConfig, ...]
@@ -81,6 +83,7 @@ class NetworkConfig:
     initial_bias: float = 0.0
     initial_projection: float = 0.0
     votes: float = 0.0
+    cost: str = ""
 
 
 def build_network(
@@ -162,11 +165,17 @@ def graph_of(
 
 
 def output(config: NetworkConfig) -> tuple[Potential, Cost]:
-    """The potential and the cost of the output; raises ConfigError for an unknown activation."""
+    """The potential and the cost of the output; raises ConfigError for those that are unknown or do not fit."""
     name = config.output_activation or config.activation
     if name not in OUTPUTS:
         raise ConfigError(f"unknown output activation {name!r}{nearest(name, OUTPUTS)}")
-    return (Softmax(), CrossEntropy()) if name == "softmax" else (elementwise(name), SquaredError())
+    if config.cost and config.cost not in COSTS:
+        raise ConfigError(f"unknown network.cost {config.cost!r}{nearest(config.cost, COSTS)}")
+    potential = Softmax() if name == "softmax" else elementwise(name)
+    crossed = config.cost == "cross-entropy" or (name == "softmax" and not config.cost)
+    cost = SquaredError() if not crossed else CrossEntropy() if name == "softmax" else BinaryCrossEntropy()
+    cost.betas(potential)
+    return potential, cost
 
 
 def check_network(config: NetworkConfig, segments: Collection[str]) -> None:

@@ -40,6 +40,8 @@ from eqnp.settings import (
 ALSO_CALLED = {  # keys by names that they have elsewhere
     "data.label": "label_column label_col label_field label_name labels target target_column y category",
     "data.columns.text": "text text_column text_col text_field text_name column columns x sentence content",
+    "data.label_separator": "label_delimiter label_sep multilabel multi_label",
+    "data.weight": "sample_weight sample_weights weight_column weight_col",
     "data.classes": "class_names label_names labels_list",
     "data.validation_share": "validation_split val_split validation_fraction validation_size val_size holdout",
     "data.max_tokens": "max_len max_length maxlen max_seq_len max_seq_length max_sequence_length seq_len",
@@ -65,6 +67,7 @@ ALSO_CALLED = {  # keys by names that they have elsewhere
     "training.epochs": "n_epochs num_epochs nb_epochs num_train_epochs max_epochs iterations n_iter max_iter",
     "training.batch": "batch_size batchsize bs minibatch mini_batch_size train_batch_size",
     "training.word_dropout": "dropout drop_out dropout_rate p_drop",
+    "training.class_weight": "class_weights balanced pos_weight scale_pos_weight",
     "training.patience": "early_stopping early_stop early_stopping_patience",
     "training.checkpoint_seconds": "checkpoint_every save_every",
     "training.metric": "monitor eval_metric metric_for_best_model scoring metrics",

@@ -1,8 +1,9 @@
 """Contrasts: the local update of every parameter from the end states of all phases, and of every word from its tokens.
 
 What is computed here is −Σ_p c_p ∂E/∂θ(s_p) for phases with coefficients c_p. One kernel does it for every synapse, and
-its arguments are the states of the two ends: that signature is the locality of the rule. docs/theory.md, facts 11 and
-12.
+its arguments are the states of the two ends: that signature is the locality of the rule. Where samples have weights,
+the contrast of each is multiplied by its own, at the post end of synapses and in what tokens are told. docs/theory.md,
+facts 11 and 12; of weights, fact 19.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ def contrast(
     coefficients: np.ndarray,
     map_over: MapOver = map,
     buffers: Buffers | None = None,
+    weight: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """The local update of each bundle of synapses, (H, K) by parameter; coefficients (P,).
+    """The local update of each bundle of synapses, (H, K) by parameter; coefficients (P,), weight of samples (B,).
 
     A wide bundle is cut into blocks of pre units, whose updates are independent, and made by ``map_over``. The updates
-    are written into ``buffers``, if given.
+    are written into ``buffers``, if given. Raises ConfigError for ends that do not fit their parameter.
     """
     buffers = buffers or Buffers(network.kernels.empty)
     gradients: dict[str, np.ndarray] = {}
@@ -45,7 +47,7 @@ def contrast(
                 f"ends are given of parameter {name!r}, which no synapse declares{nearest(name, network.parameters)}"
             )
         gradient = gradients.setdefault(name, buffers(name, network.parameters[name].shape, network.dtype))
-        units, seen = post.shape[2], pre.shape[2]
+        units, seen, post = post.shape[2], pre.shape[2], _weighed(network, name, post, weight)
         out = None if gradient.size % units else gradient.reshape(units, -1)[:, columns]
         if out is None or out.shape[1] != seen:
             raise ConfigError(f"the ends of {name!r} {gradient.shape} have {units} and {seen} units")
@@ -55,10 +57,30 @@ def contrast(
     return gradients
 
 
+def _weighed(network: Network, name: str, post: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """The post end (P, rows, H) with the rows of each sample times its weight."""
+    if weight is None:
+        return post
+    if not len(weight) or post.shape[1] % len(weight):
+        raise ConfigError(
+            f"the ends of {name!r} have {post.shape[1]} rows for {len(weight)} samples that have weights; "
+            "a Bundle must have equally many rows of each, sample after sample"
+        )
+    weighed = network.kernels.empty(post.shape, network.dtype)
+    network.kernels.weigh(post, weight, weighed)
+    return weighed
+
+
 def contrast_tokens(
-    network: Network, x: Clamped, state: State, coefficients: np.ndarray, buffers: Buffers
+    network: Network,
+    x: Clamped,
+    state: State,
+    coefficients: np.ndarray,
+    buffers: Buffers,
+    weight: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """The contrast of −∂E/∂y of every token of every segment and every slot of every memory, (B, M, D).
+    """The contrast of −∂E/∂y of every token of every segment and every slot of every memory, (B, M, D), times the
+    weight (B,) of their sample.
 
     They hear it from attention, which stores them, and from synapses, which read them. ``state`` has all phases,
     (P, B, *shape).
@@ -77,6 +99,9 @@ def contrast_tokens(
         told[name] = kernels.zeros(x.tokens[name].shape, network.dtype)
     for synapse in network.synapses:
         synapse.token_update(network.parameters, x, state.states, coefficients, told)
+    for update in told.values() if weight is not None else ():
+        phases = update.reshape(1, *update.shape)
+        kernels.weigh(phases, weight, phases)
     return told
 
 
@@ -108,16 +133,23 @@ def by_word(
 
 
 def contrast_rows(
-    network: Network, x: Clamped, states: Mapping[str, np.ndarray], coefficients: np.ndarray, kept: Buffers, shard: int
+    network: Network,
+    x: Clamped,
+    states: Mapping[str, np.ndarray],
+    coefficients: np.ndarray,
+    kept: Buffers,
+    shard: int,
+    weight: np.ndarray | None = None,
 ) -> Gradients:
-    """The local update of the rows that a shard touched, of every table that a synapse has.
+    """The local update of the rows that a shard touched, of every table that a synapse has; weight of samples (B,).
 
     They are written into ``kept``, under a key of the shard: they are needed until all shards are done.
     """
     found: Gradients = {}
     for synapse in network.synapses:
-        memory = partial(kept, ("rows", synapse.name, shard))
-        found |= synapse.row_updates(network.parameters, x, states, coefficients, memory)
+        memory, post = partial(kept, ("rows", synapse.name, shard)), synapse.post.name
+        seen = states if weight is None else {**states, post: _weighed(network, post, states[post], weight)}
+        found |= synapse.row_updates(network.parameters, x, seen, coefficients, memory)
     return found
 
 

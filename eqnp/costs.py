@@ -1,7 +1,8 @@
 """Costs: what an output is nudged by. A nudge βC is another potential Λ_β, whose state ∇Λ_β is the nudged minimum.
 
-`Cost` is the protocol: from outside, five plain NumPy functions are enough. The package's own two, the squared error
-and the cross-entropy of a softmax, use the kernels of the potential that they nudge. docs/theory.md, facts 7 and 8.
+`Cost` is the protocol: from outside, five plain NumPy functions are enough. The package's own, the squared error, the
+cross-entropy of a softmax and that of each logistic unit, use the kernels of the potential that they nudge.
+docs/theory.md, facts 7 and 8.
 """
 
 from __future__ import annotations
@@ -182,3 +183,36 @@ class CrossEntropy(Cost):
     def move(self, potential: Potential, drive, state, nudge: Nudge, residual, value) -> None:
         """As `Cost.move`, by a kernel."""
         potential.kernels.softmax_nudged(drive, state, *nudge, residual, value)
+
+
+class BinaryCrossEntropy(CrossEntropy):
+    """C = Σ softplus(a) − y a of the drive a of logistic units, one yes or no to each class; targets lie in [0, 1].
+
+    At the free state C = −Σ y log s + (1 − y) log(1 − s), so a sample may have any number of classes. Λ_β(a) =
+    Σ (1 − β) softplus(a) + β y a, and the state is (1 − β) σ(a) + β y, for every β < 1 of either sign.
+    """
+
+    name = "binary cross-entropy"
+    compiled = True
+
+    def betas(self, potential: Potential) -> tuple[float, float]:
+        """(−∞, 1); raises ConfigError for an output that is not logistic."""
+        if potential.name != "logistic":
+            raise ConfigError(
+                f"the cross-entropy needs a logistic or softmax output, not {potential.name!r}; use the squared error"
+            )
+        return -np.inf, 1.0
+
+    def value(self, state: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """−Σ y log s + (1 − y) log(1 − s) per sample."""
+        least = np.finfo(state.dtype).tiny
+        yes, no = np.log(np.maximum(state, least)), np.log(np.maximum(1 - state, least))
+        return -(target * yes + (1 - target) * no).sum(axis=1)
+
+    def slope(self, state: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """(s − y) / (s (1 − s))."""
+        return (state - target) / np.maximum(state * (1 - state), np.finfo(state.dtype).tiny)
+
+    def move(self, potential: Potential, drive, state, nudge: Nudge, residual, value) -> None:
+        """As `Cost.move`, by a kernel."""
+        potential.kernels.logistic_cross_entropy(drive, state, *nudge, residual, value)

@@ -6,7 +6,8 @@ An estimator is a list of phases (β_p, c_p): the network settles under each nud
 
 where ∂E/∂W = −s_post ⊗ s_pre is known at the synapse. One-sided: phases (+β, 0), error O(β). Symmetric, the paper's
 "three-phase" rule: phases (+β, −β), error O(β²). Richardson: ±β and ±2β, error O(β⁴). Holomorphic (Laborieux & Zenke
-2022): N complex nudges around a circle, error O(βᴺ), for activations that are analytic. docs/theory.md, fact 9.
+2022): N complex nudges around a circle, error O(βᴺ), for activations that are analytic. Where samples have weights w, L
+is the mean of w C, and each contrast is multiplied by its w. docs/theory.md, facts 9 and 19.
 """
 
 from __future__ import annotations
@@ -160,16 +161,17 @@ def estimate(
     learning: LearningConfig,
     settling: SettlingConfig,
     *,
+    weight: np.ndarray | None = None,
     trace: bool = False,
 ) -> Estimate:
     """The EP gradient estimate of the mean loss of one batch.
 
-    batch: token ids by segment; target (B, C), usually one-hot. Every shard of the batch (`eqnp.machine`) settles free,
-    then from there under each nudge; every synapse and every word contrasts what it saw. The result does not depend on
-    the number of threads, and is good until the next call where the network's machine is at work. With several ranks
-    the batch holds this process's own samples, the target is that of all, and so is the estimate. Raises ConfigError
-    for a β out of range, DataError for a batch and a target that do not fit, and SettlingError for a state or gradient
-    that is not finite.
+    batch: token ids by segment; target (B, C), usually one-hot; ``weight`` (B,): what each sample counts for, without
+    it 1. Every shard of the batch (`eqnp.machine`) settles free, then from there under each nudge; every synapse and
+    every word contrasts what it saw. The result does not depend on the number of threads, and is good until the next
+    call where the network's machine is at work. With several ranks the batch holds this process's own samples, target
+    and weight are those of all, and so is the estimate. Raises ConfigError for a β out of range, DataError for a batch,
+    target and weight that do not fit, and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.betas)
     if learning.estimator == "holomorphic":
@@ -183,6 +185,7 @@ def estimate(
     whole, pulled, over_batch = network.unclamped(batch), target[own], machine.batch_buffers
     if len(pulled) != whole.size:
         raise DataError(f"the target has {len(pulled)} rows, and the batch {whole.size} texts; give one row for each")
+    share = _on_device(network, weight, target, own)
     ends = {name: over_batch(name, (len(plan), whole.size, *s), network.dtype) for name, s in whole.shapes.items()}
     by_shard = machine.ranks.fixed  # all contrasts; else those of wide synapses are one product over the batch
 
@@ -202,10 +205,11 @@ def estimate(
             if beta != 0:
                 settled.append(settle(network, x, phase, settling, Nudge(beta, y), seen))
         bundles = chain.from_iterable(s.ends(x, mine) for s in network.synapses if by_shard or not s.wide)
-        gradients: Gradients = contrast(network, bundles, coefficients, x.map)
-        gradients |= contrast_rows(network, x, mine, coefficients, over_batch, samples.start)
+        counted = None if share is None else share[samples]
+        gradients: Gradients = contrast(network, bundles, coefficients, x.map, weight=counted)
+        gradients |= contrast_rows(network, x, mine, coefficients, over_batch, samples.start, counted)
         if network.memories or learning.train_embeddings:
-            told = contrast_tokens(network, x, state, coefficients, buffers)
+            told = contrast_tokens(network, x, state, coefficients, buffers, counted)
             gradients |= contrast_memories(network, x, told)
         if learning.train_embeddings:  # kept until all shards are done, so not in the memory of a thread
             kept = partial(over_batch, ("words", samples.start))
@@ -216,7 +220,7 @@ def estimate(
     parts = {name: [shard.gradients[name] for shard in done] for name in (done[0].gradients if done else ())}
     for synapse in network.synapses:
         if synapse.wide and done and not by_shard:
-            update = contrast(network, synapse.ends(whole, ends), coefficients, whole.map, over_batch)
+            update = contrast(network, synapse.ends(whole, ends), coefficients, whole.map, over_batch, share)
             parts |= {name: [gradient] for name, gradient in update.items()}
     names = [name for name in network.parameters if learning.train_embeddings or name != EMBEDDING]
     if silent := [name for name in names if done and name not in parts]:
@@ -224,7 +228,7 @@ def estimate(
     summed = machine.total({name: parts.get(name, []) for name in names})
     gradients = {name: real(gradient) for name, gradient in summed.items()}
     output = machine.ranks.concatenate([shard.output.real for shard in done])
-    loss = float(network.cost(output, target).mean())
+    loss = float(network.cost(output, target, weight).mean())
     check_finite(gradients, loss, network)
     per_sample = (
         machine.ranks.concatenate([np.stack([getattr(s, which) for s in shard.settled], axis=1) for shard in done]).T
@@ -232,6 +236,15 @@ def estimate(
     )
     traces = [t for shard in done for t in shard.traces]
     return Estimate(gradients, loss, output, *per_sample, traces, plan, ends)
+
+
+def _on_device(network: Network, weight: np.ndarray | None, target: np.ndarray, own: slice) -> np.ndarray | None:
+    """The weights of this rank's own samples, where the kernels are; raises DataError."""
+    if weight is None:
+        return None
+    if np.shape(weight) != (len(target),):
+        raise DataError(f"the weight has shape {np.shape(weight)}; give one number for each of {len(target)} texts")
+    return network.kernels.device(np.asarray(weight)[own].astype(network.dtype))
 
 
 @dataclass

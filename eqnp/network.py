@@ -253,6 +253,7 @@ class Network(Graph):
                 total += dot(u, states[layer.name]) - x.potentials[layer.name].value(u)
         return total
 
-    def cost(self, output: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """C per sample, (B,), at free states (B, C) of the output."""
-        return self.output.cost.value(output, target)
+    def cost(self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        """C per sample, (B,), at free states (B, C) of the output; times the ``weight`` (B,) of samples, if given."""
+        cost = self.output.cost.value(output, target)
+        return cost if weight is None else cost * weight

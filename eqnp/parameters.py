@@ -31,7 +31,8 @@ class Bundle(NamedTuple):
     """The two ends of the synapses in some columns of a parameter, seen as a matrix (H, K): ∂φ/∂θ = Σ_rows post ⊗ pre.
 
     post (P, rows, H) and pre (P, rows, K), over samples or positions that share the weight; pre is (1, rows, K) where
-    it is the same in all phases, which must then cancel to the last bit.
+    it is the same in all phases, which must then cancel to the last bit. Rows go
+    sample after sample, equally many of each.
     """
 
     parameter: str

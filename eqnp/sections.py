@@ -30,7 +30,9 @@ class DataConfig:
     encoding (one that Python knows) : how the bytes of text files are read
     header : whether tables in text files begin with the names of their columns; else columns go by number, from "1"
     columns : the column of every segment: one text, or two for pairs
-    label : the column of the labels
+    label : the column of the labels; where it holds lists, a text has several, or none
+    label_separator : what stands between the labels of a text that may have several; left empty: it has one
+    weight : the column of what each training text counts for; left empty: all count alike
     classes : the names that all labels must have, in order; left empty: those of the training data
     number_names : what the classes are called where the data have as many whole numbers
     validation_share (above 0, below 1) : the share of the training data held out where there is no validation data
@@ -55,6 +57,8 @@ class DataConfig:
     header: bool = True
     columns: dict[str, str] = field(default_factory=lambda: {"text": "text"})
     label: str = "label"
+    label_separator: str = ""
+    weight: str = ""
     classes: tuple[str, ...] = ()
     number_names: tuple[str, ...] = ()
     validation_share: float = 0.1
@@ -146,6 +150,7 @@ class TrainingConfig:
     min_updates (0 or greater) : updates at least: small data get more epochs
     refit : whether to train once more on all texts where validation texts were held out of them, to the last epoch
     metric (accuracy, macro-f1 or loss) : what the best epoch is best by, on validation data; equals by the loss
+    class_weight : what a text counts for by its class: "balanced", or {class = weight}; left empty: all alike
     """
 
     epochs: int = -1
@@ -159,6 +164,7 @@ class TrainingConfig:
     min_updates: int = 0
     refit: bool = False
     metric: str = "accuracy"
+    class_weight: str | dict[str, float] = ""
 
     def __post_init__(self):
         _at_least_or_fitted(1, "training.epochs", self.epochs)
@@ -170,6 +176,14 @@ class TrainingConfig:
             raise ConfigError(f"unknown training.precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
         if self.metric not in METRICS:
             raise ConfigError(f"unknown training.metric {self.metric!r}{nearest(self.metric, METRICS)}")
+        by_name = not isinstance(self.class_weight, str)
+        if not by_name and self.class_weight not in ("", "balanced"):
+            raise ConfigError(
+                f'training.class_weight is {self.class_weight!r}; it must be "balanced", or a weight for each class, '
+                "{NAME = 5, OTHER = 1}"
+            )
+        for name, weight in self.class_weight.items() if by_name else ():
+            _at_least(0, f"training.class_weight.{name}", weight)
         if not 0 <= self.word_dropout < 1:
             raise ConfigError(f"training.word_dropout is {self.word_dropout}; it must be in [0, 1)")
 

@@ -102,6 +102,9 @@ def build(kind, value, where: str = ""):
     lists = [each for each in arguments if typing.get_origin(each) is tuple]
     if isinstance(kind, types.UnionType) and lists and isinstance(value, list | tuple):
         return build(lists[0], value, where)
+    tables = [each for each in arguments if typing.get_origin(each) is dict]
+    if isinstance(kind, types.UnionType) and tables and isinstance(value, Mapping):
+        return build(tables[0], value, where)
     plain = arguments if isinstance(kind, types.UnionType) else (kind,)
     if any(p in (str, int, float, bool) and type(value) is p for p in plain):
         return value

@@ -28,7 +28,8 @@ def evaluate_command(options) -> dict:
     from eqnp.app.classes import LEGEND, examples
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.runs.console import class_lines, confusion_lines, pair_lines, precision_lines, share_of, threshold_lines
+    from eqnp.runs import console
+    from eqnp.runs.console import class_lines, label_figures, share_of
     from eqnp.runs.contents import check_texts, quoted
     from eqnp.runs.model import Model
 
@@ -40,23 +41,30 @@ def evaluate_command(options) -> dict:
     with machine.at_work(options.threads) as working:
         found, scores = model.on(working).evaluate(split)
     left_out = corpus.unlabelled if corpus else 0
+    shown = label_figures({"": found}) if model.several else f"accuracy {share_of(found['accuracy'], len(split))}"
     print(
-        f"{where}: accuracy {share_of(found['accuracy'], len(split))}, loss {found['loss']:.4f}, "
+        f"{where}: {shown}, loss {found['loss']:.4f}, "
         f"{len(split):,} samples, {split.coverage.tokens:,} tokens, {split.coverage}"
         + (f"; {left_out:,} rows without an agreed label left out" if left_out else "")
     )
+    of_words = {
+        "unlabelled": left_out,
+        "tokens": split.coverage.tokens,
+        "unknown_tokens": split.coverage.unknown,
+        "cut_tokens": split.coverage.cut,
+    }
+    if model.several:
+        print("\n".join(class_lines(found)))
+        return {"data": where, **found, **of_words}
     texts = examples(model, split, scores.argmax(axis=1), corpus)
-    parts = [class_lines(found), precision_lines(found), confusion_lines(found), pair_lines(found, texts)]
-    parts += [threshold_lines(found), LEGEND]
+    parts = [class_lines(found), console.precision_lines(found), console.confusion_lines(found)]
+    parts += [console.pair_lines(found, texts), console.threshold_lines(found), LEGEND]
     print("\n".join(line for part in parts for line in part))
     return {
         "data": where,
         **found,
         "examples": [{"true": true, "predicted": given, "text": text} for (true, given), text in texts.items()],
-        "unlabelled": left_out,
-        "tokens": split.coverage.tokens,
-        "unknown_tokens": split.coverage.unknown,
-        "cut_tokens": split.coverage.cut,
+        **of_words,
     }
 
 
@@ -85,6 +93,8 @@ def _texts_asked_for(run: Path, model: Model, options) -> tuple[str, Split, Corp
             classes=model.classes,
             numbered=is_numbered(data, model.classes),
             reading=reading_of(data),
+            separator=data.label_separator,
+            several=model.several,
         )
         for note in corpus.notes:
             print(note)
@@ -110,6 +120,8 @@ def versus_command(options) -> dict:
         if not options.data:
             check_texts(run, f"give some: eqnp versus {quoted(options.run)} {quoted(options.other)} --data F")
         model = Model.load(run, machine)
+        if model.several:
+            raise ConfigError(f"{run}: its texts may have several labels; eqnp versus is for runs with one to a text")
         where, split, _ = _texts_asked_for(run, model, options)
         with machine.at_work(options.threads) as working:
             _, scores = model.on(working).evaluate(split)
@@ -167,6 +179,10 @@ def predict_command(options) -> dict:
         if options.at_least and UNSURE in predictor.model.classes:
             raise ConfigError(
                 f"{options.run} has a class {UNSURE!r}, which --at-least gives in place of others; leave it out"
+            )
+        if options.at_least and predictor.model.several:
+            raise ConfigError(
+                f"{options.run}: its texts may have several labels; --at-least is for runs with one to a text"
             )
         if options.out:
             outcome = predict_table(predictor, options.data, options.out, options.at_least)
@@ -247,6 +263,10 @@ def _prediction_line(prediction: Prediction, shown: str, texts: Iterable[str], a
     from eqnp.app.predictions import said
 
     note = f"  [{note}]" if (note := prediction.note(texts)) else ""
+    if len(prediction.labels) != 1:  # a text may have several
+        answer = ", ".join(f"{label}  {prediction.scores[label]:.3f}" for label in prediction.labels)
+        none = f"(none; {prediction.label} {prediction.scores[prediction.label]:.3f})"
+        return f"{answer or none}  {shown}{note}"
     return f"{said(prediction, at_least)}  {prediction.scores[prediction.label]:.3f}  {shown}{note}"
 
 
@@ -255,7 +275,8 @@ def _as_json(prediction: Prediction, at_least: float) -> dict:
 
     from eqnp.app.predictions import said
 
-    return {**asdict(prediction), "label": said(prediction, at_least)}
+    label = said(prediction, at_least) if len(prediction.labels) == 1 else prediction.label
+    return {**asdict(prediction), "label": label}
 
 
 def _explained_line(each: Explanation, at_least: float) -> str:

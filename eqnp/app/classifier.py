@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.app.explain import Explanation, explain
-from eqnp.app.samples import labels_of, texts_of
+from eqnp.app.samples import by_name, generator, label_sets_of, labels_of, places_among, plain, texts_of, weights_of
 from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
 from eqnp.optim import make_optimizer
+from eqnp.runs import label_sets
 from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
 from eqnp.runs.model import FEW, Model
 from eqnp.runs.progress import Progress
 from eqnp.text.corpora import Corpus
-from eqnp.text.fitting import filled
+from eqnp.text.fitting import filled, of_labels
 from eqnp.text.prepare import hold_out, prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
 
@@ -37,6 +38,7 @@ class SequenceClassifier:
     epochs, batch_size, learning_rate, beta, hidden : ``training.epochs``, ``training.batch``,
         ``optimizer.learning_rate``, ``learning.beta`` and ``network.hidden`` (units of each dense layer, a tuple).
         None: the preset's.
+    class_weight : ``training.class_weight``: "balanced", or a mapping {class: weight}. None: all texts count alike.
     settings : any other keys, as a mapping {"section.key": value}.
     validation_fraction : the share of the training data that is held out to choose the best epoch.
     random_state : an int for repeatable results, a `numpy.random.Generator`, or None.
@@ -45,6 +47,11 @@ class SequenceClassifier:
 
     After `fit`: ``classes_`` (sorted, as in scikit-learn), ``model_`` (`eqnp.runs.model.Model`), ``progress_``
     (`eqnp.runs.progress.Progress`: loss, accuracy, sweeps of every epoch), ``n_features_in_`` (texts per sample).
+
+    A text may have several labels, or none: y is then a list of lists (or sets), or an array of 0 and 1 with a column
+    for each class, as scikit-learn's `MultiLabelBinarizer` makes it. `predict` gives such an array, with columns in the
+    order of ``classes_``, `predict_proba` the score of a yes to each class by itself, and `score` the share of texts
+    whose labels are all right and no others given.
 
     Texts are strings, or tuples of as many strings as the preset has segments (two for the NLI presets). X may also be
     a data frame or a `datasets.Dataset`: its columns are those of ``data.columns``, and y may be left out (the column
@@ -64,6 +71,7 @@ class SequenceClassifier:
         learning_rate: float | None = None,
         beta: float | None = None,
         hidden: Sequence[int] | None = None,
+        class_weight: str | Mapping | None = None,
         settings: Mapping[str, object] | None = None,
         validation_fraction: float = 0.1,
         random_state: int | np.random.Generator | None = None,
@@ -73,6 +81,7 @@ class SequenceClassifier:
         self.preset, self.vectors, self.epochs, self.batch_size = preset, vectors, epochs, batch_size
         self.learning_rate, self.beta, self.hidden, self.settings = learning_rate, beta, hidden, settings
         self.validation_fraction, self.random_state = validation_fraction, random_state
+        self.class_weight = class_weight
         self.n_jobs, self.verbose = n_jobs, verbose
 
     @classmethod
@@ -98,7 +107,7 @@ class SequenceClassifier:
         return Tags(
             estimator_type="classifier",
             target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
+            classifier_tags=ClassifierTags(multi_label=True),
             input_tags=InputTags(two_d_array=False, string=True),
         )
 
@@ -107,19 +116,24 @@ class SequenceClassifier:
         changed = (f"{n}={v!r}" for n, v in self.get_params().items() if repr(v) != repr(defaults[n]))
         return f"{type(self).__name__}({', '.join(changed)})"
 
-    def fit(self, X: Sequence, y: Sequence | str | None = None) -> SequenceClassifier:
-        """Train on texts X (n strings, n tuples of strings, or a table) with labels y (n,); returns self.
+    def fit(
+        self, X: Sequence, y: Sequence | str | None = None, sample_weight: Sequence | str | None = None
+    ) -> SequenceClassifier:
+        """Train on texts X (n strings, n tuples of strings, or a table) with labels y (n,), or several to a text;
+        returns self.
 
-        Raises EqnpError.
+        ``sample_weight`` (n,) is what each text counts for, or the name of a column of X (by default ``data.weight``);
+        weights are divided by their mean. Raises EqnpError.
         """
-        config, rng = self._config(), _generator(self.random_state)
+        config, rng = self._config(), generator(self.random_state)
         corpus, classes = self._corpus(config, X, y)
+        corpus.weights = weights_of(X, sample_weight, config.data.weight, len(corpus))
         share = self.validation_fraction
         if not (isinstance(share, float | np.floating) and 0 < share < 1):
             raise DataError(f"validation_fraction is {share!r:.60}; it must be a number between 0 and 1")
         train, validation = hold_out(corpus, float(share), rng)
         prepared = prepare_corpora(config, {"train": train, "validation": validation}, rng)
-        config = prepared.config
+        config, texts = prepared.config, prepared.weighed_texts()
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
         def after_epoch(progress: Progress) -> None:
@@ -130,14 +144,15 @@ class SequenceClassifier:
         optimizer = make_optimizer(model.network, config.optimizer)
         first = {n: v.copy() for n, v in model.network.host_parameters().items()} if config.training.refit else {}
         with Machine().at_work(self._threads()) as machine:
-            working, texts = model.on(machine), (splits["train"], splits["validation"])
+            working = model.on(machine)
             network = working.network
             if config.training.refit:  # which ends with an epoch like the last
                 hooks.after_last = lambda: working.calibrate(splits["validation"])
             self.progress_ = fit(network, optimizer, config, *texts, rng, hooks=hooks)
             if not config.training.refit:
                 working.calibrate(splits["validation"])
-            model.temperature, model.floor = working.temperature, working.floor
+            for key in ("temperature", "floor", "offset"):
+                setattr(model, key, getattr(working, key))
             if config.training.refit:
                 network.assign(first)
                 optimizer = make_optimizer(network, config.optimizer)
@@ -146,15 +161,22 @@ class SequenceClassifier:
         return self
 
     def partial_fit(
-        self, X: Sequence, y: Sequence | str | None = None, classes: Sequence | None = None
+        self,
+        X: Sequence,
+        y: Sequence | str | None = None,
+        classes: Sequence | None = None,
+        sample_weight: Sequence | str | None = None,
     ) -> SequenceClassifier:
         """One pass over X, at a constant learning rate; returns self.
 
-        The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). Raises EqnpError.
+        The first call fixes vocabulary, word vectors and classes (``classes``, or those in y). ``sample_weight`` is as
+        in `fit`, but is taken as it is. Raises EqnpError.
         """
         config = self._config()
+        if config.training.class_weight:
+            raise ConfigError("class_weight needs all texts at once; leave it out, and give partial_fit sample_weight")
         if not hasattr(self, "model_"):
-            rng = _generator(self.random_state)
+            rng = generator(self.random_state)
             corpus, known = self._corpus(config, X, y, classes)
             prepared = prepare_corpora(config, {"train": corpus}, rng)
             config = prepared.config
@@ -163,19 +185,20 @@ class SequenceClassifier:
             self._optimizer, self.progress_ = make_optimizer(model.network, config.optimizer), Progress()
         else:
             split = self._further(config, X, y, classes)
-        rng = self._rng
+        rng, weights = self._rng, weights_of(X, sample_weight, config.data.weight, len(split))
         with Machine().at_work(self._threads()) as machine:
             network = self.model_.on(machine).network
             for rows in bucketed(split, config.training.batch, rng):
                 batch, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
-                result = gradients(network, batch, one_hot(labels, network), config, rng)
+                weight = None if weights is None else weights[rows]
+                result = gradients(network, batch, one_hot(labels, network), config, rng, weight)
                 self._optimizer.step(network, result.gradients)
         return self
 
     def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
         """More samples for a fitted model, whose learning may have been given other settings since."""
         model, own = self.model_, self.model_.config
-        config = filled(config, own)
+        config = of_labels(filled(config, own), model.several)
         if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
             raise DataError(
                 f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
@@ -188,18 +211,27 @@ class SequenceClassifier:
             raise ConfigError("optimizer.name was changed after the first call; fit anew")
         model.config, self._optimizer.config = config, config.optimizer
         corpus, _ = self._corpus(config, X, y, self.classes_)
-        in_order = np.argsort(self.classes_)[corpus.labels]  # those of a loaded model may have an order of their own
-        return model.encode_corpus(replace(corpus, labels=in_order))
+        if corpus.several != model.several:
+            raise DataError("a text has one label here and several there; give all of them in the same way")
+        order = np.argsort(self.classes_)  # those of a loaded model may have an order of their own
+        labels = corpus.labels[:, np.argsort(order)] if model.several else order[corpus.labels]
+        return model.encode_corpus(replace(corpus, labels=labels))
 
     def predict(self, X: Sequence) -> np.ndarray:
-        """The class of every text, (n,), of the dtype of ``classes_``. Raises DataError for an empty text."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        """The class of every text, (n,), of the dtype of ``classes_``; of several labels 0 or 1 for each, (n, C).
+
+        A label is given where its score is 0.5 or more. Raises DataError for an empty text.
+        """
+        scores = self.predict_proba(X)
+        return (
+            label_sets.given(scores).astype(np.int64) if self.model_.several else self.classes_[scores.argmax(axis=1)]
+        )
 
     def predict_proba(self, X: Sequence) -> np.ndarray:
-        """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1.
+        """The scores of all classes in the order of ``classes_``, (n, C) float64; rows sum to 1, unless a text may have
+        several labels.
 
-        After `fit` they are calibrated on the texts that were held out (`eqnp.runs.calibration`).
+        After `fit` those that sum to 1 are calibrated on the texts that were held out (`eqnp.runs.calibration`).
         """
         if not hasattr(self, "model_"):
             raise _not_fitted(self)
@@ -220,26 +252,37 @@ class SequenceClassifier:
         with Machine().at_work(self._threads()) as machine:
             return explain(self.model_.on(machine), texts, towards)
 
-    def score(self, X: Sequence, y: Sequence | str | None = None) -> float:
-        """The share of texts whose predicted class is theirs."""
+    def score(self, X: Sequence, y: Sequence | str | None = None, sample_weight: Sequence | str | None = None) -> float:
+        """The share of texts whose predicted class is theirs, or all of several labels, counted ``sample_weight`` times
+        each, if given."""
         predicted = self.predict(X)
-        return float(np.mean(predicted == self._labels(X, y, len(predicted))))
+        weights = weights_of(X, sample_weight, "", len(predicted))
+        right = predicted == self._labels(X, y, len(predicted))
+        return float(np.average(right.all(axis=1) if self.model_.several else right, weights=weights))
 
     def evaluate(self, X: Sequence, y: Sequence | str | None = None) -> dict:
         """What ``eqnp evaluate --json`` says of texts and labels: precision, recall and F1 of every class, their means,
-        balanced accuracy, log loss, which classes are confused (`eqnp.runs.metrics.figures`).
+        balanced accuracy, log loss, which classes are confused (`eqnp.runs.metrics.figures`, or of several labels
+        `eqnp.runs.label_sets.figures`).
 
         Raises DataError for a label that is no class.
         """
         probabilities = self.predict_proba(X)
         labels, names = self._labels(X, y, len(probabilities)), [str(name) for name in self.classes_]
+        if self.model_.several:
+            return label_sets.figures(probabilities, labels, names)
         if strange := labels[~np.isin(labels, self.classes_)].tolist():
             raise DataError(f"y holds {strange[0]!r}, and the classes are {some(names)}; leave such texts out")
         order = np.argsort(self.classes_)
         return figures(probabilities, order[np.searchsorted(self.classes_, labels, sorter=order)], names)
 
     def _labels(self, X: Sequence, y: Sequence | str | None, texts: int) -> np.ndarray:
-        """Labels (n,), of the dtype of ``classes_``; raises DataError."""
+        """Labels (n,), of the dtype of ``classes_``, or of several to a text 0 and 1 (n, C); raises DataError."""
+        if self.model_.several:
+            found = label_sets_of(X, y, self.model_.config.data.label, self.classes_)
+            if found is None or len(found[0]) != texts:
+                raise DataError(f"y does not fit {texts} texts; it must hold a list of labels per text")
+            return found[0]
         labels = labels_of(X, y, self.model_.config.data.label)
         if labels.shape != (texts,):
             raise DataError(f"y has shape {labels.shape} for {texts} texts; it must hold one label per text")
@@ -265,8 +308,9 @@ class SequenceClassifier:
         """
         model = Model.load(folder)
         sections = {n: s for n, s in to_tree(model.config).items() if isinstance(s, dict)}
-        self = cls(settings={f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()})
-        self.model_, self.classes_, self._rng = model, np.array(model.classes), _generator(None)
+        settings = {f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()}
+        self = cls(class_weight=settings.pop("training.class_weight") or None, settings=settings)
+        self.model_, self.classes_, self._rng = model, np.array(model.classes), generator(None)
         self._optimizer, self.progress_ = make_optimizer(model.network, model.config.optimizer), Progress()
         return self
 
@@ -299,31 +343,36 @@ class SequenceClassifier:
             "optimizer.learning_rate": self.learning_rate,
             "learning.beta": self.beta,
             "network.hidden": self.hidden,
+            "training.class_weight": by_name(self.class_weight),
         }
         settings = self.settings or {}
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
             raise ConfigError(f"settings is {settings!r:.60}; it must be a mapping of keys, {{'section.key': value}}")
         if not isinstance(self.preset, str | Path):
             raise ConfigError(f"preset is {self.preset!r:.60}; it must be the name of a preset, or of a TOML file")
-        given = {key: _plain(value) for key, value in (given | dict(settings)).items() if value is not None}
+        given = {key: plain(value) for key, value in (given | dict(settings)).items() if value is not None}
         words = "text" if given.get("vectors.source", "corpus") == "corpus" else "text-vectors"
         default = "pairs" if len(segments_named(given)) == 2 else words
         return load_config(str(self.preset or default), given=given)
 
     def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
-        texts, labels = texts_of(X, config.data.columns, config.data.label), labels_of(X, y, config.data.label)
+        texts, column = texts_of(X, config.data.columns, config.data.label), config.data.label
         size = len(next(iter(texts.values())))
+        if found := label_sets_of(X, y, column, classes):
+            sets, known = found
+            if len(sets) != size or np.count_nonzero(sets.any(axis=0)) < 2 - (classes is not None):
+                raise DataError(
+                    f"y holds {len(sets)} lists of labels for {size} texts; give one for each, of two classes or more"
+                )
+            return Corpus(texts, sets, tuple(str(name) for name in known)), known
+        labels = labels_of(X, y, column)
         if labels.ndim != 1 or len(labels) != size:
             raise DataError(f"y has shape {labels.shape} for {size} texts; it must hold one label per text")
         known = np.unique(labels if classes is None else np.asarray(classes))
         if len(known) < 2:
             raise DataError("all labels are one and the same; at least two classes are needed")
-        index = np.minimum(np.searchsorted(known, labels), len(known) - 1)
-        if (known[index] != labels).any():
-            strange = labels[known[index] != labels][0]
-            raise DataError(f"y holds {strange!r}, which is not among the classes {some(known)}")
         names = tuple(str(name) for name in known)
-        return Corpus(texts, index.astype(np.int64), names), known
+        return Corpus(texts, places_among(known, labels), names), known
 
     def _threads(self) -> int | None:
         if self.n_jobs is None:
@@ -333,25 +382,6 @@ class SequenceClassifier:
         if not isinstance(self.n_jobs, int | np.integer) or self.n_jobs < 1:
             raise ConfigError(f"n_jobs is {self.n_jobs!r}; it must be a number of threads, −1 for all cores, or None")
         return int(self.n_jobs)
-
-
-def _generator(random_state) -> np.random.Generator:
-    if hasattr(random_state, "randint"):  # a legacy RandomState, which scikit-learn hands around
-        random_state = random_state.randint(2**31)
-    try:
-        return np.random.default_rng(random_state)
-    except (TypeError, ValueError) as error:
-        allowed = "it must be a whole number of 0 or greater, a generator, or None"
-        raise ConfigError(f"random_state is {random_state!r:.60}; {allowed}") from error
-
-
-def _plain(value):
-    """NumPy's numbers and arrays, which a grid search hands over, as Python's."""
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _not_fitted(estimator) -> Exception:

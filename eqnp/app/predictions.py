@@ -67,7 +67,9 @@ class Outcome:
 
 
 def said(prediction: Prediction, at_least: float) -> str:
-    """The label, or that none is sure where its score is below ``at_least``."""
+    """The label, or that none is sure where its score is below ``at_least``; of several, or none, bars between them."""
+    if len(prediction.labels) != 1:
+        return "|".join(prediction.labels)
     return prediction.label if prediction.scores[prediction.label] >= at_least else UNSURE
 
 

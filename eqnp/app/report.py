@@ -44,6 +44,8 @@ def write_report(
     CheckpointError for a run that is not finished, OSError.
     """
     metrics, config, events = _record(run)
+    if any("micro" in each for each in metrics.get("figures", {}).values()):
+        raise ConfigError(f"{run}: a report is for texts with one label each; eqnp evaluate has the figures of several")
     model, splits = Model.load(run), read_store(run / STORE)
     where = "test" if "test" in splits else "validation"
     pictures = out / PICTURES

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from eqnp.errors import DataError, some
+from eqnp.errors import ConfigError, DataError, some
 from eqnp.text.corpora import Texts
 
 
@@ -19,22 +20,15 @@ def _column_names(X) -> list[str] | None:
 
 
 def labels_of(X, y, column: str) -> np.ndarray:
-    """The labels: y itself, or a column of X by name, with the class names that a data set gives to its numbers.
+    """The labels (n,): y itself, or a column of X by name, with the class names that a data set gives to its numbers.
 
     Without y, or with the name of a column in its place, X must be a table. Raises DataError for labels that are
     missing, neither text nor whole numbers, or not all of one kind.
     """
     if y is not None and not isinstance(y, str):
         return _checked(y)
-    names, column = _column_names(X), column if y is None else y
-    if names is None:
-        raise DataError("y is missing; give one label per text, or a table with a column of labels as X")
-    if names.count(column) != 1:
-        raise DataError(
-            f"X has {names.count(column) or 'no'} column {column!r}, but {some(map(repr, names))}; "
-            "give y, or settings={'data.label': …}"
-        )
-    labels = _checked(X[column])
+    column = column if y is None else y
+    labels = _checked(_column_of(X, column))
     features = getattr(X, "features", None)
     classes = getattr(features[column], "names", None) if isinstance(features, Mapping) else None
     if not classes:
@@ -43,6 +37,87 @@ def labels_of(X, y, column: str) -> np.ndarray:
         row = int(np.argmax(labels < 0))
         raise DataError(f"sample {row} has the label {labels[row]}, which is none of a class; leave such samples out")
     return np.asarray(classes)[labels]
+
+
+def weights_of(X, sample_weight, column: str, size: int) -> np.ndarray | None:
+    """What each of ``size`` samples counts for: the weights themselves, or a column of the table X by its name.
+
+    Without either, those of ``column``, if it is not empty and X is a table; else None. Raises DataError.
+    """
+    names = _column_names(X)
+    if sample_weight is None and not (column and names):
+        return None
+    if sample_weight is None or isinstance(sample_weight, str):
+        column = sample_weight or column
+        if names is None or names.count(column) != 1:
+            raise DataError(f"X has no column {column!r} of weights; give sample_weight, one number per text")
+        sample_weight = X[column]
+    try:
+        weights = np.asarray(sample_weight, np.float64)
+    except (TypeError, ValueError):
+        weights = np.array(np.nan)
+    if weights.shape != (size,) or not ((weights >= 0) & np.isfinite(weights)).all() or not weights.any():
+        shape = f" of shape {weights.shape}" if weights.ndim else ""
+        raise DataError(
+            f"sample_weight{shape} does not fit {size} texts; it must hold a number of 0 or greater for each, not all 0"
+        )
+    return weights
+
+
+def label_sets_of(X, y, column: str, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels of which a text may have several: 0 or 1 for each text and class (n, C) uint8, and the classes (C,).
+
+    y is an array, sparse matrix or data frame of 0 and 1, whose classes are ``classes``, the names of its columns, or
+    0 … C−1; or a list of lists, tuples or sets of labels; or as in `labels_of` a column of X. None for anything else.
+    Raises DataError for labels that are none of the ``classes``.
+    """
+    if y is None or isinstance(y, str):
+        y = _column_of(X, column if y is None else y)
+    names = _column_names(y)
+    y = y.toarray() if hasattr(y, "toarray") else y
+    table = np.asarray(y) if getattr(y, "ndim", 1) == 2 else None
+    if table is not None:
+        if table.shape[1] < 2 or table.dtype.kind not in "buif" or not np.isin(table, (0, 1)).all():
+            return None
+        if classes is not None and len(classes) != table.shape[1]:
+            raise DataError(f"y has {table.shape[1]} columns for {len(classes)} classes; give one column for each")
+        known = np.arange(table.shape[1]) if names is None else np.array([str(name) for name in names])
+        return table.astype(np.uint8), known if classes is None else np.asarray(classes)
+    values = y.to_pylist() if hasattr(y, "to_pylist") else list(y)
+    if not any(isinstance(value, list | tuple | set | frozenset | np.ndarray) for value in values):
+        return None
+    if odd := [row for row, value in enumerate(values) if isinstance(value, str) or not hasattr(value, "__len__")]:
+        raise DataError(f"y holds {values[odd[0]]!r:.40} among lists of labels; give a list for every text")
+    flat = _checked([label for value in values for label in value])
+    known = np.unique(flat if classes is None else np.asarray(classes))
+    rows = np.repeat(np.arange(len(values)), [len(value) for value in values])
+    sets = np.zeros((len(values), len(known)), np.uint8)
+    sets[rows, places_among(known, flat)] = 1
+    return sets, known
+
+
+def places_among(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The index of each label among sorted classes; raises DataError for one that is not there."""
+    if len(labels) and classes.dtype.kind == "U" != labels.dtype.kind:  # of a loaded model, whose class names are text
+        labels = (labels.astype(np.int64) if labels.dtype.kind == "f" else labels).astype(str)
+    index = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+    if len(labels) and (classes[index] != labels).any():
+        strange = labels[classes[index] != labels][0].item()
+        raise DataError(f"y holds {strange!r}, which is not among the classes {some(classes)}")
+    return index.astype(np.int64)
+
+
+def _column_of(X, column: str):
+    """A column of labels in a table X by name; raises DataError."""
+    names = _column_names(X)
+    if names is None:
+        raise DataError("y is missing; give one label per text, or a table with a column of labels as X")
+    if names.count(column) != 1:
+        raise DataError(
+            f"X has {names.count(column) or 'no'} column {column!r}, but {some(map(repr, names))}; "
+            "give y, or settings={'data.label': …}"
+        )
+    return X[column]
 
 
 def _checked(y) -> np.ndarray:
@@ -138,3 +213,28 @@ def _no_text(value) -> str:
     if isinstance(value, int | float | complex | np.number | np.bool_):
         return f"the number {value}; give strings, or make it one (str(number))"
     return ""
+
+
+def by_name(weights):
+    """Weights of classes by their names, as a configuration has them."""
+    return {str(name): plain(each) for name, each in weights.items()} if isinstance(weights, Mapping) else weights
+
+
+def plain(value):
+    """NumPy's numbers and arrays, which a grid search hands over, as Python's."""
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def generator(random_state) -> np.random.Generator:
+    """The generator of a number, of another one, or of none; raises ConfigError."""
+    if hasattr(random_state, "randint"):  # a legacy RandomState, which scikit-learn hands around
+        random_state = random_state.randint(2**31)
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        allowed = "it must be a whole number of 0 or greater, a generator, or None"
+        raise ConfigError(f"random_state is {random_state!r:.60}; {allowed}") from error

@@ -23,8 +23,9 @@ from eqnp.kernels.naive import (
     scatter_add,
 )
 
-__all__ = ["attend", "fold", "gather", "local_update", "logistic", "logistic_nudged", "memory_update", "neighbours",
-           "retrieve", "scatter_add", "softmax", "softmax_nudged", "tanh", "tanh_nudged"]  # fmt: skip
+__all__ = ["attend", "fold", "gather", "local_update", "logistic", "logistic_cross_entropy", "logistic_nudged",
+           "memory_update", "neighbours", "retrieve", "scatter_add", "softmax", "softmax_nudged", "tanh",
+           "tanh_nudged"]  # fmt: skip
 
 
 def logistic(drive, state, residual, value):
@@ -45,6 +46,11 @@ def softmax(drive, state, residual, value):
 def softmax_nudged(drive, state, beta, target, residual, value):
     """As `naive.softmax_nudged`."""
     _move(state, (1 - beta) * _softmax(drive) + beta * target, residual)
+
+
+def logistic_cross_entropy(drive, state, beta, target, residual, value):
+    """As `naive.logistic_cross_entropy`."""
+    _move(state, (1 - beta) * _sigmoid(drive) + beta * target, residual)
 
 
 def logistic_nudged(drive, state, beta, target, residual, value):

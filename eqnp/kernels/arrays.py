@@ -70,6 +70,12 @@ def scale(array, factor):
     array *= array.dtype.type(factor)
 
 
+def weigh(array, weight, out):
+    """out ← the array (P, rows, …) with the rows of each sample times its weight (B,): so many rows each, in order."""
+    parts = len(array), len(weight), -1
+    np.multiply(array.reshape(parts), weight[:, None], out=out.reshape(parts))
+
+
 def repeated(array, count):
     """The array for each of ``count`` samples, (count, *array.shape)."""
     return np.broadcast_to(array, (count, *array.shape))

@@ -149,6 +149,16 @@ def softmax_nudged(drive, state, beta, target, residual, value):
 
 
 @exact
+def logistic_cross_entropy(drive, state, beta, target, residual, value):
+    for b in range(state.shape[0]):
+        value[b] = 0
+        for c in range(state.shape[1]):
+            a, y = drive[b, c], target[b, c]
+            value[b] += (1 - beta) * _softplus(a) + beta * a * y
+            _move(state[b], c, (1 - beta) * _sigmoid(a) + beta * y, residual, b)
+
+
+@exact
 def _newton(u, excess, slope, low, high):
     if excess < 0:
         low = u

@@ -80,6 +80,15 @@ def softmax_nudged(drive, state, beta, target, residual, value):
     value[:] = (1 - beta) * values.softmax(drive) + beta * (drive * target).sum(axis=1)
 
 
+def logistic_cross_entropy(drive, state, beta, target, residual, value):
+    """s = (1 − β) σ(a) + βy, for β < 1: with C = Σ softplus(a) − y a, Λ_β(a) = Σ (1 − β) softplus(a) + β y a.
+
+    drive, state, target (B, C), any number of classes to a sample.
+    """
+    _move(state, (1 - beta) * values.logistic_state(drive) + beta * target, residual)
+    value[:] = ((1 - beta) * values.logistic(drive) + beta * drive * target).sum(axis=1)
+
+
 def _solve_nudged(drive, state, beta, target, residual, function, slope):
     # |σ(u) − y| ≤ 1 + |y| for states in [−1, 1], so the root lies within |β| (1 + max(1, |y|)) of the drive, however
     # large the target is; within 2|β| for targets in [−1, 1].

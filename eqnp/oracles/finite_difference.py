@@ -9,12 +9,14 @@ from eqnp.network import EMBEDDING, Network
 from eqnp.states import Batch
 
 
-def loss(network: Network, batch: Batch, target: np.ndarray, settling: SettlingConfig) -> float:
-    """Mean cost C over the batch after a free phase; target (B, C)."""
+def loss(
+    network: Network, batch: Batch, target: np.ndarray, settling: SettlingConfig, weight: np.ndarray | None = None
+) -> float:
+    """Mean cost C over the batch after a free phase; target (B, C), weight (B,)."""
     x = network.clamp(batch)
     state = network.zero_state(x)
     settle(network, x, state, settling)
-    return float(network.cost(state.states[network.output.name], target).mean())
+    return float(network.cost(state.states[network.output.name], target, weight).mean())
 
 
 def gradient(
@@ -24,6 +26,7 @@ def gradient(
     settling: SettlingConfig,
     name: str,
     step: float = 1e-5,
+    weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """dL/dθ of every entry of one parameter, (L(θ + h) − L(θ − h)) / 2h; the zero row of the embedding stays zero.
 
@@ -36,9 +39,9 @@ def gradient(
             continue
         kept = parameter[index]
         parameter[index] = kept + step
-        above = loss(network, batch, target, settling)
+        above = loss(network, batch, target, settling, weight)
         parameter[index] = kept - step
-        below = loss(network, batch, target, settling)
+        below = loss(network, batch, target, settling, weight)
         parameter[index] = kept
         result[index] = (above - below) / (2 * step)
     return result
@@ -52,13 +55,14 @@ def directional(
     name: str,
     direction: np.ndarray,
     step: float = 1e-5,
+    weight: np.ndarray | None = None,
 ) -> float:
     """The derivative of L along ``direction`` (of the parameter's shape): two settlings, whatever the size."""
     parameter = network.parameters[name]
     kept = parameter.copy()
     parameter[...] = kept + step * direction
-    above = loss(network, batch, target, settling)
+    above = loss(network, batch, target, settling, weight)
     parameter[...] = kept - step * direction
-    below = loss(network, batch, target, settling)
+    below = loss(network, batch, target, settling, weight)
     parameter[...] = kept
     return (above - below) / (2 * step)

@@ -24,9 +24,10 @@ def estimate(
     target: np.ndarray,
     settling: SettlingConfig,
     *,
+    weight: np.ndarray | None = None,
     tolerance: float | None = None,
 ) -> Estimate:
-    """The gradient of the mean loss at the settled free state, as `eqnp.learning.estimate` gives its own.
+    """The gradient of the mean loss at the settled free state, as `eqnp.learning.estimate` gives its own; weight (B,).
 
     Its accuracy is that of the states and of ``tolerance``, the relative residual of the linear solve (by default a
     thousand times the rounding error). Raises SettlingError when the solve does not converge.
@@ -37,11 +38,11 @@ def estimate(
     around = Linearised(network, x, state.states, state.drives)
     inexact = max(layer.potential.hessian_error for layer in network.layers)
     tolerance = tolerance or max(inexact, 1000 * float(np.finfo(network.dtype).eps))
-    mu = _solve(around, around.output_adjoint(state.states, target), tolerance)
+    mu = _solve(around, around.output_adjoint(state.states, target, weight), tolerance)
     gradients, tokens = around.gradients(mu, state.states)
     gradients |= rows_of(network, batch, gradients, tokens)
     output = state.states[network.output.name]
-    loss = float(network.cost(output, target).mean())
+    loss = float(network.cost(output, target, weight).mean())
     return Estimate(gradients, loss, output, settled.sweeps[None], settled.residual[None], [])
 
 

@@ -53,10 +53,14 @@ class Linearised:
     def _change(self, synapse, at: str, by: str, v: Mapping[str, np.ndarray]) -> np.ndarray:
         return synapse.drive_change(at, by, self.network.parameters, self.x, self.states, v[by])
 
-    def output_adjoint(self, states: Mapping[str, np.ndarray], target: np.ndarray) -> Layers:
-        """∂L/∂s of the mean cost over the batch: ∂C/∂s / B at the output, zero elsewhere."""
+    def output_adjoint(
+        self, states: Mapping[str, np.ndarray], target: np.ndarray, weight: np.ndarray | None = None
+    ) -> Layers:
+        """∂L/∂s of the mean cost over the batch: ∂C/∂s / B at the output, times the weight (B,); zero elsewhere."""
         output, v = self.network.output, {name: np.zeros_like(s) for name, s in states.items()}
         v[output.name] += output.cost.slope(states[output.name], target) / len(target)
+        if weight is not None:
+            v[output.name] *= weight[:, None]
         return v
 
     def gradients(self, v: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray]) -> tuple[Layers, Layers]:

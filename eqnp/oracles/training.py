@@ -21,6 +21,7 @@ def estimate(
     target: np.ndarray,
     settling: SettlingConfig,
     *,
+    weight: np.ndarray | None = None,
     train_embeddings: bool = True,
 ) -> Estimate:
     """The gradient of the mean loss of a batch by ``"bptt"`` (through the last K steps) or ``"implicit"``.
@@ -31,7 +32,8 @@ def estimate(
 
     def by_route(samples: slice) -> Estimate:
         part = {name: segment.take(samples) for name, segment in batch.items()}
-        result = ROUTES[algorithm](network, part, target[samples], settling)
+        counted = None if weight is None else weight[samples]
+        result = ROUTES[algorithm](network, part, target[samples], settling, weight=counted)
         share = len(target[samples]) / len(target)
         result.gradients = {name: _scaled(gradient, share) for name, gradient in result.gradients.items()}
         return result

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
+from eqnp.runs import label_sets
 from eqnp.runs.perceptron import perceptron
 from eqnp.text.start import log_count_ratios
 from eqnp.text.store import Split
@@ -22,19 +23,29 @@ MOST, PART = 20_000_000, 4_000_000  # tokens of a corpus; of a larger one about 
 RUN = 100  # samples in a row that are taken or left
 BLOCK = 1 << 16  # samples whose mean vectors are in memory together
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # inverse penalties C, as scikit-learn counts them
+OF_SEVERAL = (10.0, 100.0, 1000.0)  # where each class has a regression of its own, and few texts
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Accuracy by split name of the model with the best validation accuracy, and its C (or its penalty)."""
+    """Accuracy, or micro F1 of several labels, by split name, of the model that is best on validation, and its C (or
+    its penalty)."""
 
     accuracy: dict[str, float]
     strength: float
 
 
 def baselines(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> dict[str, Baseline]:
-    """All rivals by name; embedding (V, D) holds the word vectors that the network starts from."""
+    """All rivals by name; embedding (V, D) holds the word vectors that the network starts from.
+
+    Of texts with several labels, those that answer yes or no to each class.
+    """
     splits = thinned(splits)
+    if splits["train"].several:
+        return {
+            "bag_of_words": bag_of_words(splits, len(embedding), classes),
+            "mean_vector": mean_vector(splits, embedding, classes),
+        }
     return {
         "majority": majority(splits),
         "bag_of_words": bag_of_words(splits, len(embedding), classes),
@@ -53,7 +64,8 @@ def thinned(splits: dict[str, Split]) -> dict[str, Split]:
 def _thinned(split: Split, every: int) -> Split:
     runs = [(start, min(start + RUN, len(split))) for start in range(0, len(split), RUN * every)]
     segments = {name: joined(texts.part(*run) for run in runs) for name, texts in split.segments.items()}
-    return Split(segments, np.concatenate([split.labels[slice(*run)] for run in runs]), split.coverage)
+    labels = np.concatenate([split.labels[slice(*run)] for run in runs])
+    return Split(segments, labels, split.coverage)  # rivals take all texts alike
 
 
 def majority(splits: dict[str, Split]) -> Baseline:
@@ -160,16 +172,19 @@ def _moments(shares: list, embedding: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _regression(features: dict[str, _Features], splits: dict[str, Split], classes: int) -> Baseline:
     best = Baseline({"validation": -1.0}, 0.0)
     weights = np.zeros((features["train"].columns + 1, classes))
-    for strength in STRENGTHS:
+    for strength in OF_SEVERAL if splits["train"].several else STRENGTHS:
         weights = _fit(features["train"], splits["train"].labels, weights, strength)
-        accuracy = {
-            name: float((_scores(x, weights).argmax(axis=1) == splits[name].labels).mean())
-            for name, x in features.items()
-            if name != "train"
-        }
+        accuracy = {n: _figure(_scores(x, weights), splits[n].labels) for n, x in features.items() if n != "train"}
         if accuracy["validation"] > best.accuracy["validation"]:
             best = Baseline(accuracy, strength)
     return best
+
+
+def _figure(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy, or micro F1 of several labels."""
+    if labels.ndim == 2:
+        return label_sets.micro_f1(label_sets.counted(scores >= 0, labels))
+    return float((scores.argmax(axis=1) == labels).mean())
 
 
 def _counts(split: Split, words: int) -> sparse.csr_array:
@@ -204,16 +219,20 @@ def _scores(features: _Features, weights: np.ndarray) -> np.ndarray:
 
 
 def _fit(features: _Features, labels: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
-    target = np.eye(start.shape[1])[labels]
+    several = labels.ndim == 2
+    target = labels.astype(float) if several else np.eye(start.shape[1])[labels]
 
     def objective(flat):
         weights = flat.reshape(start.shape)
-        log_probability = log_softmax(_scores(features, weights), axis=1)
-        error = np.exp(log_probability) - target
+        scores = _scores(features, weights)
+        if several:  # a yes or no to each class
+            error, cost = expit(scores) - target, (np.logaddexp(0, scores) - target * scores).sum()
+        else:
+            log_probability = log_softmax(scores, axis=1)
+            error, cost = np.exp(log_probability) - target, -(log_probability * target).sum()
         gradient = np.vstack([features.back(error), error.sum(axis=0)]) * strength
         gradient[:-1] += weights[:-1]
-        loss = -strength * (log_probability * target).sum() + (weights[:-1] ** 2).sum() / 2
-        return loss, gradient.ravel()
+        return strength * cost + (weights[:-1] ** 2).sum() / 2, gradient.ravel()
 
     found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100})
     return found.x.reshape(start.shape)

@@ -3,16 +3,23 @@
 Probabilities are (n, C) float64 with rows that sum to 1, labels (n,) class numbers. Guo et al. 2017, *On Calibration of
 Modern Neural Networks*: p^(1/T), divided by its sum, for the T of the least log loss on texts that taught the network
 nothing. No label changes by it, nor by a floor that is added to p before, where outputs reach 0.
+
+Where a text may have several labels, scores are those of a yes to each class, (n, C) in [0, 1], and labels 0 or 1.
+There σ(logit(s)/T + b) is taken (Platt 1999), with one T and one b for all classes: most answers are no, so that a
+network that has learned its texts by heart says yes too seldom. Labels do change by it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from eqnp.runs.metrics import calibration_error, log_loss, reliability
+from eqnp.kernels.values import logistic_state
+from eqnp.runs import label_sets
+from eqnp.runs.metrics import BINS, calibration_error, log_loss, reliability
 
 BOUNDS = (-3.0, 3.0)  # of ln T
 FLOORS = (np.log(1e-6), np.log(0.3))  # of ln floor
+OFFSET_SPREAD = 2.0  # of b before any text is seen
 SPREAD = 0.5  # of ln T before any text is seen (a normal one): a handful of texts changes little, some hundred decide
 
 
@@ -57,6 +64,52 @@ def _fitted(probabilities: np.ndarray, labels: np.ndarray, floor: float) -> tupl
 
     found = minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)), float(found.fun)
+
+
+def shifted(scores: np.ndarray, temperature: float, offset: float) -> np.ndarray:
+    """σ(logit(s)/T + b) of scores in [0, 1]; for T = 1 and b = 0 the scores themselves."""
+    if temperature == 1 and offset == 0:
+        return scores
+    return logistic_state(_logits(scores) / temperature + offset)
+
+
+def fitted_shift(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """T and b of the least log loss, where ln T and b are normally distributed about 0 before any text is seen.
+
+    (1, 0) without texts.
+    """
+    from scipy.optimize import minimize
+
+    if not len(labels):
+        return 1.0, 0.0
+    logits = _logits(scores)
+
+    def loss(point: np.ndarray) -> float:
+        a = logits * np.exp(-point[0]) + point[1]
+        before = (point[0] / SPREAD) ** 2 + (point[1] / OFFSET_SPREAD) ** 2
+        return (np.logaddexp(0, a) - labels * a).sum() + before / 2
+
+    log_temperature, offset = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[BOUNDS, BOUNDS]).x
+    return float(np.exp(log_temperature)), float(offset)
+
+
+def calibration_of_sets(scores: np.ndarray, labels: np.ndarray) -> dict:
+    """T and b for these scores, and log loss of a text and calibration error of a label before and after, for JSON."""
+    temperature, offset = fitted_shift(scores, labels)
+    about: dict = {"temperature": temperature, "offset": offset, "texts": len(labels)}
+    for name, each in (("before", scores), ("after", shifted(scores, temperature, offset))):
+        parts = np.array_split(np.argsort(each, axis=None, kind="stable"), BINS)
+        gaps = [abs(each.flat[at].mean() - labels.flat[at].mean()) * len(at) for at in parts if len(at)]
+        about[name] = {
+            "log_loss": label_sets.log_loss(each, labels),
+            "calibration_error": float(sum(gaps) / max(1, each.size)),
+        }
+    return about
+
+
+def _logits(scores: np.ndarray) -> np.ndarray:
+    inside = np.clip(scores, label_sets.LEAST, 1 - label_sets.LEAST)
+    return np.log(inside) - np.log1p(-inside)
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, floors: bool = False) -> dict:

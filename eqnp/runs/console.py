@@ -10,11 +10,11 @@ from textwrap import shorten
 
 import numpy as np
 
-from eqnp.architecture import NetworkConfig
 from eqnp.config import Config
 from eqnp.errors import one_line
 from eqnp.runs.metrics import wilson
-from eqnp.runs.progress import Epoch, Progress, Tally
+from eqnp.runs.progress import Epoch, Progress, Score, Tally
+from eqnp.text.labels import class_counts
 
 ENOUGH = 20  # batches after which a network that learns shows it
 MOST_CLASSES, FEW = 12, 5  # with a line for each of them; shown of more
@@ -43,7 +43,7 @@ def tally_line(tally: Tally) -> str:
     """The means of an epoch so far."""
     means = tally.means()
     return (
-        f"loss {means['train'].loss:.4f}, accuracy {means['train'].accuracy:.1%}, sweeps {sweeps(means['sweeps'])}, "
+        f"loss {means['train'].loss:.4f}, {figure(means['train'], 'accuracy ')}, sweeps {sweeps(means['sweeps'])}, "
         f"settled {min(means['settled']):.0%}, {means['tokens_per_second']:,} tokens/s"
     )
 
@@ -51,16 +51,21 @@ def tally_line(tally: Tally) -> str:
 def epoch_line(epoch: Epoch, epochs: int, best: bool) -> str:
     """What one epoch came to."""
     return (
-        f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train.loss:.4f}, {epoch.train.accuracy:.1%}; "
-        f"validation loss {epoch.validation.loss:.4f}, {epoch.validation.accuracy:.1%}{' (best)' if best else ''}; "
+        f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train.loss:.4f}, {figure(epoch.train)}; "
+        f"validation loss {epoch.validation.loss:.4f}, {figure(epoch.validation)}{' (best)' if best else ''}; "
         f"sweeps {sweeps(epoch.sweeps)}, settled {min(epoch.settled):.1%}; {epoch.seconds:.0f} s"
     )
 
 
 def refit_line(event: Mapping, epochs: int) -> str:
     """What an epoch on all texts came to."""
-    loss, accuracy, place = event["train"]["loss"], event["train"]["accuracy"], f"{event['epoch']}/{epochs}"
-    return f"on all texts {place}: train loss {loss:.4f}, {accuracy:.1%}; {event['seconds']:.0f} s"
+    score, place = Score(**event["train"]), f"{event['epoch']}/{epochs}"
+    return f"on all texts {place}: train loss {score.loss:.4f}, {figure(score)}; {event['seconds']:.0f} s"
+
+
+def figure(score: Score, accuracy: str = "") -> str:
+    """As in "88.0%" (after a word for ``accuracy``), or "micro F1 88.0%" where a text may have several labels."""
+    return f"{accuracy if score.micro_f1 is None else 'micro F1 '}{score.figure:.1%}"
 
 
 def settling_warning(epoch: Epoch) -> str:
@@ -78,30 +83,36 @@ def settling_warning(epoch: Epoch) -> str:
 def epoch_warnings(progress: Progress, train: np.ndarray, validation: np.ndarray, config: Config) -> list[str]:
     """What to tell after an epoch: phases that do not settle, and, once, that nothing is learned; labels as given."""
     enough = -(-ENOUGH // -(-len(train) // config.training.batch))  # epochs until that can be told
-    unlearned = [learning_warning(each, train, validation, config.network) for each in progress.epochs[-2:]]
+    unlearned = [learning_warning(each, train, validation, config) for each in progress.epochs[-2:]]
     new = len(progress.epochs) == enough or (len(progress.epochs) > enough and not unlearned[0])
     return [line for line in (settling_warning(progress.epochs[-1]), unlearned[-1] if new else "") if line]
 
 
-def learning_warning(epoch: Epoch, train: np.ndarray, validation: np.ndarray, network: NetworkConfig) -> str:
+def learning_warning(epoch: Epoch, train: np.ndarray, validation: np.ndarray, config: Config) -> str:
     """A warning, with the likeliest cure, if an epoch taught a network nothing; else nothing.
 
     ``train`` and ``validation`` are the labels. It is told when no batch moved the output, when all of the validation
-    texts are given one class, and when training texts are given the right class no oftener than the largest one stands.
+    texts are given one class, and when training texts are given the right class no oftener than the largest one stands
+    (unless they have weights, which other classes may have more of).
     """
-    classes, largest = len(np.unique(train)), np.bincount(train).max() / len(train)
+    weighed = bool(config.training.class_weight or config.data.weight)
+    counts = class_counts(train)
+    classes, largest, several = np.count_nonzero(counts), counts.max() / len(train), train.ndim == 2
     if epoch.moved == 0:
         found = "no nudge moved the output, so nothing is learned"
+    elif several:
+        return ""
     elif epoch.validation.predicted == 1 and len(np.unique(validation)) > 1:
         found = "every validation text is given one and the same class"
-    elif epoch.train.accuracy <= largest + _chance(largest, len(train), 1):
+    elif not weighed and epoch.train.accuracy <= largest + _chance(largest, len(train), 1):
         found = f"training texts are no oftener right ({epoch.train.accuracy:.1%}) than the largest class stands"
     else:
         return ""
-    if network.output_activation != "softmax" and (classes > 2 or epoch.moved == 0):
+    if not several and config.network.output_activation != "softmax" and (classes > 2 or epoch.moved == 0):
         cure = "an output for several classes: --set network.output_activation=softmax --set learning.beta=0.1"
     elif largest > 0.8:
-        cure = "more texts of the rare classes, or more epochs (training.epochs)"
+        balanced = "" if weighed else "--set training.class_weight=balanced, "
+        cure = f"{balanced}more texts of the rare classes, or more epochs (training.epochs)"
     else:
         cure = "more epochs (training.epochs), or a higher optimizer.learning_rate"
     return f"warning: after epoch {epoch.epoch} {found}; likely cure: {cure}"
@@ -139,12 +150,22 @@ def accuracies(by_split: Mapping[str, float], samples: Mapping[str, int]) -> str
     return ", ".join(f"{name} {share_of(value, samples[name])}" for name, value in by_split.items())
 
 
+def label_figures(found: Mapping[str, Mapping]) -> str:
+    """`eqnp.runs.label_sets.figures` by split, as in "micro F1 validation 88.0%, test 86.7%; macro F1 …"."""
+    kinds = []
+    for kind in ("micro", "macro"):
+        shares = (f"{name} {percent(each[kind]['f1'])}".strip() for name, each in found.items())
+        kinds.append(f"{kind} F1 {', '.join(shares)}")
+    return "; ".join(kinds)
+
+
 def calibration_line(found: Mapping) -> str:
     """What came of `eqnp.runs.calibration.calibration`, in a line."""
     before, after = found["before"], found["after"]
+    offset = f" and the offset {found['offset']:.3f}" if "offset" in found else ""
     return (
-        f"calibrated on {found['texts']:,} validation texts by the temperature {found['temperature']:.3f}"
-        f"{f' and the floor {floor:.2g}' if (floor := found['floor']) else ''}: log loss "
+        f"calibrated on {found['texts']:,} validation texts by the temperature {found['temperature']:.3f}{offset}"
+        f"{f' and the floor {floor:.2g}' if (floor := found.get('floor')) else ''}: log loss "
         f"{before['log_loss']:.4f} to {after['log_loss']:.4f}, calibration error {before['calibration_error']:.4f} to "
         f"{after['calibration_error']:.4f}"
     )
@@ -165,6 +186,7 @@ def class_rows(found: Mapping) -> list[tuple[str, ...]]:
     classes = found["classes"]
     shown = list(classes) if len(classes) <= MOST_CLASSES else sorted(classes, key=lambda n: classes[n]["f1"])[:FEW]
     rows = [(one_line(name), classes[name], f"{classes[name]['support']:,}") for name in shown]
+    rows += [("all labels", found["micro"], "")] if "micro" in found else []
     rows += [("macro mean", found["macro"], ""), ("weighted mean", found["weighted"], "")]
     return [(name, *(percent(each[key]) for key in ("precision", "recall", "f1")), n) for name, each, n in rows]
 
@@ -181,6 +203,8 @@ def class_lines(found: Mapping) -> list[str]:
     rows.insert(0, (head, "precision", "recall", "F1", "support"))
     width = max(len(name) for name, *_ in rows)
     lines = [f"{n:{width}}  {p:>9}  {r:>6}  {f:>6}  {support:>7}".rstrip() for n, p, r, f, support in rows]
+    if "micro" in found:
+        return [*lines, f"all labels right, and no other given: {share_of(found['accuracy'], found['samples'])}"]
     return [*lines, f"balanced accuracy {found['balanced_accuracy']:.1%}, log loss {found['log_loss']:.4f}"]
 
 

@@ -17,6 +17,7 @@ from eqnp.learning import Estimate, estimate
 from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
+from eqnp.runs import label_sets
 from eqnp.runs.metrics import macro_f1
 from eqnp.runs.progress import Epoch, Progress, Score, Tally
 from eqnp.states import Batch
@@ -71,6 +72,7 @@ def fit(
 ) -> Progress:
     """Train ``network`` in place, from wherever ``progress`` is; it ends with the parameters of the best epoch.
 
+    Texts whose split has ``weights`` count for these, divided by their mean.
     With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped. Of
     several ranks this process does its part of every batch, and ends with the weights that all the others have.
     Raises SettlingError, naming epoch and batch, when a state, loss or update is not finite, before that touches a
@@ -146,6 +148,8 @@ class _Training:
 
     def __post_init__(self):
         self.per_epoch = -(-len(self.texts) // self.config.training.batch)
+        weights = self.texts.weights
+        self.weights = None if weights is None else weights / weights.mean()
         self.tolerance = self.config.settling.for_nudge(self.config.learning.beta).tolerance or SETTLED
         if self.progress.rng:
             self.rng.bit_generator.state = self.progress.rng
@@ -183,7 +187,8 @@ class _Training:
         network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
         own, _ = network.machine.shards(len(rows))
         batch, labels, tokens = noisy_batch(self.texts, rows, self.config.training.word_dropout, self.rng, own)
-        result = gradients(network, batch, one_hot(labels, network), self.config, self.rng)
+        weight = None if self.weights is None else self.weights[rows]
+        result = gradients(network, batch, one_hot(labels, network), self.config, self.rng, weight)
         optimizer.step(network, result.gradients, optimizer.taken / (self.per_epoch * self.scheduled))
         seconds, norm = time.perf_counter() - started, network.kernels.squared_norm
         moved = any(norm(entries(g)) > 0 for name, g in result.gradients.items() if name.startswith("output."))
@@ -223,6 +228,7 @@ def gradients(
     target: np.ndarray,
     config: Config,
     rng: np.random.Generator,
+    weight: np.ndarray | None = None,
 ) -> Estimate:
     """The gradients of one batch by the algorithm of the configuration, as in `estimate`.
 
@@ -230,12 +236,12 @@ def gradients(
     """
     learning = config.learning
     if learning.algorithm == "ep":
-        return estimate(network, batch, target, learning.drawn(rng), config.settling)
+        return estimate(network, batch, target, learning.drawn(rng), config.settling, weight=weight)
     from eqnp.oracles import training as oracles
 
     settling = config.settling.for_nudge(learning.beta)  # as tightly as EP settles
-    given, train_embeddings = (network, batch, target, settling), learning.train_embeddings
-    result = oracles.estimate(learning.algorithm, *given, train_embeddings=train_embeddings)
+    more = {"weight": weight, "train_embeddings": learning.train_embeddings}
+    result = oracles.estimate(learning.algorithm, network, batch, target, settling, **more)
     check_finite(result.gradients, result.loss, network)
     return result
 
@@ -270,15 +276,23 @@ def evaluate(network: Network, split: Split, settling: SettlingConfig) -> Score:
 
 
 def score(output: np.ndarray, labels: np.ndarray, network: Network) -> Score:
-    """Loss, accuracy and macro-F1 of outputs (n, C)."""
+    """Loss, accuracy and macro-F1 of outputs (n, C), and micro F1 where a text may have several labels."""
     loss = network.cost(output, one_hot(labels, network)).mean()
+    if labels.ndim == 2:
+        given = label_sets.given(output)
+        counts, right = label_sets.counted(given, labels), float((given == labels).all(axis=1).mean())
+        f1 = label_sets.macro_f1(counts), label_sets.micro_f1(counts)
+        return Score(float(loss), right, int(given.any(axis=0).sum()), *f1)
     predicted = output.argmax(axis=1)
     accuracy, f1 = float((predicted == labels).mean()), macro_f1(labels, predicted, output.shape[1])
     return Score(float(loss), accuracy, len(np.unique(predicted)), f1)
 
 
 def one_hot(labels: np.ndarray, network: Network) -> np.ndarray:
-    """Targets (n, C) in the network's dtype; raises IndexError for a label beyond the classes."""
+    """Targets (n, C) in the network's dtype, of labels (n,), or sets of them (n, C) of 0 and 1; raises IndexError for a
+    label beyond the classes."""
+    if labels.ndim == 2:
+        return labels.astype(network.dtype)
     return np.eye(network.output.shape[0], dtype=network.dtype)[labels]
 
 

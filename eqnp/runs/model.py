@@ -17,11 +17,13 @@ from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, Sett
 from eqnp.graph import Graph
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING, Network
-from eqnp.runs.calibration import calibration, scaled
+from eqnp.runs import label_sets
+from eqnp.runs.calibration import calibration, calibration_of_sets, scaled, shifted
 from eqnp.runs.contents import MODEL, instead
 from eqnp.runs.loop import free_outputs, score
 from eqnp.runs.metrics import figures
 from eqnp.text import tokens
+from eqnp.text.labels import class_counts
 from eqnp.text.ngrams import NGrams
 from eqnp.text.store import Split
 from eqnp.text.subwords import Subwords, as_read, slots_of
@@ -41,12 +43,16 @@ BLOCK = 512  # texts that a thread reads and settles at a time
 class Prediction:
     """The predicted class, the scores of all classes (they sum to 1), and the number of known words.
 
-    Without a single known word, or any text, the scores are the prior: the share of each class in the training data.
+    Where a text may have several labels, each score is that of a yes to its class, ``labels`` are the classes whose
+    score is `eqnp.runs.label_sets.THRESHOLD` or more, and ``label`` has the largest; else ``labels`` is that label
+    alone. Without a single known word, or any text, the scores are the prior: the share of each class in the training
+    data.
     """
 
     label: str
     scores: dict[str, float]
     known_words: int
+    labels: tuple[str, ...] = ()
 
     def note(self, texts: Iterable[str]) -> str:
         """What a reader must know of the prediction for these texts: that it is the prior, and why; else ""."""
@@ -56,7 +62,10 @@ class Prediction:
 
 
 class Model:
-    """A network with its tokenizer, class names, class prior and temperature: all that prediction needs."""
+    """A network with its tokenizer, class names, class prior and temperature: all that prediction needs.
+
+    ``several`` says whether a text may have several labels, or none; calibration has an ``offset`` then too.
+    """
 
     def __init__(
         self,
@@ -69,7 +78,10 @@ class Model:
         subwords: Subwords | None = None,
         temperature: float = 1.0,
         floor: float = 0.0,
+        several: bool = False,
+        offset: float = 0.0,
     ):
+        self.several, self.offset = several, offset
         self.network, self.config, self.tokenizer = network, config, tokenizer
         self.ngrams, self.subwords = ngrams, subwords or Subwords((), 0)
         self.classes, self.prior = tuple(classes), np.asarray(prior)
@@ -92,8 +104,9 @@ class Model:
         )
         for synapse in network.features.values():
             network.kernels.write(prepared.votes[synapse.features], network.parameters[synapse.weight])
-        prior = np.bincount(labels, minlength=len(classes)) / len(labels)
-        return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords)
+        prior, several = class_counts(labels, len(classes)) / len(labels), prepared.splits["train"].several
+        read = prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords
+        return cls(network, config, *read, several=several)
 
     def save(self, folder: Path) -> None:
         """Write ``model.h5`` into a run folder, replacing an older one only once it is complete.
@@ -139,6 +152,8 @@ class Model:
             "prior": [float(p) for p in self.prior],
             "temperature": self.temperature,
             "floor": self.floor,
+            "several": self.several,
+            "offset": self.offset,
         }
 
     @classmethod
@@ -178,7 +193,8 @@ class Model:
                 raise CheckpointError(f"its floor of scores is {floor}; {files.MEND[KIND]}")
             if any(value.dtype not in (np.float32, np.float64) for value in parameters.values()):
                 raise CheckpointError(f"its weights are no floats; {files.MEND[KIND]}")
-            return cls(network, config, tokenizer, ngrams, classes, prior, subwords, temperature, floor)
+            sets = bool(about.get("several", False)), float(about.get("offset", 0.0))
+            return cls(network, config, tokenizer, ngrams, classes, prior, subwords, temperature, floor, *sets)
         except EqnpError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except Exception as error:  # whatever the JSON inside may hold
@@ -212,13 +228,21 @@ class Model:
         scores, lengths = self.scores(texts)
         return [
             Prediction(
-                self.classes[int(row.argmax())], dict(zip(self.classes, map(float, row), strict=True)), int(length)
+                self.classes[int(row.argmax())],
+                dict(zip(self.classes, map(float, row), strict=True)),
+                int(length),
+                self.labels_of(row),
             )
             for row, length in zip(scores, lengths, strict=True)
         ]
 
+    def labels_of(self, scores: np.ndarray) -> tuple[str, ...]:
+        """The labels that scores (C,) give to a text: the largest, or of several all that are enough."""
+        chosen = np.flatnonzero(label_sets.given(scores)) if self.several else [scores.argmax()]
+        return tuple(self.classes[i] for i in chosen)
+
     def scores(self, texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (n, C) that sum to 1, and the number of known words (n,), of the samples; raises DataError."""
+        """Scores (n, C), as `probabilities`, and the number of known words (n,), of the samples; raises DataError."""
         self.check(texts)
         size = len(next(iter(texts.values())))
 
@@ -270,12 +294,12 @@ class Model:
 
     def outputs(self, split: Split) -> np.ndarray:
         """The free outputs (n, C) for encoded samples; raises CheckpointError if they belong to another model."""
-        words, classes = len(self.network.parameters[EMBEDDING]), len(self.classes)
+        words = len(self.network.parameters[EMBEDDING])
         largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
         if (
             set(split.segments) != set(self.network.positions)
             or largest >= words
-            or not ((split.labels >= 0) & (split.labels < classes)).all()
+            or not split.is_of(len(self.classes), self.several)
         ):
             raise CheckpointError(
                 "the samples are not of this model (other segments, words or classes); use its own run"
@@ -285,21 +309,26 @@ class Model:
     def evaluate(self, split: Split) -> tuple[dict, np.ndarray]:
         """The figures of what `predict` says of a split, and the scores (n, C) that it gives.
 
-        The figures are `eqnp.runs.metrics.figures` and ``loss``, the mean cost of the network's outputs. Raises
-        CheckpointError for samples that belong to another model.
+        The figures are `eqnp.runs.metrics.figures` (or those of `eqnp.runs.label_sets`) and ``loss``, the mean cost of
+        the network's outputs. Raises CheckpointError for samples that belong to another model.
         """
         outputs = self.outputs(split)
         probabilities = self.probabilities(outputs, self.known(split))
-        found = figures(probabilities, split.labels, self.classes)
+        found = (label_sets.figures if self.several else figures)(probabilities, split.labels, self.classes)
         return {**found, "loss": score(outputs, split.labels, self.network).loss}, probabilities
 
     def calibrate(self, split: Split) -> dict:
         """Take the temperature (and the floor) that fits encoded samples, which the network must not have learned from.
 
         Returns it with log loss and calibration error before and after (`eqnp.runs.calibration.calibration`); texts
-        without a known word, which get the prior, are left out. Raises CheckpointError as `outputs` does.
+        without a known word, which get the prior, are left out. Where a text may have several labels, an offset is
+        taken too (`eqnp.runs.calibration.calibration_of_sets`). Raises CheckpointError as `outputs` does.
         """
         worded = self.known(split) > 0
+        if self.several:
+            found = calibration_of_sets(_clipped(self.outputs(split))[worded], split.labels[worded])
+            self.temperature, self.offset = found["temperature"], found["offset"]
+            return found
         floors = not isinstance(self.network.output.cost, CrossEntropy)  # a softmax never comes to 0
         found = calibration(_normalised(self.outputs(split))[worded], split.labels[worded], floors)
         self.temperature, self.floor = found["temperature"], found["floor"]
@@ -319,14 +348,23 @@ class Model:
         }
 
     def probabilities(self, outputs: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Scores (n, C) float64 that sum to 1, from outputs (n, C) and the number of known words (n,).
+        """Scores (n, C) float64 that sum to 1, from outputs (n, C) and the number of known words (n,); or where a text
+        may have several labels, in [0, 1] each.
 
-        Under either cost an output estimates class frequencies, which temperature and floor make as sure as they were
-        right on the validation texts. A sample without a known word gets the prior.
+        Under any cost an output estimates class frequencies, which calibration makes as sure as they were right on the
+        validation texts. A sample without a known word gets the prior.
         """
-        scores = scaled(_normalised(outputs), self.temperature, self.floor)
+        if self.several:
+            scores = shifted(_clipped(outputs), self.temperature, self.offset)
+        else:
+            scores = scaled(_normalised(outputs), self.temperature, self.floor)
         scores[known == 0] = self.prior
         return scores
+
+
+def _clipped(outputs: np.ndarray) -> np.ndarray:
+    """Outputs (n, C) as float64 in [0, 1]."""
+    return np.clip(outputs.astype(np.float64), 0, 1)
 
 
 def _normalised(outputs: np.ndarray) -> np.ndarray:

@@ -8,24 +8,35 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eqnp.learning import Estimate
+from eqnp.runs import label_sets
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cost C (squared error, or cross-entropy of a softmax output) and accuracy of a split, how many classes were
-    predicted (0: not counted), and the mean F1 of the classes (None: not counted)."""
+    """Mean cost C (squared error, or cross-entropy) and accuracy of a split, how many classes were predicted (0: not
+    counted), and the mean F1 of the classes (None: not counted).
+
+    Where a text may have several labels, accuracy is the share of texts that are given all of theirs and no others, and
+    there is the F1 over all labels (`eqnp.runs.label_sets`).
+    """
 
     loss: float
     accuracy: float
     predicted: int = 0
     macro_f1: float | None = None
+    micro_f1: float | None = None
+
+    @property
+    def figure(self) -> float:
+        """What is shown of it: the accuracy, or micro F1 where a text may have several labels."""
+        return self.accuracy if self.micro_f1 is None else self.micro_f1
 
     def better(self, metric: str) -> tuple[float, float]:
-        """What is greater for the better of two scores by ``training.metric``.
+        """What is greater for the better of two scores by ``training.metric``: by `figure`, where that is the accuracy.
 
         Equals, which are common on a small validation split, are told apart by the loss.
         """
-        return {"accuracy": self.accuracy, "macro-f1": self.macro_f1, "loss": -self.loss}[metric], -self.loss
+        return {"accuracy": self.figure, "macro-f1": self.macro_f1, "loss": -self.loss}[metric], -self.loss
 
 
 @dataclass
@@ -60,6 +71,7 @@ class Tally:
     settled: list[float] = field(default_factory=list)
     batches: int = 0
     moved: int = 0
+    labels: list[int] = field(default_factory=list)  # given rightly, given and due, where a text may have several
 
     def add(
         self, result: Estimate, labels: np.ndarray, tokens: int, tolerance: float, seconds: float, moved: bool
@@ -69,15 +81,22 @@ class Tally:
         self.moved += moved
         self.samples += len(labels)
         self.tokens += tokens
-        self.right += int((result.output.argmax(axis=1) == labels).sum())
+        if labels.ndim == 2:
+            predicted = label_sets.given(result.output)
+            self.right += int((predicted == labels).all(axis=1).sum())
+            counts = label_sets.counted(predicted, labels).sum(axis=1)
+            self.labels = [int(a + b) for a, b in zip(self.labels or [0] * 3, counts, strict=True)]
+        else:
+            self.right += int((result.output.argmax(axis=1) == labels).sum())
         self.loss += result.loss * len(labels)
         self.seconds += seconds
         self.sweeps = _plus(self.sweeps, result.sweeps)
         self.settled = _plus(self.settled, result.residual <= tolerance)
 
     def score(self) -> Score:
-        """Mean loss and accuracy."""
-        return Score(self.loss / self.samples, self.right / self.samples)
+        """Mean loss and accuracy, and micro F1 of several labels."""
+        micro_f1 = float(label_sets.means(np.array(self.labels))["f1"]) if self.labels else None
+        return Score(self.loss / self.samples, self.right / self.samples, micro_f1=micro_f1)
 
     def means(self) -> dict:
         """Per sample, by the names of `Epoch`."""

@@ -7,7 +7,14 @@ from pathlib import Path
 from eqnp import files
 from eqnp.config import Config
 from eqnp.network import EMBEDDING
-from eqnp.runs.console import accuracies, calibration_line, class_lines, majority_warning
+from eqnp.runs.console import (
+    accuracies,
+    calibration_line,
+    class_lines,
+    label_figures,
+    majority_warning,
+    percent,
+)
 from eqnp.runs.model import Model
 from eqnp.runs.progress import Progress
 from eqnp.text.prepare import START, Prepared
@@ -47,22 +54,31 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
     sizes = {name: len(split) for name, split in splits.items()}
     every = (len(splits["train"]) + len(splits["validation"])) * (progress.refitted > 0)
     more = f"; then trained once more, on all {every:,} texts" * bool(every)
-    print(f"{NAMES[algorithm]}: {accuracies(accuracy, sizes)} (epoch {best.epoch}, chosen on validation{more})")
+    several = splits["train"].several
+    found = label_figures(figures) if several else accuracies(accuracy, sizes)
+    print(f"{NAMES[algorithm]}: {found} (epoch {best.epoch}, chosen on validation{more})")
     start = files.load(folder / START, "start")[0][EMBEDDING]
     start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
     rivals = baselines(splits, start, len(prepared.classes))
     of_rivals = {name: len(split) for name, split in thinned(splits).items()}
     for name, rival in rivals.items():
-        print(f"baseline, {RIVALS[name]}: {accuracies(rival.accuracy, of_rivals)}")
+        shown = (
+            ", ".join(f"{split} {percent(each)}" for split, each in rival.accuracy.items())
+            if several
+            else accuracies(rival.accuracy, of_rivals)
+        )
+        print(f"baseline, {RIVALS[name]}: {'micro F1 ' * several}{shown}")
     if progress.calibration:
         print(calibration_line(progress.calibration))
     if shown := figures.get("test", figures.get("validation")):
         print(f"{'test' if 'test' in figures else 'validation'}, by class:")
         print("\n".join(class_lines(shown)))
     name, tries = ("test", 1) if "test" in splits else ("validation", len(progress.epochs))
-    majority = rivals["majority"].accuracy[name]
-    if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
-        print(warning)
+    weighed = bool(config.training.class_weight or config.data.weight)  # that may cost accuracy, and is meant to
+    if "majority" in rivals and not weighed:
+        majority = rivals["majority"].accuracy[name]
+        if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
+            print(warning)
     return {
         "run": str(folder),
         "preset": config.name,

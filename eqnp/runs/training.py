@@ -109,6 +109,7 @@ def run_training(
         if ranks.first:
             made = load_prepared(prepared, config) if prepared else prepare_anew(config)
             config = made.config
+            made.weighed_texts()  # which may refuse a name
             model, optimizer = untrained(made, machine)
             folder = _claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
@@ -245,7 +246,8 @@ class TrainingRun:
             hooks.after_last = self.calibrate
         with StopRequest() as stop:
             try:
-                texts, kept = (splits["train"], splits["validation"]), {"progress": self.progress, "hooks": hooks}
+                texts = self.prepared.weighed_texts()
+                kept = {"progress": self.progress, "hooks": hooks}
                 seed = self.config.training.seed
                 if self.progress.refitted < 0:
                     fit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)

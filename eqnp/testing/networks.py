@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from eqnp.costs import Nudge
@@ -26,25 +28,26 @@ def check_gradients(
     *,
     against: str = "implicit",
     tolerance: float = 1e-4,
+    weight: np.ndarray | None = None,
 ) -> float:
     """Raise AssertionError unless EP's estimate is the gradient of the loss; returns the worst parameter's error.
 
     ``against`` is "implicit", "finite differences" (every entry: for small networks) or "bptt" (400 steps). Errors are
     relative to the largest entry of a parameter's gradient; expect O(β) of one-sided estimates, O(β²) of symmetric
-    ones.
+    ones. The loss is the mean of w C where samples have a ``weight`` w, (B,).
     """
     network = network.astype(np.float64)
     if against == "finite differences":
         names = network.parameters
-        truth = {name: finite_difference.gradient(network, batch, target, EXACT, name) for name in names}
+        truth = {name: finite_difference.gradient(network, batch, target, EXACT, name, weight=weight) for name in names}
     else:
-        routes = {"implicit": implicit.estimate, "bptt": lambda *given: bptt.estimate(*given, steps=400)}
+        routes = {"implicit": implicit.estimate, "bptt": partial(bptt.estimate, steps=400)}
         if against not in routes:
             raise ConfigError(f"unknown route {against!r}{nearest(against, (*routes, 'finite differences'))}")
-        truth = routes[against](network, batch, target, EXACT).gradients
+        truth = routes[against](network, batch, target, EXACT, weight=weight).gradients
     largest = max(float(np.abs(entries(g)).max(initial=0)) for g in truth.values())
     for weaker in (1, 10, 100):
-        result = estimate(network, batch, target, LearningConfig(estimator, beta / weaker), EXACT)
+        result = estimate(network, batch, target, LearningConfig(estimator, beta / weaker), EXACT, weight=weight)
         residual = result.residual.max()
         assert residual <= 1e-9, f"the phases did not settle: the last residual is {residual:.1e}"
         what = f"{estimator}, β = {beta / weaker:g}, against {against}"

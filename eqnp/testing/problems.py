@@ -43,10 +43,13 @@ def problem(
     width: int = 4,
     shortest: int = 1,
     device: str = "cpu",
+    several: bool = False,
 ) -> Problem:
     """A network of a kind (`KINDS`) whose weights are ``gain`` times the usual size, on random ids of random lengths.
 
     Clipped units start in the middle of their slope, where finite differences meet no kink. Three classes; float64.
+    ``several``: logistic outputs under a cross-entropy for each class, whatever the output activation, and none to
+    three classes to a sample.
     """
     rng = np.random.default_rng(seed)
     names = ("premise", "hypothesis") if kind in ("two texts", "compare", "compared windows") else ("text",)
@@ -65,8 +68,9 @@ def problem(
     }[kind]
     compare, padding = (3, "masked") if kind.startswith("compare") else (0, padding)
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
-    config = NetworkConfig(attention, compare, hidden, activation, output_activation, scale, padding, bias)
-    config = replace(config, votes=float(kind == "votes"))
+    output, cost = ("logistic", "cross-entropy") if several else (output_activation, "")
+    config = NetworkConfig(attention, compare, hidden, activation, output, scale, padding, bias)
+    config = replace(config, votes=float(kind == "votes"), cost=cost)
     table = rng.standard_normal((9, width))
     table[0] = 0
     words = 7 if kind == "windows" else None  # beside n-grams
@@ -83,7 +87,8 @@ def problem(
         lengths = rng.integers(shortest, positions + 1, batch)
         ids = rng.integers(1, len(table) if name in names else FEATURES, (batch, positions)).astype(np.int32)
         segments[name] = Segment(np.where(np.arange(positions) < lengths[:, None], ids, 0), lengths)
-    return Problem(config, network.to(device), segments, np.eye(3)[rng.integers(0, 3, batch)])
+    target = rng.integers(0, 2, (batch, 3)).astype(float) if several else np.eye(3)[rng.integers(0, 3, batch)]
+    return Problem(config, network.to(device), segments, target)
 
 
 def problems(activations=("clipped", "logistic", "tanh"), gains=(0.5, 1.5), **fixed):
@@ -105,6 +110,7 @@ def problems(activations=("clipped", "logistic", "tanh"), gains=(0.5, 1.5), **fi
         "scale": st.floats(0.1, 1.0),
         "gain": st.floats(*gains),
         "shortest": st.integers(0, 2),
+        "several": st.booleans(),
     }
     return st.builds(problem, **(drawn | {name: st.just(value) for name, value in fixed.items()}))
 

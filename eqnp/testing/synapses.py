@@ -90,14 +90,20 @@ def _check_company(synapse: Synapse, network: Network, x: Clamped, states, drive
 
 
 def _check_ends(synapse: Synapse, network: Network, batch: Batch, x: Clamped, phases, tolerance: float) -> None:
-    """In two phases at once: ends are ∂φ/∂θ, and tokens learn ∂φ/∂x."""
+    """In two phases at once: ends are ∂φ/∂θ, also of samples that have weights, and tokens learn ∂φ/∂x."""
     name, parameters, c = synapse.name, network.parameters, np.array([1.0, -0.4])
+    weight = np.linspace(0.5, 2, x.size)
     stacked = {n: np.stack([phase[n] for phase in phases]) for n in phases[0]}
     seen = {n: np.stack([_blind(synapse, phase)[n] for phase in phases]) for n in phases[0]}
     before = {n: s.copy() for n, s in seen.items()}
     gradients = contrast(network, list(synapse.ends(x, seen)), c)
+    weighed = contrast(network, list(synapse.ends(x, seen)), c, weight=weight)
     for parameter, rows in synapse.row_updates(parameters, x, seen, c, np.empty):
         gradients[parameter] = rows.dense(parameters[parameter])
+    post = synapse.post.name
+    heavier = {**seen, post: seen[post] * weight.reshape(-1, *[1] * (seen[post].ndim - 2))}
+    for parameter, rows in synapse.row_updates(parameters, x, heavier, c, np.empty):
+        weighed[parameter] = rows.dense(parameters[parameter])
     for n, s in seen.items():
         assert np.array_equal(s, before[n], equal_nan=True), f"{name}: `ends` changes the states of {n}"
 
@@ -109,6 +115,9 @@ def _check_ends(synapse: Synapse, network: Network, batch: Batch, x: Clamped, ph
         truth = slopes_by(contrasted_phi, parameters[parameter], 1e-3, per_sample=False)
         value = gradients.get(parameter, np.zeros_like(truth))
         assert_agree(f"{name}: the ends of {parameter}", value, truth, tolerance)
+        truth = slopes_by(lambda: weight * contrasted_phi(), parameters[parameter], 1e-3, per_sample=False)
+        value = weighed.get(parameter, np.zeros_like(truth))
+        assert_agree(f"{name}: the ends of {parameter}, of samples with weights", value, truth, tolerance)
     if synapse.wide:
         whole = contrast(network, list(synapse.ends(network.unclamped(batch), seen)), c)
         for parameter, value in whole.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from array import array
@@ -12,7 +13,7 @@ from sys import intern
 import numpy as np
 
 from eqnp.errors import DataError, some
-from eqnp.text.labels import Labels, label_of
+from eqnp.text.labels import Labels, labels_of
 from eqnp.text.sources import open_source, splits_of
 from eqnp.text.tables import Places, Reading, Table
 
@@ -107,8 +108,10 @@ class Texts(list):
 class Corpus:
     """Labelled texts: ``texts[segment]`` are columns of equal length, ``labels`` (n,) int index ``classes``.
 
+    Where a text may have ``several`` labels, they are 0 or 1 for each text and class, (n, C).
     ``unlabelled`` counts the rows that were left out because their label says that they have none. ``notes`` say what
     was decided where a file left something open. ``held_out`` is a corpus that was taken from the training texts.
+    ``weights`` (n,) are what texts count for where they are learned from, if they have any.
     """
 
     texts: dict[str, Column | Texts]
@@ -117,14 +120,21 @@ class Corpus:
     unlabelled: int = 0
     notes: tuple[str, ...] = ()
     held_out: bool = False
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.labels.ndim == 2
+
     def take(self, rows: np.ndarray) -> Corpus:
         """The samples at ``rows``, in that order."""
         texts = {name: column.take(rows) for name, column in self.texts.items()}
-        return Corpus(texts, self.labels[rows], self.classes, self.unlabelled, self.notes)
+        weights = None if self.weights is None else self.weights[rows]
+        return Corpus(texts, self.labels[rows], self.classes, self.unlabelled, self.notes, weights=weights)
 
 
 def load_corpus(
@@ -136,6 +146,9 @@ def load_corpus(
     classes: Sequence[str] = (),
     numbered: bool = True,
     reading: Reading = DEFAULT,
+    weight: str = "",
+    separator: str = "",
+    several: bool | None = None,
 ) -> Corpus:
     """Read a labelled corpus.
 
@@ -143,21 +156,32 @@ def load_corpus(
     text files for each class, a hub name like "stanfordnlp/imdb", or several of them. columns: the column of each
     segment. split: which split of an embedded or hub corpus; a file is one split. classes: the class names in order,
     when known; else those of the data set's own label feature, or the distinct labels, sorted (whole numbers by size).
+    weight: the column of the weights of texts, if they have any. separator: what parts the labels of a text; a column
+    of lists needs none. several: whether texts may have several labels (None: as found).
 
     Texts and labels are what stands in the file, labels without the blanks around them. Names match by name; bare
     numbers 0 … C−1 may stand for known ``classes`` in their order if ``numbered``, and numbers of a format with types
     must be these. Rows labelled "-", or −1 beside named classes, have no agreed label (as in SNLI): they are left out,
     and counted.
 
-    Raises DataError for a source, column, text or label that cannot be used.
+    Raises DataError for a source, column, text, label or weight that cannot be used.
     """
-    read = _read(source, split, columns, label, reading)
+    read = _read(source, split, columns, label, reading, weight, separator)
     if len(read.own_names) > 1:
         where = read.places.where
         raise DataError(f"{where}: the files name the numbers of {label!r} differently; give files that agree")
     reader = Labels(label, read.places, tuple(classes), numbered)
-    indices, names, kept = reader.read(read.labels, read.own_names.pop() if read.own_names else ())
-    return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes))
+    own_names = read.own_names.pop() if read.own_names else ()
+    if several is None:
+        several = bool(separator) or any(type(value) is tuple for value in read.labels)
+    if several:
+        indices, names = reader.read_sets(read.labels, own_names)
+        kept = np.arange(len(indices))
+    else:
+        reader.refuse_sets(read.labels)
+        indices, names, kept = reader.read(read.labels, own_names)
+    weights = np.array(read.weights)[kept] if weight else None
+    return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes), weights=weights)
 
 
 def load_unlabelled(
@@ -180,10 +204,11 @@ def load_unlabelled(
 
 @dataclass
 class _Read:
-    """What was read of a source: texts by segment, labels, where each row stands, and what was decided."""
+    """What was read of a source: texts by segment, labels, weights, where each row stands, and what was decided."""
 
     writers: dict[str, _Writer]
     labels: list = field(default_factory=list)
+    weights: array = field(default_factory=lambda: array("d"))
     places: Places = field(default_factory=Places)
     notes: list[str] = field(default_factory=list)
     own_names: set[tuple[str, ...]] = field(default_factory=set)
@@ -195,27 +220,48 @@ class _Read:
 
 
 def _read(
-    source: str | Sequence[str], split: str, columns: Mapping[str, str], label: str | None, reading: Reading
+    source: str | Sequence[str],
+    split: str,
+    columns: Mapping[str, str],
+    label: str | None,
+    reading: Reading,
+    weight: str = "",
+    separator: str = "",
 ) -> _Read:
-    """Read all tables of a source; without a ``label``, their texts alone."""
+    """Read all tables of a source; without a ``label``, their texts alone, and weights if they have a column."""
     labelled = label is not None
     wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
     wanted |= {"data.label": label} if labelled else {}
+    wanted |= {"data.weight": weight} if weight else {}
     read = _Read({segment: _Writer(column) for segment, column in columns.items()})
     for table in open_source(source, split, list(wanted.values()), labelled=labelled, reading=reading):
         check_columns(table, wanted)
         read.places.add(table.where, read.rows)
         table.start = read.rows
         for row in table.read(list(wanted.values())):
-            for writer, text in zip(read.writers.values(), row, strict=False):  # the label is last
+            for writer, text in zip(read.writers.values(), row, strict=False):  # after them the label, and the weight
                 writer.add(text, table)
             if labelled:
-                value = label_of(row[-1])
+                value = labels_of(row[len(columns)], separator)
                 read.labels.append(intern(value) if type(value) is str else value)
+            if weight:
+                read.weights.append(_weight_of(row[-1], weight, table, read.rows))
             read.rows += 1
         read.notes += table.notes
         read.own_names.add(table.own_names.get(label, ()))
     return read
+
+
+def _weight_of(value, column: str, table: Table, row: int) -> float:
+    """What a text counts for; raises DataError for what is no number of 0 or greater."""
+    try:
+        weight = float("nan" if value is None or isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        found = f"column {column!r}: row {table.row(row)} has the weight {value!r:.60}"
+        raise DataError(f"{table.where}: {found}; a number of 0 or greater is needed")
+    return weight
 
 
 def check_columns(table: Table, wanted: Mapping[str, str]) -> None:

@@ -4,8 +4,11 @@
                            ten classes to 60
     data.ngram_min_texts   a 3,000th of the training texts; 2 to 8
     data.subwords          5 characters, where texts have 500 of them on average at most; else none
+    network.cost           of texts with several labels, which a softmax cannot hold: the cross-entropy of each class,
+                           and logistic outputs for it (network.output_activation)
 
-Values that are given win. What was chosen is said in a line, and stands in the configuration that a run is kept with.
+Values that are given win, but for the last. What was chosen is said in a line, and stands in the configuration that a
+run is kept with.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from eqnp.config import Config
+from eqnp.text.labels import class_counts
 
 UPDATES, OF_CLASS = (500, 1500), 15  # batches, at least and at most, and for each class
 FEWEST, MOST, MOST_OF_MANY, MANY = 3, 20, 60, 10  # epochs: at least, at most, and with more than so many classes
@@ -25,12 +29,14 @@ TEXTS_OF_NGRAM = 3000  # texts for each that an n-gram must stand in
 def fitted(config: Config, labels: np.ndarray, characters: float = 0.0) -> tuple[Config, str]:
     """The configuration without anything left open, and what was chosen and why, in a line (nothing if nothing was).
 
-    ``labels`` are those of the training texts, (n,), which have so many ``characters`` on average.
+    ``labels`` are those of the training texts, (n,), or (n, C) where a text may have several; the texts have so many
+    ``characters`` on average.
     """
+    config, several, sizes = of_labels(config, labels.ndim == 2), labels.ndim == 2, class_counts(labels)
     chosen, rows, data, training = [], len(labels), config.data, config.training
     if training.epochs < 0:
         per_epoch = -(-rows // training.batch)
-        classes = np.count_nonzero(np.bincount(labels))
+        classes = np.count_nonzero(sizes)
         updates, most = int(np.clip(OF_CLASS * classes, *UPDATES)), MOST_OF_MANY if classes > MANY else MOST
         training = replace(training, epochs=int(np.clip(-(-updates // per_epoch), FEWEST, most)))
         chosen.append(f"training.epochs = {training.epochs}")
@@ -44,9 +50,17 @@ def fitted(config: Config, labels: np.ndarray, characters: float = 0.0) -> tuple
             chosen.append(f"data.subwords = {data.subwords}")
     if not chosen:
         return replace(config, data=data), ""
-    sizes = np.bincount(labels)
-    why = f"{rows:,} training texts of {np.count_nonzero(sizes)} classes, the largest {sizes.max() / rows:.0%}"
+    kind = f", {sizes.sum() / rows:.1f} to a text" if several else ""
+    why = f"{rows:,} training texts of {np.count_nonzero(sizes)} classes{kind}, the largest {sizes.max() / rows:.0%}"
     return replace(config, data=data, training=training), f"chosen for {why}: {', '.join(chosen)}"
+
+
+def of_labels(config: Config, several: bool) -> Config:
+    """The configuration with an output for ``several`` labels to a text, in place of a softmax, which is for one."""
+    network = config.network
+    if not several or (network.output_activation or network.activation) != "softmax":
+        return config
+    return replace(config, network=replace(network, output_activation="logistic", cost="cross-entropy"))
 
 
 def filled(config: Config, own: Config) -> Config:

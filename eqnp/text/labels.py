@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import numpy as np
@@ -38,6 +38,25 @@ def label_of(value):
     if isinstance(value, str):
         return value.strip() or None
     return None if value is None or value != value else value
+
+
+def labels_of(value, separator: str):
+    """What stands in a label field: one label, or a tuple of labels, where it is a list, or the ``separator`` parts it.
+
+    Of a field that may be parted, what is empty has no label.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(label_of(each) for each in value)
+    if separator and (value is None or isinstance(value, str)):
+        return tuple(each.strip() for each in (value or "").split(separator) if each.strip())
+    return label_of(value)
+
+
+def class_counts(labels: np.ndarray, classes: int = 0) -> np.ndarray:
+    """The texts of each class, (C,), of labels (n,), or of 0 and 1 for each text and class, (n, C)."""
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=classes)
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,30 @@ class Labels:
         if self.classes:
             return *self.known(values, typed, kept), kept
         return *self.found(values, typed), kept
+
+    def read_sets(self, values: list, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+        """(0 or 1 for each row and class (n, C) uint8, class names) of the tuples that `labels_of` made of a column.
+
+        Rows may be without a label; a label that stands for none is left out. Raises DataError.
+        """
+        values = [value if isinstance(value, tuple) else (value,) for value in values]
+        rows = np.repeat(np.arange(len(values)), [len(value) for value in values])
+        if not len(rows):
+            self.refuse("no row has a label; at least one is needed")
+        reader = replace(self, places=_OfLabels(self.places, rows))
+        indices, names, kept = reader.read([label for value in values for label in value], own_names)
+        sets = np.zeros((len(values), len(names)), np.uint8)
+        sets[rows[kept], indices] = 1
+        return sets, names
+
+    def refuse_sets(self, values: list) -> None:
+        """Raise DataError if a row has several labels, where a text has one."""
+        found = next((row for row, value in enumerate(values) if isinstance(value, tuple)), None)
+        if found is not None:
+            self.refuse(
+                f"{self.places.at(found)} has a list of labels, and the texts that were trained on have one each; "
+                "give texts with one label, or train on texts with lists of them"
+            )
 
     def unlabelled(self, values: set, own_names: tuple[str, ...]) -> set:
         """Those of the labels that say that a row has none.
@@ -198,3 +241,14 @@ def _number(name: str) -> int | None:
     """The whole number that a label is, as in "3" or "3.0"; None if it is none."""
     found = INTEGER.fullmatch(name)
     return int(found[1]) if found else None
+
+
+class _OfLabels:
+    """Where labels stand of which a row may have several, as `Places` says it of rows."""
+
+    def __init__(self, places: Places, rows: np.ndarray):
+        self._places, self._rows, self.where = places, rows, places.where
+
+    def at(self, label: int) -> str:
+        """As in "row 3"."""
+        return self._places.at(int(self._rows[label]))

@@ -7,7 +7,7 @@ words, give back the order that matters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -90,7 +90,7 @@ def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
         return without_repeats(longer) if distinct else longer
 
     segments = {name: joined(map(slots, texts.parts(TOKENS))) for name, texts in split.segments.items()}
-    return Split(segments, split.labels, split.coverage, split.features)
+    return replace(split, segments=segments)
 
 
 def without_repeats(texts: Ragged) -> Ragged:

@@ -16,6 +16,7 @@ from eqnp.text import corpora, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import fitted
+from eqnp.text.labels import class_counts
 from eqnp.text.ngrams import NGrams, learn_ngrams
 from eqnp.text.sources import splits_of
 from eqnp.text.start import first_votes, informed
@@ -25,6 +26,7 @@ from eqnp.text.survey import Survey, survey
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
 from eqnp.text.vectors import load_vectors, rescale
+from eqnp.text.weights import weighed
 
 START = "start.h5"
 VOTES_OF = "votes/"  # the name of features, in that file
@@ -52,6 +54,11 @@ class Prepared:
     found: int
     config: Config
     held_out: bool = False
+
+    def weighed_texts(self) -> tuple[Split, Split]:
+        """Training and validation texts with what each counts for; raises ConfigError and DataError as `weighed`."""
+        train, validation = self.splits["train"], self.splits["validation"]
+        return weighed(train, validation, self.classes, self.config.training.class_weight)
 
 
 def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None) -> Prepared:
@@ -98,7 +105,8 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
     for note in dict.fromkeys(note for corpus in loaded.values() for note in corpus.notes):
         say(note)
-    say(f"data: {counts}; classes {some(train.classes)}")
+    several = f"; several labels to a text, {train.labels.sum() / len(train):.1f} on average" if train.several else ""
+    say(f"data: {counts}; classes {some(train.classes)}{several}")
     if left_out := {name: corpus.unlabelled for name, corpus in loaded.items() if corpus.unlabelled}:
         say(f"left out, without an agreed label: {', '.join(f'{n:,} {name}' for name, n in left_out.items())}")
 
@@ -195,7 +203,7 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
             if (
                 set(split.segments) != set(config.data.columns)
                 or max(int(ids.ids.max(initial=0)) for ids in split.segments.values()) >= len(embedding)
-                or not ((split.labels >= 0) & (split.labels < len(classes))).all()
+                or not split.is_of(len(classes), splits["train"].several)
             ):
                 raise ValueError("its texts are of other segments, words or classes")
         config, _ = fitted(config, splits["train"].labels)
@@ -216,22 +224,24 @@ def _sources(config: Config) -> dict:
 def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
     """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
 
-    def load(source: Source, split: str, classes=(), numbered=True) -> Corpus:
+    def load(source: Source, split: str, classes=(), numbered=True, several=None) -> Corpus:
         given = {"split": split, "classes": classes, "numbered": numbered, "reading": reading_of(config)}
+        given |= {"separator": config.label_separator, "several": several}
+        given |= {"weight": config.weight} if split == "train" else {}
         return corpora.load_corpus(source, config.columns, config.label, **given)
 
     train = load(config.train, "train", config.classes)
-    if len(np.unique(train.labels)) < 2:
+    if np.count_nonzero(class_counts(train.labels)) < 2:
         raise DataError(f"{config.train}: all texts have one and the same label; at least two classes are needed")
-    own, numbered = splits_of(config.train), is_numbered(config, train.classes)
+    own, known = splits_of(config.train), (train.classes, is_numbered(config, train.classes), train.several)
     loaded = {"train": train}
     if config.validation or "validation" in own:
-        loaded["validation"] = load(config.validation or config.train, "validation", train.classes, numbered)
+        loaded["validation"] = load(config.validation or config.train, "validation", *known)
     else:
         loaded["train"], loaded["validation"] = hold_out(train, config.validation_share, rng)
     if config.test or "test" in own:
-        loaded["test"] = load(config.test or config.train, "test", train.classes, numbered)
-    if numbered and not config.classes and len(config.number_names) == len(train.classes):
+        loaded["test"] = load(config.test or config.train, "test", *known)
+    if known[1] and not config.classes and len(config.number_names) == len(train.classes):
         for corpus in loaded.values():
             corpus.classes = config.number_names
     return loaded
@@ -252,9 +262,11 @@ def hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Co
     """Training and validation samples, in the order that they had; the latter are a random share of every class.
 
     Each class with two texts or more has at least one in either part, and one with a single text keeps it for training,
-    which a note says. Raises DataError where nothing could be held out.
+    which a note says. A text of several labels is taken for one of the rarest of them. Raises DataError where nothing
+    could be held out.
     """
-    counts = np.bincount(corpus.labels, minlength=len(corpus.classes))
+    labels = rarest_of(corpus.labels) if corpus.several else corpus.labels
+    counts = np.bincount(labels, minlength=len(corpus.classes))
     held = _shares(counts, share)
     if not held.sum():
         raise DataError(
@@ -264,13 +276,20 @@ def hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Co
     order = rng.permutation(len(corpus))
     taken = np.zeros(len(corpus), bool)
     for label, number in enumerate(held):
-        taken[order[corpus.labels[order] == label][:number]] = True
+        taken[order[labels[order] == label][:number]] = True
     train, validation = corpus.take(np.flatnonzero(~taken)), corpus.take(np.flatnonzero(taken))
     validation.unlabelled, validation.held_out = 0, True  # counted once
-    if single := [corpus.classes[label] for label in np.flatnonzero(counts == 1)]:
+    if not corpus.several and (single := [corpus.classes[label] for label in np.flatnonzero(counts == 1)]):
         note = f"validation: has no text of {some(map(repr, single))}, of which there is one, to learn from"
         train.notes = (*train.notes, note)
     return train, validation
+
+
+def rarest_of(labels: np.ndarray) -> np.ndarray:
+    """Of the labels of each text, (n, C), the one that the fewest texts have; C where a text has none. (n,)"""
+    counts = class_counts(labels)
+    ranked = np.where(labels > 0, counts, len(labels) + 1)
+    return np.where(labels.any(axis=1), ranked.argmin(axis=1), labels.shape[1])
 
 
 def _shares(counts: np.ndarray, share: float) -> np.ndarray:
@@ -288,7 +307,7 @@ def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int) -> 
     for name, texts in corpus.texts.items():
         segments[name], part = tokens.encode(tokenizer, texts, max_tokens)
         coverage += part
-    return Split(segments, corpus.labels, coverage)
+    return Split(segments, corpus.labels, coverage, weights=corpus.weights)
 
 
 def find_ngrams(config: DataConfig, train: Split, words: int) -> NGrams:

@@ -2,7 +2,8 @@
 
 The file is as in `eqnp.files`, with the arrays
 
-    <split>/labels               (n,) int64
+    <split>/labels               (n,) int64, or (n, C) uint8 of 0 and 1 where a text may have several
+    <split>/weights              (n,) float64, where texts have weights of their own
     <split>/<segment>/ids        flat int32 token ids
     <split>/<segment>/offsets    (n + 1,) int64
 
@@ -30,15 +31,31 @@ POOL = 50  # batches whose samples are sorted by length together: enough to wast
 
 @dataclass
 class Split:
-    """Encoded samples: token ids per segment, labels (n,), and how much of the text was outside the vocabulary."""
+    """Encoded samples: token ids per segment, labels (n,), and how much of the text was outside the vocabulary.
+
+    Where a text may have ``several`` labels, they are 0 or 1 for each text and class, (n, C).
+    ``weights`` (n,) say what each of them counts for where it is learned from; without them, all count alike.
+    """
 
     segments: dict[str, Ragged]
     labels: np.ndarray
     coverage: Coverage = field(default_factory=Coverage)
     features: dict[str, Ragged] = field(default_factory=dict)
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    def is_of(self, classes: int, several: bool) -> bool:
+        """Whether its labels are of so many classes, one or ``several`` to a text."""
+        if several or self.several:
+            return several and self.labels.shape[1:] == (classes,) and bool((self.labels <= 1).all())
+        return bool(((self.labels >= 0) & (self.labels < classes)).all())
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, Segment], np.ndarray]:
         """Padded segments and labels of some samples."""
@@ -53,8 +70,11 @@ class Split:
         """These samples, then those of another split of the same segments."""
         segments = {name: joined([texts, other.segments[name]]) for name, texts in self.segments.items()}
         features = {name: joined([texts, other.features[name]]) for name, texts in self.features.items()}
-        labels = np.concatenate([self.labels, other.labels])
-        return Split(segments, labels, self.coverage + other.coverage, features)
+        both, weights = (self, other), None
+        if any(split.weights is not None for split in both):
+            weights = np.concatenate([np.ones(len(s)) if s.weights is None else s.weights for s in both])
+        labels = np.concatenate([s.labels for s in both])
+        return Split(segments, labels, self.coverage + other.coverage, features, weights)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -118,6 +138,7 @@ def write_store(path: Path, splits: Mapping[str, Split], vocabulary: list[str]) 
     arrays = {}
     for name, split in splits.items():
         arrays[f"{name}/labels"] = split.labels
+        arrays |= {} if split.weights is None else {f"{name}/weights": split.weights}
         for segment, ids in split.read.items():
             arrays |= {f"{name}/{segment}/ids": ids.ids, f"{name}/{segment}/offsets": ids.offsets}
     coverage = {name: astuple(split.coverage) for name, split in splits.items()}
@@ -165,7 +186,10 @@ def _split(
     def read(names: list[str]) -> dict[str, Ragged]:
         return {s: Ragged(arrays[f"{name}/{s}/ids"], arrays[f"{name}/{s}/offsets"]) for s in names}
 
-    split = Split(read(segments), arrays[f"{name}/labels"], coverage, read(features))
+    weights = arrays.get(f"{name}/weights")
+    split = Split(read(segments), arrays[f"{name}/labels"], coverage, read(features), weights)
+    if weights is not None and len(weights) != len(split):
+        raise ValueError(f"split {name!r} has {len(weights)} weights")
     for ids in split.read.values():
         steps = np.diff(ids.offsets)
         ends = len(ids) == len(split) and ids.offsets[0] == 0 and ids.offsets[-1] == len(ids.ids)

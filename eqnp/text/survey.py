@@ -14,6 +14,7 @@ import numpy as np
 
 from eqnp.errors import some
 from eqnp.text.corpora import Corpus
+from eqnp.text.labels import class_counts
 from eqnp.text.store import Split
 
 FEW, LOPSIDED = 10, 0.8  # texts of a class that are few; a share of the largest class that hides the others
@@ -61,8 +62,8 @@ def survey(loaded: Mapping[str, Corpus], encoded: Mapping[str, Split], begun: in
     tokens that are none of their own."""
     own = {name: corpus for name, corpus in loaded.items() if name == "train" or corpus.held_out}
     train, classes = _Texts(list(own.values())), loaded["train"].classes
-    counts = np.bincount(train.labels, minlength=len(classes))
-    findings, overlap = [train.contradictions(classes), train.repetitions(), *_of_classes(counts, classes)], {}
+    counts = sum(class_counts(corpus.labels, len(classes)) for corpus in own.values())
+    findings, overlap = [train.contradictions(), train.repetitions(), *_of_classes(counts, classes)], {}
     for name in [name for name in loaded if name not in own]:
         overlap[name], finding = train.overlap(name, loaded[name])
         findings.append(finding)
@@ -82,14 +83,18 @@ def survey(loaded: Mapping[str, Corpus], encoded: Mapping[str, Split], begun: in
 
 
 class _Texts:
-    """The texts of several corpora, in groups of the same text.
+    """The texts of several corpora, in groups of the same text; several labels of one are a label of their own.
 
     ``group`` (n,) is that of each row, ``first`` (G,) the first row of each, ``size`` (G,) its rows.
     """
 
     def __init__(self, corpora: Sequence[Corpus]):
         self.corpora, self.starts = corpora, np.cumsum([0, *map(len, corpora)])
-        self.labels = np.concatenate([corpus.labels for corpus in corpora])
+        self.labels, self.names = np.concatenate([corpus.labels for corpus in corpora]), corpora[0].classes
+        if corpora[0].several:
+            sets, self.labels = np.unique(self.labels, axis=0, return_inverse=True)
+            self.labels = self.labels.reshape(-1)
+            self.names = [" | ".join(self.names[i] for i in np.flatnonzero(each)) or "none" for each in sets]
         keys = np.concatenate(list(map(_keys, corpora)))
         self.keys, self.first, self.group, self.size = np.unique(
             keys, return_index=True, return_inverse=True, return_counts=True
@@ -108,18 +113,18 @@ class _Texts:
         row = self.first[group] - self.starts[part]
         return " | ".join(column[row] for column in self.corpora[part].texts.values())
 
-    def examples(self, groups: np.ndarray, classes: Sequence[str]) -> list[dict]:
+    def examples(self, groups: np.ndarray) -> list[dict]:
         """The groups with most rows among these."""
         of, label, rows = self.pairs
         found = []
         for group in groups[np.argsort(-self.size[groups], kind="stable")][:EXAMPLES]:
             own = range(np.searchsorted(of, group), np.searchsorted(of, group, side="right"))
-            found.append({"text": self.text(group), "labels": {classes[label[i]]: int(rows[i]) for i in own}})
+            found.append({"text": self.text(group), "labels": {self.names[label[i]]: int(rows[i]) for i in own}})
         return found
 
-    def contradictions(self, classes: Sequence[str]) -> Finding:
+    def contradictions(self) -> Finding:
         """Texts that stand with several labels."""
-        examples = self.examples(np.flatnonzero(self.disputed), classes)
+        examples = self.examples(np.flatnonzero(self.disputed))
         rows = int(self.size[self.disputed].sum())
         share = rows / max(1, len(self.labels))
         line = ""
@@ -133,8 +138,7 @@ class _Texts:
 
     def repetitions(self) -> Finding:
         """Rows that repeat a text."""
-        classes = self.corpora[0].classes
-        examples = self.examples(np.flatnonzero(self.size > 1), classes)
+        examples = self.examples(np.flatnonzero(self.size > 1))
         rows = len(self.labels) - len(self.first)
         share = rows / max(1, len(self.labels))
         line = ""
@@ -152,7 +156,7 @@ class _Texts:
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         known = self.keys[place] == keys
         rows, share = int(known.sum()), float(known.mean())
-        examples = self.examples(np.unique(place[known]), other.classes)
+        examples = self.examples(np.unique(place[known]))
         line = ""
         if examples:
             line = (

@@ -65,7 +65,7 @@ def test_wrong_columns_and_labels(train, tmp_path):
         ([0.5, 1.0], "fractions"),
         ([None, 1], "no label"),
         ([0, 0], "same label"),
-        ([[0], [1]], "neither numbers nor text"),
+        ([{"a": 0}, {"a": 1}], "neither numbers nor text"),
     ):
         rows = [{"text": r["text"], "label": labels[i % 2]} for i, r in enumerate(ROWS)]
         assert complaint in train("--data", jsonl(tmp_path / "labels.jsonl", rows)), labels

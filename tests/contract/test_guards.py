@@ -66,8 +66,8 @@ def broken_states(monkeypatch, at: int) -> None:
 def broken_updates(monkeypatch, at: int) -> None:
     contrast, calls = learning.contrast, [0]
 
-    def broken(*arguments):
-        gradients = contrast(*arguments)
+    def broken(*arguments, **named):
+        gradients = contrast(*arguments, **named)
         calls[0] += "output.weight" in gradients
         if calls[0] == at and "output.weight" in gradients:
             gradients["output.weight"][0] = np.inf

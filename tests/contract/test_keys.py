@@ -18,6 +18,7 @@ SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS})
 OTHERS = {  # what else a value at the edge of its range needs
     "network.query_window": ["network.attention.0.queries=text"],
     "network.compare": ["network.attention.0.queries=text"],
+    "network.cost": ["network.output_activation=logistic"],
 }
 EDGE = re.compile(r"(above |below )?(?<!\w)(−?[\d.]+(?:e-\d+)?)")
 

@@ -202,7 +202,7 @@ def test_tables_with_names(tmp_path):
         (holes, None, "missing, broken or mixed labels ("),
         (texts, [float("nan"), *labels[1:]], "missing, broken or mixed labels (nan)"),
         (texts, [1, True, "a", 2.0] * 20, "missing, broken or mixed labels"),
-        (texts, [[1], [1, 2]] * 40, "missing, broken or mixed labels"),
+        (texts, [[1], [1, "a"]] * 40, "missing, broken or mixed labels"),
         (texts, [label.encode() for label in labels], "y holds bytes; decode them"),
         (unlabelled, None, "sample 0 has the label -1, which is none of a class"),
         (frame[["id", "label"]], None, "no column 'body', but 'id', 'label'"),

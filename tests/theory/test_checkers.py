@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqnp import kernels
-from eqnp.costs import CrossEntropy, SquaredError
+from eqnp.costs import BinaryCrossEntropy, CrossEntropy, SquaredError
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import estimate
 from eqnp.machine.gradients import entries, with_entries
@@ -108,7 +108,10 @@ def test_samples_that_are_taken_wrong():
         ("energy", "F at its minimum"),
     ],
 )
-@pytest.mark.parametrize(("cost", "potential"), [(SquaredError, elementwise("logistic")), (CrossEntropy, Softmax())])
+@pytest.mark.parametrize(
+    ("cost", "potential"),
+    [(SquaredError, elementwise("logistic")), (CrossEntropy, Softmax()), (BinaryCrossEntropy, elementwise("logistic"))],
+)
 def test_a_cost_off_by_a_thousandth(cost, potential, method, message):
     """If this fails, a user's nudge may pull at something else than their cost, and pass."""
     check_cost(cost(), potential)
@@ -339,8 +342,8 @@ def test_a_gradient_off_by_a_thousandth(parameter, against, monkeypatch):
     p = problem(seed=3, batch=2)
     assert check_gradients(p.network, p.batch, p.target, against=against) <= 1e-4
 
-    def wrong(*given):
-        result = estimate(*given)
+    def wrong(*given, **named):
+        result = estimate(*given, **named)
         gradient = result.gradients[parameter]
         result.gradients[parameter] = with_entries(gradient, OFF * entries(gradient))
         return result
@@ -355,8 +358,8 @@ def test_one_entry_off_by_a_thousandth(monkeypatch):
     p = problem(seed=3, batch=2)
     exact = implicit.estimate
 
-    def wrong(*given):
-        result = exact(*given)
+    def wrong(*given, **named):
+        result = exact(*given, **named)
         weight = result.gradients["hidden0.weight"]
         row, column = np.unravel_index(np.abs(weight).argmax(), weight.shape)
         weight[row, column] *= OFF

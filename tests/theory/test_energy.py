@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from eqnp import kernels
-from eqnp.costs import CrossEntropy, Nudge, SquaredError
+from eqnp.costs import BinaryCrossEntropy, CrossEntropy, Nudge, SquaredError
 from eqnp.dynamics import SettlingConfig, Trace, settle
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate, phases
@@ -54,6 +54,16 @@ def test_activations_and_their_nudge_keep_what_a_potential_promises(name, seed):
 def test_the_softmax_and_its_nudge_keep_what_a_potential_promises(seed):
     """If this fails, the cross-entropy nudge pulls at something else than the cross-entropy."""
     check_potential(Softmax(), CrossEntropy(), seed=seed)
+
+
+@given(SEEDS)
+def test_the_cross_entropy_of_each_class_keeps_what_a_potential_promises(seed):
+    """If this fails, texts of several labels learn another loss than that of a yes or no to each."""
+    check_potential(elementwise("logistic"), BinaryCrossEntropy(), seed=seed)
+    rng = np.random.default_rng(seed)
+    a, y = rng.normal(0, 3, (4, 5)), rng.integers(0, 2, (4, 5)).astype(float)
+    expected = (np.logaddexp(0, a) - y * a).sum(axis=1)
+    np.testing.assert_allclose(BinaryCrossEntropy().value(1 / (1 + np.exp(-a)), y), expected)
 
 
 @given(st.sampled_from(("masked", "zeros")), st.floats(0.1, 2.0), SEEDS)
@@ -119,8 +129,8 @@ def test_even_odd_sweeps_never_raise_the_energy(accelerate, p, share):
     free, trace, settling = network.zero_state(x), Trace(), sweeps_of(25, accelerate)
     settle(network, x, free, settling, trace=trace)
     assert_falls(trace.energy)
-    if network.output in network.blocks[1] and network.output.potential.name == "softmax":
-        # A softmax counts at its minimum under the nudge, where one of the odd block comes at the end of the first
+    if network.output in network.blocks[1] and isinstance(network.output.cost, CrossEntropy):
+        # Such an output counts at its minimum under the nudge, where one of the odd block comes at the end of the first
         # sweep only. What the even block has left of the free phase would be done before, against an output without
         # a nudge: that F is of another function.
         settle(network, x, free, SettlingConfig("even-odd", 1e-14, 4000, 1))
@@ -222,7 +232,14 @@ def test_a_beta_of_one_is_too_strong_for_a_softmax():
         phases(LearningConfig(estimator, 0.99 * limit), betas)
 
 
-@pytest.mark.parametrize(("cost", "potential"), [(SquaredError(), Softmax()), (CrossEntropy(), elementwise("tanh"))])
+@pytest.mark.parametrize(
+    ("cost", "potential"),
+    [
+        (SquaredError(), Softmax()),
+        (CrossEntropy(), elementwise("tanh")),
+        (BinaryCrossEntropy(), elementwise("clipped")),
+    ],
+)
 def test_a_cost_that_is_not_for_an_output_says_so(cost, potential):
     """If this fails, an output is nudged by a formula that is not that of its minimum."""
     with pytest.raises(ConfigError, match="use"):

@@ -6,10 +6,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from eqnp.dynamics import SettlingConfig
+from eqnp.errors import ConfigError, DataError
 from eqnp.learning import LearningConfig, estimate
+from eqnp.machine import Machine
 from eqnp.machine.gradients import RowGradient
 from eqnp.oracles import finite_difference
-from eqnp.testing import EXACT, KINDS, kink_distance, problem, problems, relative_error
+from eqnp.states import Segment
+from eqnp.testing import EXACT, KINDS, check_gradients, kink_distance, problem, problems, relative_error
 
 CONTRASTED = SettlingConfig("even-odd", 1e-10, 4000, 4000)  # for estimates, which settle to this times β
 
@@ -119,3 +122,69 @@ def test_each_word_learns_from_all_its_slots():
     p.batch["text"] = p.batch["text"]._replace(ids=ids, lengths=np.full(2, ids.shape[1]))
     truth = finite_difference.gradient(p.network, p.batch, p.target, EXACT, "embedding.weight")
     assert relative_error(ep(p, 0.01)["embedding.weight"][4], truth[4]) <= 1e-4
+
+
+# --- samples that have weights (fact 19) ------------------------------------------------------------------------------
+
+
+WEIGHT = np.array([0.3, 0.0, 1.7, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("against", "estimator", "beta", "tolerance"),
+    [
+        ("finite differences", "symmetric", 1e-3, 1e-4),
+        ("implicit", "symmetric", 1e-3, 1e-4),
+        ("bptt", "symmetric", 1e-3, 1e-4),
+        ("implicit", "holomorphic", 0.05, 1e-7),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_samples_are_those_of_the_loss(kind, several, against, estimator, beta, tolerance):
+    """If this fails, a text that is to count more counts otherwise, in some parameter or by some route."""
+    p = problem(seed=3, kind=kind, output_activation="softmax", hidden=(5, 4), batch=4, several=several)
+    check_gradients(p.network, p.batch, p.target, estimator, beta, against=against, tolerance=tolerance, weight=WEIGHT)
+
+
+def weighted(p, rows, weight) -> dict[str, np.ndarray]:
+    """The estimate of some samples, with weights."""
+    batch = {name: Segment(s.ids[rows], s.lengths[rows]) for name, s in p.batch.items()}
+    result = estimate(p.network, batch, p.target[rows], LearningConfig("symmetric", 0.01), CONTRASTED, weight=weight)
+    assert weight is not None or result.loss == p.network.cost(result.output, p.target[rows]).mean()
+    return dense(p, result.gradients)
+
+
+@pytest.mark.parametrize("shard", [None, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_multiplies_what_a_sample_learns_alone(kind, shard):
+    """If this fails, weights move the states, are those of other samples, or get lost where a batch is cut."""
+    p = problem(seed=3, kind=kind, hidden=(5,), batch=4, padding="zeros")
+    p.network = p.network.on(Machine(shard=shard))
+    together = weighted(p, np.arange(4), WEIGHT)
+    alone = [weighted(p, np.array([row]), None) for row in range(4)]
+    repeated = weighted(p, np.array([0, 1, 1, 2, 2, 2]), None)
+    counted = weighted(p, np.array([0, 1, 2]), np.array([0.5, 1.0, 1.5]))
+    ones, none = (weighted(p, np.arange(4), weight) for weight in (np.ones(4), None))
+    for name, value in together.items():
+        scale = 1e-3 + np.abs(value).max()
+        expected = sum(w * each[name] for w, each in zip(WEIGHT, alone, strict=True)) / 4
+        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-7 * scale)
+        np.testing.assert_allclose(counted[name], repeated[name], rtol=0, atol=1e-7 * scale)
+        np.testing.assert_array_equal(ones[name], none[name])
+
+
+def test_weights_that_do_not_fit_are_refused():
+    """If this fails, samples get the weights of others, or a synapse from outside learns from them unnoticed."""
+    p = problem(batch=4)
+    for wrong in (np.ones(3), np.ones((4, 1)), 1.0):
+        with pytest.raises(DataError, match="one number for each of 4 texts"):
+            weighted(p, np.arange(4), wrong)
+    synapse = p.network.synapses[-1]
+
+    def odd_ends(x, states, ends=synapse.ends):
+        return (bundle._replace(post=bundle.post[:, :3], pre=bundle.pre[:, :3]) for bundle in ends(x, states))
+
+    synapse.ends = odd_ends
+    with pytest.raises(ConfigError, match="3 rows for 4 samples that have weights"):
+        weighted(p, np.arange(4), np.ones(4))

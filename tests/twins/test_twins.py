@@ -90,6 +90,17 @@ def test_nudged_outputs(device, name, seed, beta, dtype):
 
 
 @FAST
+@given(SEEDS, st.floats(-3, 0.99), DTYPES)
+def test_nudged_outputs_of_several_labels(device, seed, beta, dtype):
+    """If this fails, texts with several labels are nudged otherwise than their definition says."""
+    rng = np.random.default_rng(seed)
+    drive, state = (rng.normal(0, 3, (3, 4)).astype(dtype) for _ in range(2))
+    target = rng.integers(0, 2, (3, 4)).astype(dtype)
+    arguments = [drive, state, beta, target, np.zeros(3, dtype), np.zeros(3)]
+    both(device, "logistic_cross_entropy", arguments, [0, 1, 4, 5], dtype)
+
+
+@FAST
 @given(st.sampled_from(("clipped", "logistic", "tanh")), SEEDS, st.floats(-0.9, 0.9), st.floats(1, 9), DTYPES)
 def test_nudged_outputs_with_far_targets(device, name, seed, beta, far, dtype):
     """If this fails, the nudge of a regression differs from its definition."""
@@ -267,7 +278,9 @@ def test_nan_is_never_taken_for_settled(device, name):
         assert np.isnan(twin.host(residual)[0])
 
 
-@pytest.mark.parametrize("name", ["clipped_nudged", "logistic_nudged", "tanh_nudged", "softmax_nudged"])
+@pytest.mark.parametrize(
+    "name", ["clipped_nudged", "logistic_nudged", "tanh_nudged", "softmax_nudged", "logistic_cross_entropy"]
+)
 @EVERY
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_is_never_taken_for_settled_output(device, name):
@@ -338,6 +351,14 @@ def test_whole_arrays(device, seed, dtype):
     as_defined(device, "mean_rows", arguments, lambda w, rows, out: np.einsum("br,brk->bk", w, rows), dtype)
     arguments = [random(3, 4), random(3, 2), random(3, 4, 2)]
     as_defined(device, "spread_rows", arguments, lambda w, back, out: np.einsum("br,bk->brk", w, back), dtype)
+    arguments = [random(2, 6, 3), random(3), random(2, 6, 3)]
+    as_defined(
+        device,
+        "weigh",
+        arguments,
+        lambda a, w, out: np.einsum("pbkn,b->pbkn", a.reshape(2, 3, 2, 3), w).reshape(a.shape),
+        dtype,
+    )
     for name, definition in (("add", lambda a, out: out + a), ("copy", lambda a, out: a + 0 * out)):
         as_defined(device, name, [random(2), random(4, 3, 2)], definition, dtype)
     twin, u, s, y = kernels.load(device), random(3, 2), random(3, 2), random(3, 2)
@@ -357,9 +378,11 @@ def test_whole_arrays(device, seed, dtype):
 
 
 @FAST
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("order", "weight"), [*((order, None) for order in ORDERS), ("even-odd", np.array([2, 0.3, 1]))]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_batch_on_both_twins(device, kind, order):
+def test_a_whole_batch_on_both_twins(device, kind, order, weight):
     """If this fails, the twins agree one by one but not together."""
     results = []
     for which in ("naive", device):
@@ -367,7 +390,7 @@ def test_a_whole_batch_on_both_twins(device, kind, order):
         p = problem(seed=4, kind=kind, padding=padding, device=which)
         texts = {name: Segment(s.ids[:, : s.lengths.max()], s.lengths) for name, s in p.batch.items()}
         settling = SettlingConfig(order, 0.0, 4, 2, accelerate=False)
-        results.append(estimate(p.network, texts, p.target, LearningConfig(), settling).gradients)
+        results.append(estimate(p.network, texts, p.target, LearningConfig(), settling, weight=weight).gradients)
     for name, naive in results[0].items():
         fast = results[1][name]
         if isinstance(naive, RowGradient):

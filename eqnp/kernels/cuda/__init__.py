@@ -33,6 +33,7 @@ from eqnp.kernels.cuda.memory import (
     scale,
     scratch,
     squared_norm,
+    weigh,
     write,
     zeros,
 )
@@ -42,6 +43,7 @@ from eqnp.kernels.cuda.units import (
     clipped,
     clipped_nudged,
     logistic,
+    logistic_cross_entropy,
     logistic_nudged,
     pull,
     softmax,

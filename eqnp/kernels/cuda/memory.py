@@ -48,6 +48,11 @@ def scale(array, factor):
     over(flat.size, _scale, flat, flat.dtype.type(factor))
 
 
+def weigh(array, weight, out):
+    """As `arrays.weigh`."""
+    over(out.size, _weigh, array.reshape(-1), weight, len(array), out.reshape(-1))
+
+
 def repeated(array, count):
     """The array itself, for what reads it repeats it by itself."""
     return array
@@ -100,6 +105,13 @@ def _scale(array, factor):
     i = cuda.grid(1)
     if i < array.size:
         array[i] *= factor
+
+
+@cuda.jit
+def _weigh(array, weight, phases, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = array[i] * weight[i // (out.size // (phases * weight.size)) % weight.size]
 
 
 @cuda.jit

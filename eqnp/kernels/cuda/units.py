@@ -137,6 +137,25 @@ def _clipped_nudged(drive, state, beta, target, residual, value):
         value[b], residual[b] = energy, change
 
 
+def logistic_cross_entropy(drive, state, beta, target, residual, value):
+    """As `naive.logistic_cross_entropy`."""
+    over(len(drive), _logistic_cross_entropy, drive, state, float(beta), target, residual, value)
+
+
+@cuda.jit
+def _logistic_cross_entropy(drive, state, beta, target, residual, value):
+    b = cuda.grid(1)
+    if b < drive.shape[0]:
+        energy, change = 0.0, residual[b]
+        for c in range(drive.shape[1]):
+            a, y = float64(drive[b, c]), float64(target[b, c])
+            s = state.dtype.type((1 - beta) * _sigmoid(a) + beta * y)
+            energy += (1 - beta) * _softplus(a) + beta * a * y
+            change = larger(change, abs(s - state[b, c]))
+            state[b, c] = s
+        value[b], residual[b] = energy, change
+
+
 def _nudge_units(name: str, activation, slope, potential):
     """The move of an output under a nudge, by the bracketed Newton of `naive`."""
 
