@@ -20,6 +20,7 @@ from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
 from eqnp.runs.model import FEW, Model
 from eqnp.runs.progress import Progress
+from eqnp.runs.warmstart import grown, of_classes
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import filled
 from eqnp.text.prepare import hold_out, prepare_corpora
@@ -40,6 +41,9 @@ class SequenceClassifier:
     settings : any other keys, as a mapping {"section.key": value}.
     validation_fraction : the share of the training data that is held out to choose the best epoch.
     random_state : an int for repeatable results, a `numpy.random.Generator`, or None.
+    warm_start : whether `fit` goes on from the weights, vocabulary and classes of an earlier call, or of `load`, as in
+        scikit-learn. Words and labels that X and y bring are added; pass texts of before again, or they are forgotten.
+        Network, data and vectors must be set as before.
     n_jobs : threads; None: one. −1: one per core. The result does not depend on it.
     verbose : whether to print a line per epoch.
 
@@ -67,13 +71,14 @@ class SequenceClassifier:
         settings: Mapping[str, object] | None = None,
         validation_fraction: float = 0.1,
         random_state: int | np.random.Generator | None = None,
+        warm_start: bool = False,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
         self.preset, self.vectors, self.epochs, self.batch_size = preset, vectors, epochs, batch_size
         self.learning_rate, self.beta, self.hidden, self.settings = learning_rate, beta, hidden, settings
         self.validation_fraction, self.random_state = validation_fraction, random_state
-        self.n_jobs, self.verbose = n_jobs, verbose
+        self.warm_start, self.n_jobs, self.verbose = warm_start, n_jobs, verbose
 
     @classmethod
     def _names(cls) -> list[str]:
@@ -113,12 +118,21 @@ class SequenceClassifier:
         Raises EqnpError.
         """
         config, rng = self._config(), _generator(self.random_state)
-        corpus, classes = self._corpus(config, X, y)
+        go_on = self.warm_start and hasattr(self, "model_")
+        if go_on:
+            config = self._as_before(config)
+            classes = np.union1d(self.classes_, labels_of(X, y, config.data.label))
+            corpus, classes = self._corpus(config, X, y, classes)
+            if len(classes) == len(self.classes_):  # those of a loaded model may have an order of their own
+                corpus, classes = of_classes(corpus, self.model_.classes), self.classes_
+        else:
+            corpus, classes = self._corpus(config, X, y)
         share = self.validation_fraction
         if not (isinstance(share, float | np.floating) and 0 < share < 1):
             raise DataError(f"validation_fraction is {share!r:.60}; it must be a number between 0 and 1")
         train, validation = hold_out(corpus, float(share), rng)
-        prepared = prepare_corpora(config, {"train": train, "validation": validation}, rng)
+        loaded = {"train": train, "validation": validation}
+        prepared = grown(self.model_, config, loaded, rng) if go_on else prepare_corpora(config, loaded, rng)
         config = prepared.config
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
@@ -172,19 +186,24 @@ class SequenceClassifier:
                 self._optimizer.step(network, result.gradients)
         return self
 
-    def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
-        """More samples for a fitted model, whose learning may have been given other settings since."""
-        model, own = self.model_, self.model_.config
+    def _as_before(self, config: Config) -> Config:
+        """The configuration with what it leaves open as it was chosen before; raises ConfigError for another shape."""
+        own = self.model_.config
         config = filled(config, own)
-        if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
-            raise DataError(
-                f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
-            )
         if (config.network, config.data, config.vectors) != (own.network, own.data, own.vectors):
             raise ConfigError(
                 "settings of the network, its data or its vectors were changed after the first call; fit anew"
             )
-        if config.optimizer.name != own.optimizer.name:
+        return config
+
+    def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
+        """More samples for a fitted model, whose learning may have been given other settings since."""
+        config, model = self._as_before(config), self.model_
+        if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
+            raise DataError(
+                f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
+            )
+        if config.optimizer.name != model.config.optimizer.name:
             raise ConfigError("optimizer.name was changed after the first call; fit anew")
         model.config, self._optimizer.config = config, config.optimizer
         corpus, _ = self._corpus(config, X, y, self.classes_)

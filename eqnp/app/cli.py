@@ -120,6 +120,13 @@ def build_parser() -> Parser:
     train.add_argument(
         "--reduction", metavar="R", help="fast (default), or fixed: the same bits on any number of ranks"
     )
+    train.add_argument(
+        "--from",
+        metavar="RUN",
+        dest="from_run",
+        type=Path,
+        help="go on from a finished run: with --data on further texts too, else on its own",
+    )
     train.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run that was stopped; no other options")
     _device(train)
     _threads(train)

@@ -77,12 +77,15 @@ class Model:
 
     @classmethod
     def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, machine: Machine) -> Model:
-        """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError."""
+        """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError.
+
+        Where the data are to go on from, it is as it was left there.
+        """
         labels, classes = prepared.splits["train"].labels, prepared.classes
         positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
         network = build_network(
             config.network,
-            prepared.embedding,
+            prepared.embedding.copy() if prepared.warm else prepared.embedding,
             len(classes),
             positions,
             rng,
@@ -93,7 +96,11 @@ class Model:
         for synapse in network.features.values():
             network.kernels.write(prepared.votes[synapse.features], network.parameters[synapse.weight])
         prior = np.bincount(labels, minlength=len(classes)) / len(labels)
-        return cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords)
+        model = cls(network, config, prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords)
+        if warm := prepared.warm:
+            network.assign(warm.parameters)
+            model.temperature, model.floor = warm.temperature, warm.floor
+        return model
 
     def save(self, folder: Path) -> None:
         """Write ``model.h5`` into a run folder, replacing an older one only once it is complete.
@@ -252,10 +259,7 @@ class Model:
         return self._slots(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)), texts)
 
     def _slots(self, split: Split, texts: Mapping[str, Sequence[str]]) -> Split:
-        if not self.network.features:
-            return as_read(split, self.config.data, self.ngrams, None)
-        subwords = {name: self.subwords.encode(self.tokenizer, column) for name, column in texts.items()}
-        return as_read(split, self.config.data, self.ngrams, subwords)
+        return with_slots(split, texts, self.config, self.tokenizer, self.ngrams, self.subwords)
 
     def encode_corpus(self, corpus: Corpus) -> Split:
         """Token ids of labelled texts, with the count of what was left out."""
@@ -327,6 +331,21 @@ class Model:
         scores = scaled(_normalised(outputs), self.temperature, self.floor)
         scores[known == 0] = self.prior
         return scores
+
+
+def with_slots(
+    split: Split,
+    texts: Mapping[str, Sequence[str]],
+    config: Config,
+    tokenizer: WordTokenizer,
+    ngrams: NGrams,
+    subwords: Subwords,
+) -> Split:
+    """Texts as word ids with all that a network of this configuration and vocabulary reads of them."""
+    spelling = None
+    if config.network.votes:
+        spelling = {name: subwords.encode(tokenizer, column) for name, column in texts.items()}
+    return as_read(split, config.data, ngrams, spelling)
 
 
 def _normalised(outputs: np.ndarray) -> np.ndarray:
