@@ -63,6 +63,19 @@ def _train(options, ranks) -> dict:
     return run_training(config, out, **given, ranks=ranks, device=options.device)
 
 
+def tune_command(options) -> dict:
+    """``eqnp tune``: returns the table of trials, and how the best of them compares."""
+    from eqnp.runs.tuning import TRIALS, run_tuning
+
+    options.source = options.source or _default(options)
+    if _prepared_folder(options):
+        raise ConfigError("eqnp tune holds out texts of its own; give it --data F, and no folder")
+    given = {"trials": options.trials or TRIALS, "minutes": options.minutes or 0.0, "threads": options.threads}
+    if options.trials and options.minutes:
+        raise ConfigError("--trials and --minutes both say when to stop; leave one of them out")
+    return run_tuning(_config(options), options.out or Path("tuned") / _name(options), **given)
+
+
 def prepare_command(options) -> dict:
     """``eqnp prepare``: returns the folder and what is in it."""
     from eqnp.runs.training import run_preparation

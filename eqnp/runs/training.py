@@ -65,7 +65,7 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     check_writable(folder.parent if numbered else folder)
     config = pinned(config)
     prepared = prepare_anew(config)
-    folder = _claim_and_fill(folder, numbered, prepared)
+    folder = claim_and_fill(folder, numbered, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
     return {
@@ -116,7 +116,7 @@ def run_training(
                 made = load_prepared(prepared, config) if prepared else prepare_anew(config)
             config = made.config
             model, optimizer = untrained(made, machine)
-            folder = _claim_and_fill(folder, numbered, made, is_run=True)
+            folder = claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
             return_freed_memory()
             made.splits |= read_store(folder / STORE)
@@ -324,7 +324,7 @@ def _chosen(device: str, config: Config, ranks: Ranks) -> str:
     return chosen
 
 
-def _claim_and_fill(folder: Path, numbered: bool, prepared: Prepared, is_run: bool = False) -> Path:
+def claim_and_fill(folder: Path, numbered: bool, prepared: Prepared, is_run: bool = False) -> Path:
     """Make the folder with all that training starts from in it, or none. What makes it a run is written last."""
     folder = claim(folder, numbered)
     try:

@@ -56,6 +56,11 @@ class Split:
         labels = np.concatenate([self.labels, other.labels])
         return Split(segments, labels, self.coverage + other.coverage, features)
 
+    def take(self, rows: np.ndarray) -> Split:
+        """The samples at ``rows``, in that order; the coverage stays that of all."""
+        segments, features = ({n: r.take(rows) for n, r in each.items()} for each in (self.segments, self.features))
+        return Split(segments, self.labels[rows], self.coverage, features)
+
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each sample over all its segments, (n,)."""
