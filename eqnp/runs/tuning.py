@@ -21,7 +21,7 @@ from eqnp.errors import ConfigError
 from eqnp.files import write_text
 from eqnp.machine import Machine
 from eqnp.runs.checkpoint import generators, untrained
-from eqnp.runs.console import difference_line, share_of
+from eqnp.runs.console import CHANCE, difference_line, share_of
 from eqnp.runs.folder import check_writable, in_use, pinned, read_json
 from eqnp.runs.loop import BestInMemory, Hooks, fit
 from eqnp.runs.metrics import compared
@@ -290,7 +290,10 @@ def _concluded(search: Search, began: Config, say: Callable[[str], None]) -> dic
             result["compared"][kind] = compared(base, other) | {"accuracies": [float(base.mean()), float(other.mean())]}
             shares = f"{share_of(base.mean(), len(base))} as it is, {share_of(other.mean(), len(base))} with the best"
             say(f"{title}: {shares}\n{difference_line(result['compared'][kind])}")
+    verdict = result["compared"].get("judge")
     if not winner:
         say("no trial did better than the settings it began with")
+    elif verdict["difference"] <= 0 or verdict["p"] >= CHANCE:
+        say("the best are not shown to be better than the settings it began with: keep these, or search on more texts")
     say(f"the best settings are in {search.folder / BEST}; try: eqnp train {search.folder / BEST}")
     return result | {"best": str(search.folder / BEST)}

@@ -143,6 +143,8 @@ def test_what_it_says_of_the_best(tuned, capsys):
         tail = sum(comb(sum(only), k) for k in range(min(only) + 1)) / 2 ** sum(only)
         assert result["compared"][kind]["p"] == pytest.approx(min(1, 2 * tail))
         assert result["compared"][kind]["difference"] == pytest.approx((only[1] - only[0]) / len(before))
+        better = kind == "judge" and only[1] > only[0] and result["compared"][kind]["p"] < 0.05
+        assert kind == "test" or ("not shown to be better" in text) != better
 
 
 @pytest.mark.parametrize("steps", [3, 60])
