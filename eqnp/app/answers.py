@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from eqnp.text.corpora import Corpus
     from eqnp.text.store import Split
 
-CHANCE = 0.05  # a p below it is called more than chance
-
 
 def evaluate_command(options) -> dict:
     """``eqnp evaluate``: returns accuracy, loss, and the figures of every class."""
@@ -110,7 +108,7 @@ def versus_command(options) -> dict:
     """``eqnp versus``: returns how two runs differ on the same texts, and whether chance would do as much."""
     from eqnp.machine import Machine
     from eqnp.machine.device import choose
-    from eqnp.runs.console import share_of
+    from eqnp.runs.console import difference_line, share_of
     from eqnp.runs.contents import check_texts, quoted
     from eqnp.runs.metrics import compared
     from eqnp.runs.model import Model
@@ -148,11 +146,7 @@ def versus_command(options) -> dict:
         f"{len(right):,} texts: both right {result['both_right']:,}, only the first {result['only_first']:,}, "
         f"only the second {result['only_second']:,}, neither {result['neither']:,}"
     )
-    points = [f"{100 * share:+.2f}" for share in (result["difference"], *result["interval"])]
-    print(
-        f"difference {points[0]} points ({points[1]} to {points[2]}), p = {result['p']:.3g} (McNemar's exact test): "
-        f"{'more' if result['p'] < CHANCE else 'no more'} than chance would make"
-    )
+    print(difference_line(result))
     return {"data": where, "runs": [str(options.run), str(options.other)], "accuracies": shares, **result}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.app.explain import Explanation, explain
-from eqnp.app.samples import by_name, generator, label_sets_of, labels_of, places_among, plain, texts_of, weights_of
+from eqnp.app.samples import by_name, corpus_of, generator, label_sets_of, labels_of, plain, texts_of, weights_of
 from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
@@ -21,7 +21,7 @@ from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
 from eqnp.runs.model import FEW, Model
 from eqnp.runs.progress import Progress
-from eqnp.text.corpora import Corpus
+from eqnp.runs.warmstart import grown, of_classes
 from eqnp.text.fitting import filled, of_labels
 from eqnp.text.prepare import hold_out, prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
@@ -42,6 +42,9 @@ class SequenceClassifier:
     settings : any other keys, as a mapping {"section.key": value}.
     validation_fraction : the share of the training data that is held out to choose the best epoch.
     random_state : an int for repeatable results, a `numpy.random.Generator`, or None.
+    warm_start : whether `fit` goes on from the weights, vocabulary and classes of an earlier call, or of `load`, as in
+        scikit-learn. Words and labels that X and y bring are added; pass texts of before again, or they are forgotten.
+        Network, data and vectors must be set as before.
     n_jobs : threads; None: one. −1: one per core. The result does not depend on it.
     verbose : whether to print a line per epoch.
 
@@ -75,13 +78,14 @@ class SequenceClassifier:
         settings: Mapping[str, object] | None = None,
         validation_fraction: float = 0.1,
         random_state: int | np.random.Generator | None = None,
+        warm_start: bool = False,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
         self.preset, self.vectors, self.epochs, self.batch_size = preset, vectors, epochs, batch_size
         self.learning_rate, self.beta, self.hidden, self.settings = learning_rate, beta, hidden, settings
         self.validation_fraction, self.random_state = validation_fraction, random_state
-        self.class_weight = class_weight
+        self.class_weight, self.warm_start = class_weight, warm_start
         self.n_jobs, self.verbose = n_jobs, verbose
 
     @classmethod
@@ -126,13 +130,24 @@ class SequenceClassifier:
         weights are divided by their mean. Raises EqnpError.
         """
         config, rng = self._config(), generator(self.random_state)
-        corpus, classes = self._corpus(config, X, y)
+        go_on = self.warm_start and hasattr(self, "model_")
+        if go_on:
+            config = self._as_before(config)
+            if self.model_.several or label_sets_of(X, y, config.data.label):
+                raise DataError("warm_start is for texts of one label each; leave it out, or use partial_fit")
+            classes = np.union1d(self.classes_, labels_of(X, y, config.data.label))
+            corpus, classes = corpus_of(X, y, config.data, classes)
+            if len(classes) == len(self.classes_):  # those of a loaded model may have an order of their own
+                corpus, classes = of_classes(corpus, self.model_.classes), self.classes_
+        else:
+            corpus, classes = corpus_of(X, y, config.data)
         corpus.weights = weights_of(X, sample_weight, config.data.weight, len(corpus))
         share = self.validation_fraction
         if not (isinstance(share, float | np.floating) and 0 < share < 1):
             raise DataError(f"validation_fraction is {share!r:.60}; it must be a number between 0 and 1")
         train, validation = hold_out(corpus, float(share), rng)
-        prepared = prepare_corpora(config, {"train": train, "validation": validation}, rng)
+        loaded = {"train": train, "validation": validation}
+        prepared = grown(self.model_, config, loaded, rng) if go_on else prepare_corpora(config, loaded, rng)
         config, texts = prepared.config, prepared.weighed_texts()
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
@@ -177,7 +192,7 @@ class SequenceClassifier:
             raise ConfigError("class_weight needs all texts at once; leave it out, and give partial_fit sample_weight")
         if not hasattr(self, "model_"):
             rng = generator(self.random_state)
-            corpus, known = self._corpus(config, X, y, classes)
+            corpus, known = corpus_of(X, y, config.data, classes)
             prepared = prepare_corpora(config, {"train": corpus}, rng)
             config = prepared.config
             model, split = Model.fresh(config, prepared, rng, Machine()), prepared.splits["train"]
@@ -195,22 +210,27 @@ class SequenceClassifier:
                 self._optimizer.step(network, result.gradients)
         return self
 
-    def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
-        """More samples for a fitted model, whose learning may have been given other settings since."""
-        model, own = self.model_, self.model_.config
-        config = of_labels(filled(config, own), model.several)
-        if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
-            raise DataError(
-                f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
-            )
+    def _as_before(self, config: Config) -> Config:
+        """The configuration with what it leaves open as it was chosen before; raises ConfigError for another shape."""
+        own = self.model_.config
+        config = of_labels(filled(config, own), self.model_.several)
         if (config.network, config.data, config.vectors) != (own.network, own.data, own.vectors):
             raise ConfigError(
                 "settings of the network, its data or its vectors were changed after the first call; fit anew"
             )
-        if config.optimizer.name != own.optimizer.name:
+        return config
+
+    def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
+        """More samples for a fitted model, whose learning may have been given other settings since."""
+        config, model = self._as_before(config), self.model_
+        if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
+            raise DataError(
+                f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"
+            )
+        if config.optimizer.name != model.config.optimizer.name:
             raise ConfigError("optimizer.name was changed after the first call; fit anew")
         model.config, self._optimizer.config = config, config.optimizer
-        corpus, _ = self._corpus(config, X, y, self.classes_)
+        corpus, _ = corpus_of(X, y, config.data, self.classes_)
         if corpus.several != model.several:
             raise DataError("a text has one label here and several there; give all of them in the same way")
         order = np.argsort(self.classes_)  # those of a loaded model may have an order of their own
@@ -354,25 +374,6 @@ class SequenceClassifier:
         words = "text" if given.get("vectors.source", "corpus") == "corpus" else "text-vectors"
         default = "pairs" if len(segments_named(given)) == 2 else words
         return load_config(str(self.preset or default), given=given)
-
-    def _corpus(self, config: Config, X, y, classes=None) -> tuple[Corpus, np.ndarray]:
-        texts, column = texts_of(X, config.data.columns, config.data.label), config.data.label
-        size = len(next(iter(texts.values())))
-        if found := label_sets_of(X, y, column, classes):
-            sets, known = found
-            if len(sets) != size or np.count_nonzero(sets.any(axis=0)) < 2 - (classes is not None):
-                raise DataError(
-                    f"y holds {len(sets)} lists of labels for {size} texts; give one for each, of two classes or more"
-                )
-            return Corpus(texts, sets, tuple(str(name) for name in known)), known
-        labels = labels_of(X, y, column)
-        if labels.ndim != 1 or len(labels) != size:
-            raise DataError(f"y has shape {labels.shape} for {size} texts; it must hold one label per text")
-        known = np.unique(labels if classes is None else np.asarray(classes))
-        if len(known) < 2:
-            raise DataError("all labels are one and the same; at least two classes are needed")
-        names = tuple(str(name) for name in known)
-        return Corpus(texts, places_among(known, labels), names), known
 
     def _threads(self) -> int | None:
         if self.n_jobs is None:

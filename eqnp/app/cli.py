@@ -120,6 +120,13 @@ def build_parser() -> Parser:
     train.add_argument(
         "--reduction", metavar="R", help="fast (default), or fixed: the same bits on any number of ranks"
     )
+    train.add_argument(
+        "--from",
+        metavar="RUN",
+        dest="from_run",
+        type=Path,
+        help="go on from a finished run: with --data on further texts too, else on its own",
+    )
     train.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run that was stopped; no other options")
     _device(train)
     _threads(train)
@@ -130,6 +137,15 @@ def build_parser() -> Parser:
     _more_data(data)
     data.add_argument("--vectors", metavar="F", help="word vectors to look words up in: file or installed package")
     data.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change any key of the config")
+
+    tune = _command(
+        added, "tune", commands.tune_command, "search for better settings, and test whether they are better"
+    )
+    _data_options(tune)
+    tune.add_argument("--trials", metavar="N", type=_at_least_one, help="settings to draw (16)")
+    tune.add_argument("--minutes", metavar="M", type=_minutes, help="as many as can be trained in this time instead")
+    tune.add_argument("--out", metavar="DIR", type=Path, help="folder (default: tuned/<preset>), to go on from too")
+    _threads(tune)
 
     prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
     _data_options(prepare)
@@ -291,6 +307,13 @@ def _share(text: str) -> float:
         if 0 <= float(text) <= 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+
+
+def _minutes(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

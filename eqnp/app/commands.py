@@ -26,17 +26,54 @@ def _train(options, ranks) -> dict:
     from eqnp.runs.training import resume_training, run_training
 
     if options.resume:
-        others = ("source", "data", "val_data", "test_data", "vectors", "unlabelled", "set", "seed", "algorithm", "out")
+        others = (
+            "source",
+            "data",
+            "val_data",
+            "test_data",
+            "vectors",
+            "unlabelled",
+            "set",
+            "seed",
+            "algorithm",
+            "out",
+            "from_run",
+        )
         if given := [name for name in others if getattr(options, name) not in (None, [])]:
-            option = "CONFIG" if given[0] == "source" else f"--{given[0].replace('_', '-')}"
+            option = {"source": "CONFIG", "from_run": "--from"}.get(given[0], f"--{given[0].replace('_', '-')}")
             raise ConfigError(f"--resume goes on with the run as it is; leave {option} out, or start a new run")
         return resume_training(options.resume, options.threads, ranks, options.device)
-    options.source = options.source or _default(options)
-    folder = _prepared_folder(options)
-    config = _config(options)
-    out = options.out or Path("runs") / _name(options)
-    given = {"prepared": folder, "numbered": not options.out, "threads": options.threads}
+    given = {"numbered": not options.out, "threads": options.threads}
+    if options.from_run:
+        from eqnp.runs.warmstart import Beginning
+
+        if wrong := [n for n in ("source", "vectors", "unlabelled") if getattr(options, n)]:
+            option = "CONFIG" if wrong[0] == "source" else f"--{wrong[0]}"
+            raise ConfigError(
+                f"--from goes on with the network and the vectors of {options.from_run}; leave {option} out"
+            )
+        given["beginning"] = beginning = Beginning.load(options.from_run)
+        config = beginning.config(options.set, _given(options))
+        out = options.out or Path("runs") / options.from_run.resolve().name
+    else:
+        options.source = options.source or _default(options)
+        given["prepared"] = _prepared_folder(options)
+        config = _config(options)
+        out = options.out or Path("runs") / _name(options)
     return run_training(config, out, **given, ranks=ranks, device=options.device)
+
+
+def tune_command(options) -> dict:
+    """``eqnp tune``: returns the table of trials, and how the best of them compares."""
+    from eqnp.runs.tuning import TRIALS, run_tuning
+
+    options.source = options.source or _default(options)
+    if _prepared_folder(options):
+        raise ConfigError("eqnp tune holds out texts of its own; give it --data F, and no folder")
+    given = {"trials": options.trials or TRIALS, "minutes": options.minutes or 0.0, "threads": options.threads}
+    if options.trials and options.minutes:
+        raise ConfigError("--trials and --minutes both say when to stop; leave one of them out")
+    return run_tuning(_config(options), options.out or Path("tuned") / _name(options), **given)
 
 
 def prepare_command(options) -> dict:
@@ -153,6 +190,11 @@ def _config(options):
     """The configuration that the options of a command describe."""
     from eqnp.config import load_config
 
+    return load_config(options.source, options.set, _given(options))
+
+
+def _given(options) -> dict[str, object]:
+    """The values that options give, by key."""
     given = {
         "data.train": options.data,
         "data.validation": getattr(options, "val_data", None),
@@ -162,7 +204,7 @@ def _config(options):
         "training.seed": getattr(options, "seed", None),
         "learning.algorithm": getattr(options, "algorithm", None),
     }
-    return load_config(options.source, options.set, {key: v for key, v in given.items() if v is not None})
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def check_command(options) -> dict:

@@ -29,6 +29,7 @@ ALSO_CALLED = {  # options by names that they have elsewhere
     "--device cpu": "cpu no_cuda no_gpu",
     "--threads": "jobs n_jobs j workers num_workers num_threads n_threads nthreads cores cpus num_cpus",
     "--seed": "random_seed random_state rng seeds",
+    "--from": "from_run warm_start init_from initial_weights pretrained finetune fine_tune",
     "--resume": "continue restart resume_from go_on",
     "--distributed mpi": "mpi",
     "--html": "page html_file",

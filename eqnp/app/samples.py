@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.errors import ConfigError, DataError, some
-from eqnp.text.corpora import Texts
+from eqnp.sections import DataConfig
+from eqnp.text.corpora import Corpus, Texts
 
 
 def _column_names(X) -> list[str] | None:
@@ -238,3 +239,27 @@ def generator(random_state) -> np.random.Generator:
     except (TypeError, ValueError) as error:
         allowed = "it must be a whole number of 0 or greater, a generator, or None"
         raise ConfigError(f"random_state is {random_state!r:.60}; {allowed}") from error
+
+
+def corpus_of(X, y, data: DataConfig, classes=None) -> tuple[Corpus, np.ndarray]:
+    """Texts X and labels y (or a column of X, as ``data`` says), and the classes (C,): given, or those of y, sorted.
+
+    Raises DataError for labels that do not fit the texts, or are all the same.
+    """
+    texts, column = texts_of(X, data.columns, data.label), data.label
+    size = len(next(iter(texts.values())))
+    if found := label_sets_of(X, y, column, classes):
+        sets, known = found
+        if len(sets) != size or np.count_nonzero(sets.any(axis=0)) < 2 - (classes is not None):
+            raise DataError(
+                f"y holds {len(sets)} lists of labels for {size} texts; give one for each, of two classes or more"
+            )
+        return Corpus(texts, sets, tuple(str(name) for name in known)), known
+    labels = labels_of(X, y, column)
+    if labels.ndim != 1 or len(labels) != size:
+        raise DataError(f"y has shape {labels.shape} for {size} texts; it must hold one label per text")
+    known = np.unique(labels if classes is None else np.asarray(classes))
+    if len(known) < 2:
+        raise DataError("all labels are one and the same; at least two classes are needed")
+    names = tuple(str(name) for name in known)
+    return Corpus(texts, places_among(known, labels), names), known

@@ -20,6 +20,7 @@ ENOUGH = 20  # batches after which a network that learns shows it
 MOST_CLASSES, FEW = 12, 5  # with a line for each of them; shown of more
 LONGEST, LINE = 16, 100  # characters of a class name above a column, and of a text that is an example
 CORNER = "true \\ predicted"  # of their table
+CHANCE = 0.05  # a p below it is called more than chance
 UNSETTLED = 0.1  # the share of samples that a phase may leave unsettled before the user is told
 
 
@@ -143,6 +144,15 @@ def share_of(share: float, samples: int) -> str:
     """A share of samples with its interval, as in "86.7% (83.5 to 89.4)"."""
     low, high = wilson(share, samples)
     return f"{share:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def difference_line(result: Mapping) -> str:
+    """What came of `eqnp.runs.metrics.compared`, in a line."""
+    points = [f"{100 * share:+.2f}" for share in (result["difference"], *result["interval"])]
+    return (
+        f"difference {points[0]} points ({points[1]} to {points[2]}), p = {result['p']:.3g} (McNemar's exact test): "
+        f"{'more' if result['p'] < CHANCE else 'no more'} than chance would make"
+    )
 
 
 def accuracies(by_split: Mapping[str, float], samples: Mapping[str, int]) -> str:

@@ -1,7 +1,7 @@
 """A run folder: the names of its files, how it is claimed, and what is known of it.
 
 RUN/config.toml    the whole configuration, every key
-RUN/start.h5       tokenizer, classes and word vectors that training starts from (see `eqnp.text.prepare`)
+RUN/start.h5       tokenizer, classes, and the vectors or weights that training starts from (see `eqnp.text.prepare`)
 RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
 RUN/log.jsonl      ten lines an epoch, and one at its end
 RUN/model.h5       the best epoch by ``training.metric`` on the validation texts (see `eqnp.runs.model`)

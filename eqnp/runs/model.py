@@ -26,7 +26,7 @@ from eqnp.text import tokens
 from eqnp.text.labels import class_counts
 from eqnp.text.ngrams import NGrams
 from eqnp.text.store import Split
-from eqnp.text.subwords import Subwords, as_read, slots_of
+from eqnp.text.subwords import Subwords, slots_of, with_slots
 from eqnp.text.tokens import Ragged, WordTokenizer
 
 if TYPE_CHECKING:
@@ -89,12 +89,15 @@ class Model:
 
     @classmethod
     def fresh(cls, config: Config, prepared: Prepared, rng: np.random.Generator, machine: Machine) -> Model:
-        """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError."""
+        """An untrained one over prepared data, float32, whose first weights ``rng`` draws; raises ConfigError.
+
+        Where the data are to go on from, it is as it was left there.
+        """
         labels, classes = prepared.splits["train"].labels, prepared.classes
         positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
         network = build_network(
             config.network,
-            prepared.embedding,
+            prepared.embedding.copy() if prepared.warm else prepared.embedding,
             len(classes),
             positions,
             rng,
@@ -106,7 +109,11 @@ class Model:
             network.kernels.write(prepared.votes[synapse.features], network.parameters[synapse.weight])
         prior, several = class_counts(labels, len(classes)) / len(labels), prepared.splits["train"].several
         read = prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords
-        return cls(network, config, *read, several=several)
+        model = cls(network, config, *read, several=several)
+        if warm := prepared.warm:
+            network.assign(warm.parameters)
+            model.temperature, model.floor = warm.temperature, warm.floor
+        return model
 
     def save(self, folder: Path) -> None:
         """Write ``model.h5`` into a run folder, replacing an older one only once it is complete.
@@ -276,10 +283,7 @@ class Model:
         return self._slots(Split(encoded, np.zeros(len(next(iter(encoded.values()))), np.int64)), texts)
 
     def _slots(self, split: Split, texts: Mapping[str, Sequence[str]]) -> Split:
-        if not self.network.features:
-            return as_read(split, self.config.data, self.ngrams, None)
-        subwords = {name: self.subwords.encode(self.tokenizer, column) for name, column in texts.items()}
-        return as_read(split, self.config.data, self.ngrams, subwords)
+        return with_slots(split, texts, self.config, self.tokenizer, self.ngrams, self.subwords)
 
     def encode_corpus(self, corpus: Corpus) -> Split:
         """Token ids of labelled texts, with the count of what was left out."""

@@ -37,6 +37,7 @@ from eqnp.runs.model import Model
 from eqnp.runs.progress import Progress
 from eqnp.runs.results import measured
 from eqnp.runs.signals import StopRequest
+from eqnp.runs.warmstart import Beginning
 from eqnp.runs.warmup import warm_up
 from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
 from eqnp.text.store import STORE, Split, read_store
@@ -64,7 +65,7 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
     check_writable(folder.parent if numbered else folder)
     config = pinned(config)
     prepared = prepare_anew(config)
-    folder = _claim_and_fill(folder, numbered, prepared)
+    folder = claim_and_fill(folder, numbered, prepared)
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
     return {
@@ -81,6 +82,7 @@ def run_training(
     folder: Path,
     *,
     prepared: Path | None = None,
+    beginning: Beginning | None = None,
     numbered: bool = False,
     threads: int | None = None,
     ranks: Ranks = ALONE,
@@ -88,10 +90,11 @@ def run_training(
 ) -> dict:
     """Run it all, printing as it goes; returns what is written to ``metrics.json``.
 
-    With a ``prepared`` folder, that is taken instead of the sources that the configuration names. With ``numbered``, a
-    folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is written before the
-    configuration and all data have been read and found good. With ``ranks`` the first one prepares and writes, and all
-    train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
+    With a ``prepared`` folder, that is taken instead of the sources that the configuration names; with a ``beginning``,
+    training goes on from a trained model, with the configuration that `Beginning.config` made of its own. With
+    ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
+    written before the configuration and all data have been read and found good. With ``ranks`` the first one prepares
+    and writes, and all train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
     """
     if ranks.size > 1 and config.learning.algorithm != "ep":
         raise ConfigError(
@@ -107,11 +110,14 @@ def run_training(
     started, config = time.perf_counter(), pinned(config)
     with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
         if ranks.first:
-            made = load_prepared(prepared, config) if prepared else prepare_anew(config)
+            if beginning:
+                made = beginning.prepared(config, print)
+            else:
+                made = load_prepared(prepared, config) if prepared else prepare_anew(config)
             config = made.config
             made.weighed_texts()  # which may refuse a name
             model, optimizer = untrained(made, machine)
-            folder = _claim_and_fill(folder, numbered, made, is_run=True)
+            folder = claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
             return_freed_memory()
             made.splits |= read_store(folder / STORE)
@@ -266,7 +272,9 @@ class TrainingRun:
                 raise SettlingError(f"{error}; {self.folder} has the state of the last checkpoint") from error
 
     def calibrate(self) -> None:
-        """Fit the temperature to the validation texts."""
+        """Fit the temperature to the validation texts, unless the model began with what it learned from them."""
+        if self.prepared.warm and self.prepared.warm.learned:
+            return
         self.progress.calibration = self.model.calibrate(self.prepared.splits["validation"])
 
     def begin_again(self) -> None:
@@ -318,7 +326,7 @@ def _chosen(device: str, config: Config, ranks: Ranks) -> str:
     return chosen
 
 
-def _claim_and_fill(folder: Path, numbered: bool, prepared: Prepared, is_run: bool = False) -> Path:
+def claim_and_fill(folder: Path, numbered: bool, prepared: Prepared, is_run: bool = False) -> Path:
     """Make the folder with all that training starts from in it, or none. What makes it a run is written last."""
     folder = claim(folder, numbered)
     try:

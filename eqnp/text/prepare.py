@@ -29,9 +29,23 @@ from eqnp.text.vectors import load_vectors, rescale
 from eqnp.text.weights import weighed
 
 START = "start.h5"
-VOTES_OF = "votes/"  # the name of features, in that file
+VOTES_OF, WARM = "votes/", "warm/"  # the names of features and of trained parameters, in that file
 VOTES = 20_000_000  # of subwords for classes, at most: each is three numbers in training
 TOLD = 2  # findings about the texts that are told unasked
+
+
+@dataclass
+class Warm:
+    """Where training goes on from, in place of first weights that are drawn: those of a trained model, by name.
+
+    ``temperature`` and ``floor`` are those of its scores. ``learned`` says that it has learned from the validation
+    texts, whose figures are then worth nothing.
+    """
+
+    parameters: dict[str, np.ndarray]
+    temperature: float
+    floor: float
+    learned: bool
 
 
 @dataclass
@@ -40,7 +54,7 @@ class Prepared:
 
     ``words`` has the n-grams after the words. ``found`` counts the words of the vocabulary that have a word vector; the
     others start at zero. ``config`` is the configuration with what it left open chosen. ``held_out`` says that the
-    validation texts are some of those given for training.
+    validation texts are some of those given for training. ``warm`` is there where training goes on from a model.
     """
 
     splits: dict[str, Split]
@@ -54,6 +68,7 @@ class Prepared:
     found: int
     config: Config
     held_out: bool = False
+    warm: Warm | None = None
 
     def weighed_texts(self) -> tuple[Split, Split]:
         """Training and validation texts with what each counts for; raises ConfigError and DataError as `weighed`."""
@@ -173,6 +188,9 @@ def save_prepared(folder: Path, prepared: Prepared) -> None:
     write_store(folder / STORE, prepared.splits, prepared.words)
     votes = {VOTES_OF + name: table for name, table in prepared.votes.items()}
     arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts, **votes}
+    if warm := prepared.warm:
+        arrays |= {WARM + name: value for name, value in warm.parameters.items()}
+        about["warm"] = {"temperature": warm.temperature, "floor": warm.floor, "learned": warm.learned}
     files.save(folder / START, "start", arrays, about)
 
 
@@ -209,7 +227,9 @@ def load_prepared(folder: Path, config: Config) -> Prepared:
         config, _ = fitted(config, splits["train"].labels)
         votes = {n.removeprefix(VOTES_OF): table for n, table in arrays.items() if n.startswith(VOTES_OF)}
         vocabulary = (tokenizer, ngrams, subwords, words, classes)
-        return Prepared(splits, *vocabulary, embedding, votes, found, config, held_out)
+        parameters = {n.removeprefix(WARM): value for n, value in arrays.items() if n.startswith(WARM)}
+        warm = Warm(parameters, **about["warm"]) if parameters else None
+        return Prepared(splits, *vocabulary, embedding, votes, found, config, held_out, warm)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the JSON inside may hold

@@ -76,6 +76,12 @@ class Split:
         labels = np.concatenate([s.labels for s in both])
         return Split(segments, labels, self.coverage + other.coverage, features, weights)
 
+    def take(self, rows: np.ndarray) -> Split:
+        """The samples at ``rows``, in that order; the coverage stays that of all."""
+        segments, features = ({n: r.take(rows) for n, r in each.items()} for each in (self.segments, self.features))
+        weights = None if self.weights is None else self.weights[rows]
+        return Split(segments, self.labels[rows], self.coverage, features, weights)
+
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each sample over all its segments, (n,)."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from eqnp.config import Config
 from eqnp.sections import DataConfig
 from eqnp.text.ngrams import NGrams, memory_slots, without_repeats
 from eqnp.text.store import Split
@@ -114,6 +115,21 @@ def as_read(split: Split, data: DataConfig, ngrams: NGrams, subwords: Mapping[st
         joint[_places(parts, offsets[:-1] + once.lengths)] = parts.ids + first_id
         features[features_of(name)] = Ragged(joint, offsets)
     return replace(slots, features=features)
+
+
+def with_slots(
+    split: Split,
+    texts: Mapping[str, Sequence[str]],
+    config: Config,
+    tokenizer: WordTokenizer,
+    ngrams: NGrams,
+    subwords: Subwords,
+) -> Split:
+    """Texts as word ids with all that a network of this configuration and vocabulary reads of them."""
+    spelling = None
+    if config.network.votes:
+        spelling = {name: subwords.encode(tokenizer, column) for name, column in texts.items()}
+    return as_read(split, config.data, ngrams, spelling)
 
 
 def slots_of(data: DataConfig, ngrams: NGrams) -> int:
