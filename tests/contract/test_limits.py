@@ -100,7 +100,7 @@ def test_commands_under_every_limit(small, capsys):
     expected, sizes = outcome("whole"), {path.name: path.stat().st_size for path in Path("whole").iterdir()}
     capsys.readouterr()
     ends = set()
-    for most in (0, sizes["start.h5"], sizes["data.h5"] - 1, sizes["data.h5"], sizes["data.h5"] + 8000, 40_000):
+    for most in (0, sizes["start.h5"], sizes["data.h5"] - 1, sizes["data.h5"], sizes["data.h5"] + 8000, 80_000):
         for command in (prepare, TRAIN):
             folder = Path(f"{command[0]}{most}")
             with limit(most):
