@@ -152,7 +152,7 @@ class Search:
         found: dict = {"values": values, "epochs": len(progress.epochs), "score": asdict(epoch.validation)}
         if RUNGS[rung] == 1:
             found["right"] = {each: right(model, self.texts[each]) for each in ("judge", "test") if each in self.texts}
-        self.done[name(number, rung)] = found | {"seconds": round(time.perf_counter() - started, 1)}
+        self.done[name(number, rung)] = found | {"seconds": round(time.perf_counter() - started, 4)}
         self.save()
         self.say(f"{called(number)}, {epochs} epochs: {share_of(epoch.validation.accuracy, len(self.texts['choose']))}")
 
