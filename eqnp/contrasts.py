@@ -146,7 +146,7 @@ def contrast_rows(
     They are written into ``kept``, under a key of the shard: they are needed until all shards are done.
     """
     found: Gradients = {}
-    for synapse in network.synapses:
+    for synapse in filter(lambda each: each.features, network.synapses):  # no other has a table
         memory, post = partial(kept, ("rows", synapse.name, shard)), synapse.post.name
         seen = states if weight is None else {**states, post: _weighed(network, post, states[post], weight)}
         found |= synapse.row_updates(network.parameters, x, seen, coefficients, memory)

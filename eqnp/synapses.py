@@ -96,7 +96,10 @@ class Synapse:
     def row_updates(
         self, parameters, x: Clamped, states: States, coefficients: np.ndarray, empty: Callable
     ) -> Iterator[tuple[str, RowGradient]]:
-        """Σ_p c_p ∂φ/∂θ(s_p) of tables of which a batch touches some rows, by parameter; `ends` do not have them."""
+        """Σ_p c_p ∂φ/∂θ(s_p) of tables of which a batch touches some rows, by parameter; `ends` do not have them.
+
+        Asked of synapses that read ``features``.
+        """
         return iter(())
 
     # --- derivatives along a change of the states, for oracles: exact, since φ is linear in each layer ----------------
