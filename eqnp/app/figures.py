@@ -145,6 +145,7 @@ def histograms(groups: Mapping[str, np.ndarray], path: Path) -> None:
         panel.hist(np.asarray(values, np.float64).ravel(), bins=60, color=INK)
         panel.set_title(name, fontsize=9)
         panel.set_yticks([])
+        panel.locator_params(axis="x", nbins=3)  # small numbers are long, and would run into each other
         panel.tick_params(labelsize=8)
     save(figure, path)
 
