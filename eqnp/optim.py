@@ -101,7 +101,7 @@ class Optimizer:
                 raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, known)}")
         network.machine.needs_kernels("the optimiser", type(self).__name__, self)
         self.config, self.kernels, self.taken = config, network.kernels, 0
-        self.divided: set[str] = set()  # parameters whose slots are with their ranks
+        self.divided: dict[str, None] = {}  # parameters whose slots are with their ranks, in the same order on each
         self.held = {
             slot: {name: self.kernels.zeros(p.shape, p.dtype) for name, p in network.parameters.items()}
             for slot in self.slots
@@ -144,7 +144,7 @@ class Optimizer:
         for name, gradient in gradients.items():
             if isinstance(gradient, RowGradient):
                 machine.ranks.spread(network.parameters[name], gradient.rows)
-                self.divided.add(name)
+                self.divided[name] = None
 
     def gather(self, network: Network) -> None:
         """Have all slots on all ranks."""

@@ -34,8 +34,11 @@ NLI = ["train", "mini-nli", "--threads=1", *(f"--set={setting}" for setting in (
 
 
 def ranks(number: int, *arguments) -> subprocess.Popen:
-    """Start ``eqnp`` on so many ranks."""
-    command = [MPIRUN, "-n", str(number), sys.executable, "-m", "eqnp", *map(str, arguments)]
+    """Start ``eqnp`` on so many ranks, on each of which a set of the names of tables has another order."""
+    command = [MPIRUN]
+    for rank in range(number):
+        command += [*((":",) if rank else ()), "-n", "1", "-x", f"PYTHONHASHSEED={rank + 3}"]
+        command += [sys.executable, "-m", "eqnp", *map(str, arguments)]
     environment = os.environ | OPEN | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
