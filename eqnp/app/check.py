@@ -163,17 +163,10 @@ def _against_differences(network, batch, target, exact: Estimate) -> dict[str, f
 
 def _gdu(network, batch, target) -> dict:
     """Norms per step of BPTT's increments and of EP's deviation from them, relative to the largest step."""
-    weights, _ = gdu.increments(network, batch, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
-    curves, error = {}, {}
-    for name, backward in weights.bptt.items():
-        size, ep, away = (
-            np.linalg.norm(a.reshape(GDU_STEPS, -1), axis=1)
-            for a in (backward, weights.ep[name], weights.ep[name] - backward)
-        )
-        if network.parameters[name].ndim > 1:  # biases would hide the rest of the picture
-            curves[name] = {"bptt": size.tolist(), "ep": ep.tolist()}
-        error[name] = float(away.max() / (size.max() or 1))
-    return {"curves": curves, "error": error}
+    every = gdu.norms(network, batch, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
+    many = {name for name, value in network.parameters.items() if value.ndim > 1}  # biases would hide the rest
+    curves = {name: {by: lists[by] for by in ("bptt", "ep")} for name, lists in every.items() if name in many}
+    return {"curves": curves, "error": {n: max(lists["apart"]) / (max(lists["bptt"]) or 1) for n, lists in every.items()}}
 
 
 def _phases(network, batch, target, learning: LearningConfig) -> dict:

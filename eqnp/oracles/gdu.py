@@ -7,7 +7,7 @@ adjoint of the drives, λ; that of the states differs from it by the factor ∇�
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from eqnp.states import Batch, Clamped, State
 
 @dataclass
 class Increments:
-    """What each step adds to the gradient of the mean loss, by EP and by BPTT: (steps, *shape) by name."""
+    """What a step adds to the gradient of the mean loss, by EP and by BPTT, by name; stacked: (steps, *shape)."""
 
     ep: dict[str, np.ndarray]
     bptt: dict[str, np.ndarray]
@@ -40,37 +40,70 @@ def increments(
 
     EP's are those of the symmetric estimate with nudge ``beta``; the neurons' are compared with BPTT's λ.
     """
+    every = list(each_step(network, batch, target, settling, beta=beta, steps=steps))
+    return _stacked([weights for weights, _ in every]), _stacked([neurons for _, neurons in every])
+
+
+def norms(
+    network: Network,
+    batch: Batch,
+    target: np.ndarray,
+    settling: SettlingConfig,
+    *,
+    beta: float = 1e-4,
+    steps: int = 10,
+) -> dict[str, dict[str, list[float]]]:
+    """By parameter, the norm of every step's increment by "ep" and by "bptt", and of how far they are "apart"."""
+    result: dict[str, dict[str, list[float]]] = {}
+    for weights, _ in each_step(network, batch, target, settling, beta=beta, steps=steps):
+        for name, ep in weights.ep.items():
+            lists = result.setdefault(name, {"ep": [], "bptt": [], "apart": []})
+            for which, value in (("ep", ep), ("bptt", weights.bptt[name]), ("apart", ep - weights.bptt[name])):
+                lists[which].append(float(np.linalg.norm(value)))
+    return result
+
+
+def each_step(
+    network: Network, batch: Batch, target: np.ndarray, settling: SettlingConfig, *, beta: float, steps: int
+) -> Iterator[tuple[Increments, Increments]]:
+    """One step's increments of the parameters and of the neurons after another: no more than one is kept."""
     x = network.clamp(batch)
-    state = network.zero_state(x)
-    settle(network, x, state, settling)
-    weights, neurons = _ep(network, x, state, target, beta, steps)
-    history = unroll(network, x, state, steps)
-    backwards = list(backward(history, target))
+    free = network.zero_state(x)
+    settle(network, x, free, settling)
+    paths = [_nudged(network, x, free, Nudge(strength, target)) for strength in (beta, -beta)]
+    before = _contrast(network, x, *(next(path) for path in paths))
+    history = unroll(network, x, free, steps)
     around = history[0][1]  # the same at every step: the state is a fixed point
-    lam = [around.hessian(v) for _, _, v in backwards]
-    return (
-        Increments(weights, {name: np.stack([g[name] for g, _, _ in backwards]) for name in weights}),
-        Increments(neurons, {name: np.stack([step[name] for step in lam]) for name in neurons}),
-    )
-
-
-def _ep(network: Network, x: Clamped, free: State, target, beta: float, steps: int):
-    phases = []
-    for strength in (beta, -beta):
-        state = network.zero_state(x)
-        state.assign(free)
-        state.news = network.all_news()
-        path = [{name: s.copy() for name, s in state.states.items()}]
-        for _ in range(steps):
-            settle(network, x, state, ONE_STEP, Nudge(strength, target))
-            path.append({name: s.copy() for name, s in state.states.items()})
-            state.news = network.all_news()
-        phases.append(path)
     scale = -1 / (2 * beta * len(target))
-    neurons = {name: scale * _steps([p[name] - m[name] for p, m in zip(*phases, strict=True)]) for name in free.states}
-    plus, minus = ([phi_gradient(network, x, states) for states in path] for path in phases)
-    weights = {name: scale * _steps([p[name] - m[name] for p, m in zip(plus, minus, strict=True)]) for name in plus[0]}
-    return weights, neurons
+    for gradients, _, v in backward(history, target):
+        after = _contrast(network, x, *(next(path) for path in paths))
+        weights, neurons = ({n: scale * (a[n] - b[n]) for n in a} for a, b in zip(after, before, strict=True))
+        before, lam = after, around.hessian(v)
+        yield Increments(weights, {n: gradients[n] for n in weights}), Increments(neurons, {n: lam[n] for n in neurons})
+
+
+def _nudged(network: Network, x: Clamped, free: State, nudge: Nudge) -> Iterator[dict[str, np.ndarray]]:
+    """The states of a nudged phase before its first step, after it, after the second, …"""
+    state = network.zero_state(x)
+    state.assign(free)
+    while True:
+        yield {name: s.copy() for name, s in state.states.items()}
+        state.news = network.all_news()
+        settle(network, x, state, ONE_STEP, nudge)
+
+
+def _contrast(network: Network, x: Clamped, plus: Mapping, minus: Mapping) -> tuple[dict, dict]:
+    """∂Φ/∂θ at the states under +β less that under −β, by parameter, and the states of the two, by layer."""
+    weights = phi_gradient(network, x, plus)
+    for name, value in phi_gradient(network, x, minus).items():
+        weights[name] -= value
+    return weights, {name: plus[name] - minus[name] for name in plus}
+
+
+def _stacked(every: list[Increments]) -> Increments:
+    return Increments(
+        *({name: np.stack([getattr(one, by)[name] for one in every]) for name in every[0].ep} for by in ("ep", "bptt"))
+    )
 
 
 def phi_gradient(network: Network, x: Clamped, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -83,6 +116,3 @@ def phi_gradient(network: Network, x: Clamped, states: Mapping[str, np.ndarray])
             result[name].reshape(post.shape[-1], -1)[:, columns] += post[0].T @ pre[0]
     return result
 
-
-def _steps(path: list[np.ndarray]) -> np.ndarray:
-    return np.diff(np.stack(path), axis=0)
