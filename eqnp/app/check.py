@@ -166,7 +166,8 @@ def _gdu(network, batch, target) -> dict:
     every = gdu.norms(network, batch, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
     many = {name for name, value in network.parameters.items() if value.ndim > 1}  # biases would hide the rest
     curves = {name: {by: lists[by] for by in ("bptt", "ep")} for name, lists in every.items() if name in many}
-    return {"curves": curves, "error": {n: max(lists["apart"]) / (max(lists["bptt"]) or 1) for n, lists in every.items()}}
+    error = {name: max(lists["apart"]) / (max(lists["bptt"]) or 1) for name, lists in every.items()}
+    return {"curves": curves, "error": error}
 
 
 def _phases(network, batch, target, learning: LearningConfig) -> dict:

@@ -115,4 +115,3 @@ def phi_gradient(network: Network, x: Clamped, states: Mapping[str, np.ndarray])
             result.setdefault(name, np.zeros(network.parameters[name].shape, network.dtype))
             result[name].reshape(post.shape[-1], -1)[:, columns] += post[0].T @ pre[0]
     return result
-
