@@ -1,1 +1,1 @@
-"""The experiment of Bal & Sengupta (2023), to the end: both of its networks, by EP and by backpropagation, on real text."""
+"""The experiment of Bal & Sengupta (2023): both of its networks, by EP and by backpropagation, on real text."""

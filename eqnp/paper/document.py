@@ -12,7 +12,7 @@ BLOCK = r"(<!-- {name} -->\n).*?(<!-- end -->)"
 
 
 def filled(page: str, blocks: Mapping[str, str]) -> str:
-    """The page with what stands between ``<!-- NAME -->`` and ``<!-- end -->`` replaced; raises KeyError for no such."""
+    """The page with what stands between ``<!-- NAME -->`` and ``<!-- end -->`` replaced; KeyError without one."""
     for name, text in blocks.items():
         pattern = re.compile(BLOCK.format(name=re.escape(name)), re.DOTALL)
         if not pattern.search(page):

@@ -24,6 +24,13 @@ from eqnp.text.store import bucketed
 TITLES = {"snli": "SNLI", "imdb": "IMDB"}
 TEXTS = {"snli": 20, "imdb": 4}  # of a batch that is looked at: what BPTT keeps of it must fit
 STATES = ("untrained", "trained")
+ALTS = {  # pictures, the table that each follows, and what it shows
+    "curves": ("accuracy", "Accuracy on validation data by epoch"),
+    "settling": ("settling", "Residual and energy by sweep"),
+    "steps": ("steps", "Norm of the updates of BPTT and EP by step"),
+    "memory": ("memory", "Memory at the peak by number of steps"),
+    "ablation": ("ablation", "Accuracy against the error of the gradient"),
+}
 PARTS = ("accuracy", "fixed", "short")
 
 
@@ -106,6 +113,9 @@ class Experiment:
             "layers": document.layers(memory),
             "ablation": document.ablation(ablation),
         }
+        for name, (block, alt) in ALTS.items():
+            if drawings[name][1]:
+                blocks[block] += f"\n\n![{alt}]({pictures_in.name}/{name}.png)"
         return document.filled(page, blocks)
 
     def _keep(self, name: str, record: dict) -> None:

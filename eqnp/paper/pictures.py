@@ -101,7 +101,7 @@ def ablation(records: Sequence[Mapping], path: Path) -> None:
         families.setdefault(family or name, []).append(point)
     colours = (INK, ACCENT, THIRD, PALE, "black")
     for (family, points), mark, colour in zip(families.items(), "os^D*", colours, strict=False):
-        errors, accuracies, values = zip(*points, strict=True)
+        errors, accuracies, _ = zip(*points, strict=True)
         beta = family in ("one-sided", "symmetric")
         label = f"{family}, by β" if beta else family
         axes.plot(errors, accuracies, f"{mark}-" if len(points) > 1 else mark, color=colour, label=label)

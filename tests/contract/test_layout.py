@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "eqnp"
 FILES = sorted(PACKAGE.rglob("*.py"))
-ORDERED = ("machine", "oracles", "testing", "runs", "app")  # packages with an order of their own
+ORDERED = ("machine", "oracles", "testing", "runs", "app", "paper")  # packages with an order of their own
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 LAYOUT = CONTRIBUTING[CONTRIBUTING.index("Imports go one way") :].split("- **", maxsplit=1)[0]
 ORDER = re.findall(r"`(\w+)`", LAYOUT.split("A file imports only")[0])
