@@ -72,11 +72,12 @@ class Settled(NamedTuple):
 @dataclass
 class Trace:
     """Filled by `settle` on request: per sweep the residual and the energy F of each sample, lists of (B,), and the
-    states by layer, (B, *shape). There are no energies of a device."""
+    states and drives by layer, (B, *shape), s = ∇Λ(u). There are no energies of a device."""
 
     residual: list[np.ndarray] = field(default_factory=list)
     energy: list[np.ndarray] = field(default_factory=list)
     states: list[dict[str, np.ndarray]] = field(default_factory=list)
+    drives: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def record(self, step: Step, residual: np.ndarray) -> None:
         """Add a sweep."""
@@ -85,6 +86,7 @@ class Trace:
         if network.machine.sees_energy:
             self.energy.append(network.energy(step.x, step.state, step.nudge))
         self.states.append({name: host(s).copy() for name, s in step.state.states.items()})
+        self.drives.append({name: host(u).copy() for name, u in step.state.drives.items()})
 
 
 def settle(

@@ -9,8 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from eqnp.app import player
 from eqnp.app.explain import Explanation, explain
-from eqnp.app.samples import by_name, corpus_of, generator, label_sets_of, labels_of, plain, texts_of, weights_of
+from eqnp.app.samples import (
+    by_name,
+    corpus_of,
+    generator,
+    label_sets_of,
+    labels_of,
+    not_fitted,
+    plain,
+    texts_of,
+    threads_of,
+    weights_of,
+)
 from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
@@ -158,7 +170,7 @@ class SequenceClassifier:
         hooks = Hooks(progress_bar, after_epoch=after_epoch) if self.verbose else Hooks()
         optimizer = make_optimizer(model.network, config.optimizer)
         first = {n: v.copy() for n, v in model.network.host_parameters().items()} if config.training.refit else {}
-        with Machine().at_work(self._threads()) as machine:
+        with Machine().at_work(threads_of(self.n_jobs)) as machine:
             working = model.on(machine)
             network = working.network
             if config.training.refit:  # which ends with an epoch like the last
@@ -201,7 +213,7 @@ class SequenceClassifier:
         else:
             split = self._further(config, X, y, classes)
         rng, weights = self._rng, weights_of(X, sample_weight, config.data.weight, len(split))
-        with Machine().at_work(self._threads()) as machine:
+        with Machine().at_work(threads_of(self.n_jobs)) as machine:
             network = self.model_.on(machine).network
             for rows in bucketed(split, config.training.batch, rng):
                 batch, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
@@ -253,12 +265,10 @@ class SequenceClassifier:
 
         After `fit` those that sum to 1 are calibrated on the texts that were held out (`eqnp.runs.calibration`).
         """
-        if not hasattr(self, "model_"):
-            raise _not_fitted(self)
-        texts = texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
+        texts = self._texts(X)
         if len(next(iter(texts.values()))) <= FEW:  # as `eqnp predict` has it: to the same bits
             return self.model_.in_numpy().scores(texts)[0]
-        with Machine().at_work(self._threads()) as machine:
+        with Machine().at_work(threads_of(self.n_jobs)) as machine:
             return self.model_.on(machine).scores(texts)[0]
 
     def explain(self, X: Sequence, towards: str | None = None) -> list[Explanation]:
@@ -266,11 +276,18 @@ class SequenceClassifier:
 
         The class is that named ``towards``, or the predicted one. Raises DataError for a class that there is not.
         """
-        if not hasattr(self, "model_"):
-            raise _not_fitted(self)
-        texts = texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
-        with Machine().at_work(self._threads()) as machine:
+        texts = self._texts(X)
+        with Machine().at_work(threads_of(self.n_jobs)) as machine:
             return explain(self.model_.on(machine), texts, towards)
+
+    def watch(self, text: str | Sequence[str], path: str | Path, towards: str | None = None) -> Path:
+        """Write a page on which the network settles on a text (or a pair), sweep by sweep; returns its path.
+
+        See `eqnp.app.watch.record`. Raises DataError for a class that there is not, or no known word; OSError.
+        """
+        texts = {name: each for name, (each,) in self._texts([text]).items()}
+        player.write(self.model_, texts, Path(path), towards)
+        return Path(path)
 
     def score(self, X: Sequence, y: Sequence | str | None = None, sample_weight: Sequence | str | None = None) -> float:
         """The share of texts whose predicted class is theirs, or all of several labels, counted ``sample_weight`` times
@@ -296,6 +313,12 @@ class SequenceClassifier:
         order = np.argsort(self.classes_)
         return figures(probabilities, order[np.searchsorted(self.classes_, labels, sorter=order)], names)
 
+    def _texts(self, X: Sequence) -> dict[str, list[str]]:
+        """Texts by segment, for a fitted model."""
+        if not hasattr(self, "model_"):
+            raise not_fitted(self)
+        return texts_of(X, self.model_.config.data.columns, self.model_.config.data.label)
+
     def _labels(self, X: Sequence, y: Sequence | str | None, texts: int) -> np.ndarray:
         """Labels (n,), of the dtype of ``classes_``, or of several to a text 0 and 1 (n, C); raises DataError."""
         if self.model_.several:
@@ -315,7 +338,7 @@ class SequenceClassifier:
     def save(self, folder: str | Path) -> None:
         """Write ``model.h5`` into a folder, for `load`, ``eqnp predict`` and ``eqnp evaluate``; raises OSError."""
         if not hasattr(self, "model_"):
-            raise _not_fitted(self)
+            raise not_fitted(self)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.model_.save(folder)
@@ -374,22 +397,3 @@ class SequenceClassifier:
         words = "text" if given.get("vectors.source", "corpus") == "corpus" else "text-vectors"
         default = "pairs" if len(segments_named(given)) == 2 else words
         return load_config(str(self.preset or default), given=given)
-
-    def _threads(self) -> int | None:
-        if self.n_jobs is None:
-            return 1
-        if self.n_jobs == -1:
-            return None
-        if not isinstance(self.n_jobs, int | np.integer) or self.n_jobs < 1:
-            raise ConfigError(f"n_jobs is {self.n_jobs!r}; it must be a number of threads, −1 for all cores, or None")
-        return int(self.n_jobs)
-
-
-def _not_fitted(estimator) -> Exception:
-    """scikit-learn's exception where scikit-learn is about, else one of the same meaning."""
-    text = f"this {type(estimator).__name__} is not fitted yet; call fit first"
-    try:
-        from sklearn.exceptions import NotFittedError
-    except ImportError:
-        return AttributeError(text)
-    return NotFittedError(text)

@@ -198,6 +198,16 @@ def build_parser() -> Parser:
     )
     _threads(words)
 
+    what = "write a page on which a network settles on a text, sweep by sweep"
+    watch = _command(added, "watch", commands.watch_command, what)
+    watch.usage = "eqnp watch RUN TEXT [TEXT] [options]"
+    watch.epilog = "A network that reads pairs takes two texts. Put -- before one that begins with a dash."
+    watch.example = 'eqnp watch runs/mini-sentiment "not a bad film"'
+    watch.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    watch.add_argument("text", metavar="TEXT", nargs="+", help="the text, or one for each that the network reads")
+    watch.add_argument("--towards", metavar="CLASS", help="nudge towards this class first (default: the likeliest)")
+    watch.add_argument("--out", metavar="F", type=Path, help="the page (default: watch.html in the run folder)")
+
     report = _command(added, "report", commands.report_command, "write report.html and pictures about a run")
     report.example = "eqnp report runs/mini-sentiment"
     report.add_argument("run", metavar="RUN", type=Path, help="run folder")

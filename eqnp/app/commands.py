@@ -259,6 +259,27 @@ def report_command(options) -> dict:
     return {"report": str(page)}
 
 
+def watch_command(options) -> dict:
+    """``eqnp watch``: returns the path of the page, and how often the network swept in each phase."""
+    from eqnp.app import player
+    from eqnp.machine import Machine
+    from eqnp.runs.folder import check_writable_file
+    from eqnp.runs.model import Model
+
+    model, out = Model.load(options.run, Machine("naive")), options.out or options.run / "watch.html"
+    check_writable_file(out, "--out")
+    columns = columns_of([readable(text) for text in options.text], list(model.config.data.columns), from_lines=False)
+    if (given := len(next(iter(columns.values())))) > 1:
+        raise ConfigError(f"{given} texts are given, and a page shows one; call eqnp watch once for each")
+    title, texts = f"{options.run.resolve().name} settles on a text", {name: text for name, (text,) in columns.items()}
+    recording = player.write(model, texts, out, options.towards, title)
+    print(f"settled free in {recording.free.sweeps[-1]:g} sweeps, energy {recording.free.energy[-1]:.6f}")
+    for name, phases in recording.nudged.items():
+        print(f"nudged for {name}: " + ", ".join(f"β = {each.beta:g} in {each.sweeps[-1]:g} sweeps" for each in phases))
+    print(f"{out} ({out.stat().st_size / 1000:.0f} kB); open it in a browser")
+    return {"watch": str(out), "predicted": recording.prediction.label, "classes": list(recording.nudged)}
+
+
 def list_command(options) -> dict:
     """``eqnp list``: returns presets, embedded data sets and packages of vectors."""
     from eqnp.config import load_config, presets

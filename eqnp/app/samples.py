@@ -263,3 +263,24 @@ def corpus_of(X, y, data: DataConfig, classes=None) -> tuple[Corpus, np.ndarray]
         raise DataError("all labels are one and the same; at least two classes are needed")
     names = tuple(str(name) for name in known)
     return Corpus(texts, places_among(known, labels), names), known
+
+
+def not_fitted(estimator) -> Exception:
+    """scikit-learn's exception where scikit-learn is about, else one of the same meaning."""
+    text = f"this {type(estimator).__name__} is not fitted yet; call fit first"
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        return AttributeError(text)
+    return NotFittedError(text)
+
+
+def threads_of(n_jobs: int | None) -> int | None:
+    """The threads of scikit-learn's ``n_jobs``: one without, for −1 None, one per core; raises ConfigError."""
+    if n_jobs is None:
+        return 1
+    if n_jobs == -1:
+        return None
+    if not isinstance(n_jobs, int | np.integer) or n_jobs < 1:
+        raise ConfigError(f"n_jobs is {n_jobs!r}; it must be a number of threads, −1 for all cores, or None")
+    return int(n_jobs)
