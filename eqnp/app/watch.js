@@ -143,7 +143,9 @@
           words.append(" ");
         });
         const matrix = panel.querySelector(".matrix"), width = Math.max(240, matrix.clientWidth), names = data.slots[layer];
-        const cell = Math.min(64, width / slots), tall = Math.max(5, Math.min(14, 260 / rows));
+        const tall = Math.max(5, Math.min(14, 360 / rows)), queries = data.queries[layer];
+        const side = tall < 11 ? 0 : Math.min(72, 8 + 6.5 * Math.max(...queries.slice(1).map((n) => n.length)));
+        const cell = Math.min(64, (width - side) / slots);
         const longest = 7 * Math.max(...names.map((n) => n.length)) + 6, level = longest <= cell;
         const top = cell < 11 ? 0 : level ? 16 : Math.min(84, longest); // narrow columns have names that stand, or none
         matrix.replaceChildren();
@@ -151,16 +153,19 @@
         const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img",
           "aria-label": `Attention: ${rows - 1} queries down, ${slots} words across; all numbers are in the table below` }, matrix);
         names.forEach((n, m) => {
-          const x = cell * (m + 0.5), place = level ? { "text-anchor": "middle" } : { transform: `rotate(-90 ${x + 4} ${top - 5})` };
+          const x = side + cell * (m + 0.5), place = level ? { "text-anchor": "middle" } : { transform: `rotate(-90 ${x + 4} ${top - 5})` };
           if (top) draw("text", { x: level ? x : x + 4, y: top - 5, ...place }, svg, level ? n : short(n, top));
         });
         for (let r = 1; r < rows; r += 1) {
+          const strong = r === row ? "strong small" : "small";
+          if (side) draw("text", { x: side - 6, y: top + r * tall - 3, "text-anchor": "end", class: strong }, svg, short(queries[r], side));
           for (let m = 0; m < slots; m += 1) {
             const weight = at[(i * rows + r) * slots + m];
-            draw("rect", { x: m * cell + 1, y: top + (r - 1) * tall + 1, width: cell - 1.5, height: tall - 1.5, class: "fill",
+            draw("rect", { x: side + m * cell + 1, y: top + (r - 1) * tall + 1, width: cell - 1.5, height: tall - 1.5, class: "fill",
               "fill-opacity": Math.max(0.04, Math.min(1, Math.sqrt(weight))).toFixed(3) }, svg);
           }
-          const hit = draw("rect", { x: 0, y: top + (r - 1) * tall, width: cell * slots, height: tall, class: r === row ? "hit chosen" : "hit" }, svg);
+          const hit = draw("rect", { x: side, y: top + (r - 1) * tall, width: cell * slots, height: tall,
+            class: r === row ? "hit chosen" : "hit" }, svg);
           hit.addEventListener("click", () => { state.query[layer] = r; panel.querySelector("select").value = r; redraw(); });
         }
       }
