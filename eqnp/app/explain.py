@@ -227,19 +227,22 @@ def contributions_as_html(pieces: Sequence[Piece]) -> str:
 
 
 LEGEND = (
-    "The darker a word, the more attention it gets, as a mean over all queries: white is none, the darkest six times "
-    "the mean of its text. Words outside the vocabulary are pale. A line under a word: the nudge gives it more "
-    "attention; dots: less. Below: what each word contributes to the class, blue for it and orange against it: what "
-    "its drive loses, against the mean of all classes, when the word is taken out everywhere."
+    "The stronger its shade, the more attention a word gets, as a mean over all queries: without shade none, with the "
+    "strongest six times the mean of its text. Words outside the vocabulary are pale. A line under a word: the nudge "
+    "gives it more attention; dots: less. Below: what each word contributes to the class, blue for it and orange "
+    "against it: what its drive loses, against the mean of all classes, when the word is taken out everywhere."
 )
 STYLE = """
+:root { --deep: 20, 50, 90; --for: 31, 95, 168; --against: 194, 87, 12; --on: #fff; --unknown: #757575; }
+@media (prefers-color-scheme: dark) {
+  :root { --deep: 158, 197, 255; --for: 110, 168, 245; --against: 255, 150, 80; --on: #10151c; --unknown: #8f8f8f; }
+}
 .text { line-height: 1.9; margin: .3em 0 1em; }
-.text b { font-weight: normal; border-radius: 3px; padding: .12em .1em;
-          background: rgba(20, 50, 90, var(--a)); }
-.text b.d { color: #fff; }
-.text b.up { border-bottom: 2px solid #c2570c; } .text b.down { border-bottom: 2px dotted #6b7280; }
-.text b.for { background: rgba(31, 95, 168, var(--a)); } .text b.against { background: rgba(194, 87, 12, var(--a)); }
-.text i { font-style: normal; color: #8a8a8a; }
+.text b { font-weight: normal; border-radius: 3px; padding: .12em .1em; background: rgba(var(--deep), var(--a)); }
+.text b.d { color: var(--on); }
+.text b.up { border-bottom: 2px solid rgb(var(--against)); } .text b.down { border-bottom: 2px dotted #808690; }
+.text b.for { background: rgba(var(--for), var(--a)); } .text b.against { background: rgba(var(--against), var(--a)); }
+.text i { font-style: normal; color: var(--unknown); }
 """
 
 
@@ -248,8 +251,9 @@ def page(explanations: Sequence[Explanation], title: str) -> str:
     body = "\n".join(section(each) for each in explanations)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        "<style>body { font: 16px/1.5 Georgia, serif; max-width: 46em; margin: 2em auto; padding: 0 1em; }"
-        f"small {{ color: #555; }}{STYLE}</style><h1>{html.escape(title)}</h1>"
+        "<style>:root { color-scheme: light dark; }"
+        "body { font: 16px/1.5 Georgia, serif; max-width: 46em; margin: 2em auto; padding: 0 1em; }"
+        f"small {{ opacity: .8; }}{STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<p><small>{LEGEND}</small></p>{body}</html>\n"
     )
 

@@ -243,6 +243,7 @@ def reliability(bins: Sequence[Mapping], best: np.ndarray, right: np.ndarray, pa
         kept = int((best >= threshold).sum())
         if kept:
             panels[1].plot(100 * kept / len(order), share[kept - 1], "s", color=ACCENT, ms=5)
-            panels[1].annotate(f"{threshold:g}", (100 * kept / len(order), share[kept - 1]), ha="right", va="top")
+            at, away = (100 * kept / len(order), share[kept - 1]), {"xytext": (-7, -3), "textcoords": "offset points"}
+            panels[1].annotate(f"{threshold:g}", at, **away, ha="right", va="top")
     panels[1].set(xlabel="share of the texts that are answered, %", title="Right, %, of those with the highest scores")
     save(figure, path)

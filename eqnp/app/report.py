@@ -8,13 +8,15 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from eqnp.app import classes, contributions, explain, page
+from eqnp.app import classes, contributions, explain, page, player
+from eqnp.app.watch import record
 from eqnp.dynamics import settle
-from eqnp.errors import CheckpointError, ConfigError
+from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.files import write_text
 from eqnp.learning import estimate
 from eqnp.machine import Machine
@@ -60,21 +62,22 @@ def _write(report: _Report, run: Path, out: Path, config: str, texts: Mapping[st
     shown = texts or report.some_texts()
     check = run / "check.json"
     sections = [
-        ("How good is it?", report.accuracy()),
-        ("Class by class", report.classes()),
-        ("Are its scores probabilities?", report.probabilities()),
-        ("Learning", report.learning()),
-        ("Settling", report.settling()),
-        ("What it attends to", report.words()),
-        ("What speaks for a class", report.speakers(run)),
-        ("Attention, word by word", report.attention(shown) if all(shown.values()) else ""),
-        ("Equilibrium propagation at one synapse", report.synapse()),
-        ("Is the gradient right?", _check(check, run / "check.png") if check.exists() else ""),
-        ("Weights and states", report.distributions()),
-        ("Configuration and environment", _tables(config, report.metrics)),
+        ("Results", "How good is it?", report.accuracy()),
+        ("Results", "Class by class", report.classes()),
+        ("Results", "Are its scores probabilities?", report.probabilities()),
+        ("Words", "What speaks for a class", report.speakers(run)),
+        ("Words", "What it attends to", report.words()),
+        ("Words", "Attention, word by word", report.attention(shown) if all(shown.values()) else ""),
+        ("Dynamics", "Watch it settle", report.watch(shown)),
+        ("Dynamics", "Settling", report.settling()),
+        ("Dynamics", "Equilibrium propagation at one synapse", report.synapse()),
+        ("Dynamics", "Is the gradient right?", _check(check, run / "check.png") if check.exists() else ""),
+        ("Training", "Learning", report.learning()),
+        ("Training", "Weights and states", report.distributions()),
+        ("Training", "Configuration and environment", _tables(config, report.metrics)),
     ]
     path = out / PAGE
-    write_text(path, page.page(run.resolve().name, report.metrics, [(title, body) for title, body in sections if body]))
+    write_text(path, page.page(run.resolve().name, report.metrics, [each for each in sections if each[2]]))
     return path
 
 
@@ -112,25 +115,31 @@ class _Report:
         names |= {RIVALS[name]: accuracy[self.where] for name, accuracy in metrics["baselines"].items()}
         sizes = [len(self.split), *[metrics.get("baseline_samples", metrics["samples"])[self.where]] * (len(names) - 1)]
         figures.baselines(names, sizes, 1 / len(classes), self.folder / "baselines.png")
-        figures.confusion(
-            confusion(self.split.labels, self.predicted, len(classes)), classes, self.folder / "confusion.png"
-        )
         note = (
-            f"On the {self.where} split, {len(self.split):,} samples; lines and brackets are intervals that hold the "
-            "true accuracy in 95 of 100 cases (Wilson). The rivals are logistic regressions on the same tokens and "
-            f"splits. The epoch (number {metrics['best_epoch']}) was chosen on validation data."
+            f"On the {self.where} split, {len(self.split):,} samples. The rivals are linear models on the same tokens "
+            f"and splits. The epoch (number {metrics['best_epoch']}) was chosen on validation data."
         )
         if metrics.get("refit") and self.where == "validation":
             note += (
                 " After that the network was trained once more, with these texts among the others: the matrix, and "
                 "what follows, are of texts that it has seen. Test data (--test-data) would give figures of others."
             )
-        pictures = self.picture("baselines", "Accuracy") + self.picture("confusion", "Confusion matrix")
-        return f"{page.note(note)}<div class=pair>{pictures}</div>"
+        look = (
+            "Look for the distance to the best rival: where the lines, intervals that hold the true accuracy in 95 of "
+            "100 cases (Wilson), lie side by side, chance would do as much."
+        )
+        return page.note(note) + self.picture("baselines", "Accuracy", look)
 
     def classes(self) -> str:
         """Precision, recall and F1 of the classes, and which of them are confused."""
-        return classes.section(self.found, classes.examples(self.model, self.split, self.predicted))
+        from eqnp.app import figures
+
+        names = self.model.classes
+        counts = confusion(self.split.labels, self.predicted, len(names))
+        figures.confusion(counts, names, self.folder / "confusion.png")
+        look = "Look beside the diagonal: a dark place is a class (row) that is taken for another (column)."
+        body = classes.section(self.found, classes.examples(self.model, self.split, self.predicted))
+        return body + self.picture("confusion", "Confusion matrix", look)
 
     def probabilities(self) -> str:
         """What its scores promise against what comes true, and what is left above a score."""
@@ -138,15 +147,19 @@ class _Report:
 
         best, right = self.scores.max(axis=1), self.predicted == self.split.labels
         figures.reliability(self.found["reliability"], best, right, self.folder / "reliability.png")
+        look = (
+            "Left: texts in ten bins of as many each, by the score of their best class. Look for points near the "
+            "dotted line, where as many are right as the score says; below it scores promise too much. Bars are "
+            "intervals that hold the true share in 95 of 100 cases (Wilson). Right: of the texts with the highest "
+            "scores, the share that is right. Look how far right it stays high: squares are thresholds "
+            "(eqnp predict --at-least)."
+        )
         note = (
-            "Left: texts in ten bins of as many each, by the score of their best class; on the line, as many are right "
-            "as the score says. Bars are intervals that hold the true share in 95 of 100 cases (Wilson). Right: of the "
-            "texts with the highest scores, the share that is right; squares are thresholds (eqnp predict --at-least). "
             f"Expected calibration error {self.found['calibration_error']:.4f}, log loss {self.found['log_loss']:.4f}."
         )
         if done := self.metrics.get("calibration"):
             note += f" The network was {calibration_line(done)}."
-        return page.note(note) + self.picture("reliability", "Reliability, and accuracy by coverage")
+        return page.note(note) + self.picture("reliability", "Reliability, and accuracy by coverage", look)
 
     def learning(self) -> str:
         from eqnp.app import figures
@@ -154,10 +167,12 @@ class _Report:
         if not self.epochs or not self.batches:
             return ""
         figures.learning(self.epochs, self.batches, self.metrics["best_epoch"], self.folder / "learning.png")
-        note = (
-            "Training figures are taken on the way, with word dropout and moving weights; validation after each epoch."
+        look = (
+            "Look for the epoch from which validation no longer follows training: the upright line is the one that was "
+            "kept. Training figures are taken on the way, with word dropout and moving weights; validation after each "
+            "epoch."
         )
-        return self.picture("learning", "Loss and accuracy by epoch") + page.note(note)
+        return self.picture("learning", "Loss and accuracy by epoch", look)
 
     def settling(self) -> str:
         from eqnp.app import figures
@@ -167,13 +182,18 @@ class _Report:
         training = ""
         if self.batches:
             figures.sweeps(self.batches, self.folder / "sweeps.png")
-            training = self.picture("sweeps", "Sweeps")
+            look = "Over training: look for sweeps that grow, and texts that no longer settle before the cap on sweeps."
+            training = self.picture("sweeps", "Sweeps", look)
         rise = max(float(np.diff(trace["energy"], prepend=trace["energy"][0]).max(initial=0)) for trace in traces)
         order = self.model.config.settling.order
         note = f"A batch of {len(self.labels)} texts settles ({order} sweeps). "
         fell = f"rose by {rise:.1e} at most" if rise > 0 else "never rose"
-        note += f"From sweep to sweep the mean energy {fell} (in float64). Below: over training."
-        return page.note(note) + self.picture("settling", "Residual and energy by sweep") + training
+        note += f"From sweep to sweep the mean energy {fell} (in float64)."
+        look = (
+            "Look for straight falls: every sweep takes a like share of what is left. A residual that lies flat does "
+            "not settle. Nudged phases start at the end of the free one."
+        )
+        return page.note(note) + self.picture("settling", "Residual and energy by sweep", look) + training
 
     def traces(self) -> list[dict]:
         """Residual and energy by sweep of the free and the nudged phases of one batch, as its estimator nudges."""
@@ -222,7 +242,8 @@ class _Report:
             f"split. Label and lightness of a bar say how many of the texts with the word were classified as "
             f"{self.model.classes[lead]!r}."
         )
-        return self.picture("words", "Most attended words") + page.note(note)
+        look = "Look whether these are words that decide, or names and marks that happen to stand there."
+        return page.note(note) + self.picture("words", "Most attended words", look)
 
     def speakers(self, run: Path) -> str:
         """The words and n-grams that speak most for the classes with most training texts, as a table."""
@@ -279,7 +300,11 @@ class _Report:
             "One text: of the batch above, the one that the nudge moves most. A synapse sees the states of its own two "
             "ends in both phases; their products, weighed and added up, are its update, and it knows nothing else."
         )
-        return page.note(note) + self.picture("synapse", "States at both ends, and the update")
+        look = (
+            "Look for the ends that differ between the phases: where neither moves, the products are the same, and "
+            "nothing is learned."
+        )
+        return page.note(note) + self.picture("synapse", "States at both ends, and the update", look)
 
     def distributions(self) -> str:
         from eqnp.app import figures
@@ -294,10 +319,24 @@ class _Report:
             groups[name] = flat if flat.size < 100_000 else rng.choice(flat, 100_000)
         groups |= {f"state of {layer.name}": state.states[layer.name] for layer in network.layers}
         figures.histograms(groups, self.folder / "distributions.png")
-        return self.picture("distributions", "Weights, and free states of a batch")
+        look = (
+            "Look for states that all stand at an end of their range, where nothing moves them, and weights with a "
+            "long tail."
+        )
+        return self.picture("distributions", "Weights, and free states of a batch", look)
 
-    def picture(self, name: str, title: str) -> str:
-        return page.image(self.folder / f"{name}.png", title)
+    def watch(self, texts: Mapping[str, list[str]]) -> str:
+        """The text that it is least sure of, as it settles: there is most to see."""
+        found = [(max(each.scores.values()), i) for i, each in enumerate(self.model.predict(texts)) if each.known_words]
+        for _, i in sorted(found):
+            with suppress(DataError):  # where one text of a pair has no known word
+                recording = record(self.model, {name: column[i] for name, column in texts.items()})
+                quoted = page.note(" | ".join(f"“{text}”" for text in recording.texts.values()))
+                return quoted + player.section(recording)
+        return ""
+
+    def picture(self, name: str, title: str, look: str) -> str:
+        return page.figure(self.folder / f"{name}.png", title, look)
 
 
 def _check(path: Path, picture: Path) -> str:
@@ -310,7 +349,8 @@ def _check(path: Path, picture: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); run eqnp check again, or remove it") from error
     table = page.table(("estimator", "β", "relative error of the worst parameter"), rows)
-    return table + (page.image(picture, "Gradient check") if picture.exists() else "")
+    look = "Look for the slope: halving β halves a one-sided error, and quarters a symmetric one."
+    return table + (page.figure(picture, "Gradient check", look) if picture.exists() else "")
 
 
 def _tables(config: str, metrics: dict) -> str:

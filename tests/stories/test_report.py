@@ -3,8 +3,6 @@
 import html
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,8 @@ from eqnp.dynamics import settle
 from eqnp.files import load
 from eqnp.machine import Machine
 from eqnp.runs.model import Model
+from tests.browser import browser, needs_browser
 from tests.runs import TRAIN, killed_after
-
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +33,13 @@ def test_the_report_is_one_page_that_needs_nothing_else(run):
     page = (run / "report.html").read_text("utf-8")
     assert len(page) <= 3 * 2**20
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
-    assert "<script" not in page
+    assert page.count("<script") == 2  # the numbers of the text that settles, and what draws them
     titles = re.findall(r"<h2 id=\"s\d+\">(.*?)</h2>", page)
-    assert len(titles) == 12
+    assert len(titles) == 13
+    assert re.findall(r"<a href=\"#s\d+\">(.*?)</a>", page) == titles
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert len(captions) == page.count("<img")
+    assert all("Look" in caption or "look" in caption for caption in captions)
     assert len(re.findall("<img", page)) == len(list((run / "report").glob("*.png"))) + 1  # that of the check
     for image in (run / "report").glob("*.png"):
         assert image.read_bytes().startswith(b"\x89PNG")
@@ -65,18 +66,33 @@ def test_a_strong_one_sided_nudge_is_shown_as_it_is(small, beta):
     assert not re.search(r"\b(nan|inf)\b", page)
 
 
-@pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
-def test_a_browser_opens_the_report_without_complaint(run, tmp_path):
-    """If this fails, the page is broken where it is looked at."""
-    picture = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=1100,4000"]
-    command = [BROWSER, *options, f"--user-data-dir={tmp_path}", f"--screenshot={picture}", f"file://{run}/report.html"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert picture.read_bytes().startswith(b"\x89PNG"), result.stderr
-    assert "CONSOLE" not in result.stderr
+@needs_browser
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_opens_the_report_without_complaint(run, tmp_path, width):
+    """If this fails, the page is broken where it is looked at, slow, too wide, or its contents scroll away."""
+    with browser(tmp_path) as tab:
+        tab.open(run / "report.html", width)
+        took = tab.run("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        tab.open(run / "report.html", width)
+        assert min(took, tab.run("performance.getEntriesByType('navigation')[0].loadEventEnd")) <= 1000
+        assert tab.run("document.documentElement.scrollWidth") <= width
+        picture = tmp_path / "page.png"
+        picture.write_bytes(tab.picture(whole=True))
+        tab.run("document.querySelectorAll('nav a')[6].click()")
+        assert 0 <= tab.run("document.querySelectorAll('nav a')[6].getBoundingClientRect().top") < 900
+        assert "Watch" in tab.run("document.querySelectorAll('h2')[6].textContent")
+        assert -1 <= tab.run("document.querySelectorAll('h2')[6].getBoundingClientRect().top") < 200
+        before = tab.picture()
+        tab.run("document.querySelector('[data-part=slider]').focus({preventScroll: true})")
+        tab.press("ArrowRight", 39)
+        assert "sweep 2" in tab.run("document.querySelector('[data-value=phase]').textContent")
+        assert tab.picture() != before
+        assert (tab.said, tab.requests) == ([], [])
     from matplotlib.image import imread
 
     pixels = imread(picture)
+    assert len(pixels) > 4000
+    pixels = pixels[::4, ::4]
     assert np.std(pixels[..., :3]) > 0.05  # something is drawn
     assert np.std(pixels[..., :3], axis=-1).mean() < 0.1  # nearly all of it in greys
 
