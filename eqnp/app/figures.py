@@ -10,11 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from eqnp.app.charts import ACCENT, INK, PALE, THIRD
 from eqnp.files import replacing
 from eqnp.runs.console import share_of
 from eqnp.runs.metrics import wilson
 
-INK, PALE, ACCENT, THIRD = "#14325a", "#9fb3c8", "#c2570c", "#6b7280"
 LINES = ({"color": INK, "ls": "-"}, {"color": ACCENT, "ls": "--"}, {"color": THIRD, "ls": ":"})
 PHASES = ("free", "+β", "−β", "+2β", "−2β")
 MOST_NAMED = 20  # classes whose counts are written into the confusion matrix
