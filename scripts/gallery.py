@@ -28,7 +28,8 @@ HEAD = """# Gallery: recipes to read
 
 Short scripts, in reading order: each can be read in one sitting, runs in seconds, and draws a picture. They need the
 package and nothing else (the first needs NumPy alone). What they print and draw here was made by
-`python scripts/gallery.py`; the mathematics is in [theory.md](theory.md).
+`python scripts/gallery.py`; the mathematics is in [theory.md](theory.md), and a page on which a trained network settles
+before one's eyes in [watch.md](watch.md).
 
 """
 

@@ -273,9 +273,9 @@ def watch_command(options) -> dict:
         raise ConfigError(f"{given} texts are given, and a page shows one; call eqnp watch once for each")
     title, texts = f"{options.run.resolve().name} settles on a text", {name: text for name, (text,) in columns.items()}
     recording = player.write(model, texts, out, options.towards, title)
-    print(f"settled free in {recording.free.sweeps[-1]:g} sweeps, energy {recording.free.energy[-1]:.6f}")
+    print(f"sweeps: free {recording.free.sweeps[-1]:g}, energy {recording.free.energy[-1]:.6f}")
     for name, phases in recording.nudged.items():
-        print(f"nudged for {name}: " + ", ".join(f"β = {each.beta:g} in {each.sweeps[-1]:g} sweeps" for each in phases))
+        print(f"  towards {name}: " + ", ".join(f"{each.sweeps[-1]:g} at β = {each.beta:g}" for each in phases))
     print(f"{out} ({out.stat().st_size / 1000:.0f} kB); open it in a browser")
     return {"watch": str(out), "predicted": recording.prediction.label, "classes": list(recording.nudged)}
 

@@ -40,8 +40,8 @@ BODY = """
 <div class="columns">
 <div>
 <h3>Attention</h3>
-<p>The stronger its shade, the more attention a word gets; the most is framed. Below: a row for each query, a column for
-each word; click a row to read it.</p>
+<p>The stronger its shade, the more attention a word gets (full: the most of any sweep); the most is framed. Below:
+a row for each query, a column for each word; click a row to read it.</p>
 <div data-part="attention"></div>
 </div>
 <div>
@@ -119,11 +119,17 @@ def _payload(recording: Recording) -> dict:
         "sizes": recording.sizes,
         "output": recording.output,
         "range": {name: (float(each.min(initial=0)), float(each.max(initial=0))) for name, each in states.items()},
+        "peaks": {name: _peaks([phase.attention[name] for phase in every]) for name in recording.queries},
         "free": _phase(recording.free),
         "nudged": [[_phase(phase) for phase in phases] for phases in recording.nudged.values()],
         "plan": recording.plan,
         "synapses": [_synapses(each) for each in recording.synapses],
     }
+
+
+def _peaks(attention: list[np.ndarray]) -> tuple[float, float]:
+    """The most attention that any word gets in any sweep, by the mean of the queries and by one of them."""
+    return max(float(each[:, 0].max()) for each in attention), max(float(each[:, 1:].max()) for each in attention)
 
 
 def _phase(phase: Phase) -> dict:

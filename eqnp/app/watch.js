@@ -31,7 +31,7 @@
     parent.append(element);
     return element;
   };
-  const short = (text, room) => (text.length * 7 > room ? text.slice(0, Math.max(1, Math.floor(room / 7) - 1)) + "…" : text);
+  const short = (text, room) => (text.length * 7.4 > room ? text.slice(0, Math.max(1, Math.floor(room / 7.4) - 1)) + "…" : text);
 
   function start(root) {
     const data = unpack(JSON.parse(root.querySelector("script[type='application/json']").textContent));
@@ -106,7 +106,7 @@
         draw("polyline", { points: above[n].map((v, k) => `${x(k)},${y(v)}`).join(" "), class: "curve" }, svg);
         above[n].forEach((v, k) => {
           const now = each === phase && k === i;
-          draw("circle", { cx: x(k), cy: y(v), r: now ? 5.5 : 3, class: now ? "now" : "dot" }, svg);
+          draw("circle", { cx: x(k), cy: y(v), r: now ? 5.5 : Math.min(3, Math.max(1.5, wide / each.sweeps.length / 3)), class: now ? "now" : "dot" }, svg);
         });
         draw("text", { x: x(0), y: height - 7, "text-anchor": "middle" }, svg, "1");
         if (each.sweeps.length > 1) {
@@ -134,10 +134,11 @@
         const layer = panel.dataset.layer, { shape: [, rows, slots], at } = phase.attention[layer];
         const words = panel.querySelector(".words"), row = state.query[layer], from = (i * rows + row) * slots;
         const weights = Array.from(at.subarray(from, from + slots)), most = Math.max(...weights);
+        const [peakOfMean, peak] = data.peaks[layer], shadeOf = (weight, of) => weight / Math.max(of, 1e-12);
         words.replaceChildren();
         weights.forEach((weight, m) => {
-          const shade = Math.min(1, Math.sqrt(weight));
-          const marks = [shade > 0.5 ? "deep" : "", weight === most ? "most" : ""].join(" ").trim();
+          const shade = shadeOf(weight, row ? peak : peakOfMean);
+          const marks = [shade > 0.56 ? "deep" : "", weight === most ? "most" : ""].join(" ").trim();
           const word = make("span", { style: `--a:${shade.toFixed(3)}`, title: `${number(weight)} of the attention` }, words, data.slots[layer][m]);
           if (marks) word.className = marks;
           words.append(" ");
@@ -162,7 +163,7 @@
           for (let m = 0; m < slots; m += 1) {
             const weight = at[(i * rows + r) * slots + m];
             draw("rect", { x: side + m * cell + 1, y: top + (r - 1) * tall + 1, width: cell - 1.5, height: tall - 1.5, class: "fill",
-              "fill-opacity": Math.max(0.04, Math.min(1, Math.sqrt(weight))).toFixed(3) }, svg);
+              "fill-opacity": Math.max(0.04, shadeOf(weight, peak)).toFixed(3) }, svg);
           }
           const hit = draw("rect", { x: side, y: top + (r - 1) * tall, width: cell * slots, height: tall,
             class: r === row ? "hit chosen" : "hit" }, svg);
@@ -181,7 +182,7 @@
         const width = Math.max(240, box.clientWidth), bars = layer === data.output && count <= 12;
         const [least, most] = data.range[layer], size = Math.max(-least, most, 1e-6);
         if (bars) {
-          const label = Math.min(130, 12 + 7.4 * Math.max(...names.map((n) => n.length))), room = width - label - 76;
+          const label = Math.min(140, 16 + 7.4 * Math.max(...names.map((n) => n.length))), room = width - label - 76;
           const svg = draw("svg", { viewBox: `0 0 ${width} ${24 * count}`, height: 24 * count, role: "img", "aria-label":
             names.map((n, u) => `${n} ${number(now[u])}`).join(", ") }, box);
           const unit = room / Math.max(1e-6, most - least), zero = label - least * unit;
@@ -260,7 +261,7 @@
     };
     const update = () => {
       const bundle = data.synapses[state.bundle], ends = bundle.ends[state.cls], [down, across] = ends.update.shape;
-      const box = part("update"), label = Math.min(150, 12 + 7.4 * Math.max(...bundle.post.map((n) => n.length)));
+      const box = part("update"), label = Math.min(160, 16 + 7.4 * Math.max(...bundle.post.map((n) => n.length)));
       const cell = Math.max(13, Math.min(26, (box.clientWidth - label) / across)), tall = Math.max(16, cell);
       const width = Math.max(box.clientWidth, label + cell * across);
       const largest = Math.max(...Array.from(ends.update.at, Math.abs), 1e-30), focused = box.contains(document.activeElement);
@@ -268,7 +269,8 @@
       const svg = draw("svg", { viewBox: `0 0 ${width} ${tall * down + 2}`, height: tall * down + 2, style: `width: ${width}px`, tabindex: 0, role: "application",
         "aria-label": "Updates: arrow keys choose a synapse; its two ends are read out below" }, box);
       for (let h = 0; h < down; h += 1) {
-        draw("text", { x: label - 8, y: tall * h + tall / 2 + 4, "text-anchor": "end" }, svg, short(bundle.post[h], label - 8));
+        const look = { "text-anchor": "end", class: h === state.post ? "strong" : "" };
+        draw("text", { x: label - 8, y: tall * h + tall / 2 + 4, ...look }, svg, short(bundle.post[h], label - 8));
         for (let k = 0; k < across; k += 1) {
           const value = ends.update.at[h * across + k];
           square(svg, label + cell * (k + 0.5), tall * (h + 0.5), Math.min(cell, tall), value / largest);

@@ -291,6 +291,7 @@ def test_slider_play_class_and_synapse_move_the_picture(tab, watched):
     tab.press("ArrowRight", 39)
     slid = tab.picture()
     assert slid != first
+    assert "sweep 2 of" in tab.run("document.querySelector('[data-part=slider]').getAttribute('aria-valuetext')")
     tab.run("document.querySelector('[data-part=play]').click()")
     until = time.monotonic() + 20
     while tab.run("document.querySelector('[data-part=slider]').value") == "1" and time.monotonic() < until:
@@ -329,6 +330,19 @@ def test_it_can_be_read_at_both_widths_in_light_and_dark(tab, watched, width):
         assert tab.run(f"{unnamed} || each.textContent || each.ariaLabel)).length") == 0
         pictures.append(tab.picture())
     assert pictures[0] != pictures[1]
+    assert (tab.said, tab.requests) == ([], [])
+
+
+@needs_browser
+def test_long_names_and_texts_stay_within_a_phone(tab, tmp_path):
+    """If this fails, the name of a class pushes the slider off the screen."""
+    y = ["a class with a name that is much longer than a phone is wide", "b" * 70] * 12
+    classifier = SequenceClassifier("text", settings={**SMALL, "network.hidden": [60]}, random_state=0)
+    path = classifier.partial_fit(WEATHER, y).watch(" ".join(WEATHER[:2] * 6), tmp_path / "long.html")
+    tab.open(path, 400)
+    assert tab.run("document.documentElement.scrollWidth") <= 400
+    tab.run("document.querySelector('details').open = true")
+    assert tab.run("document.documentElement.scrollWidth") <= 400
     assert (tab.said, tab.requests) == ([], [])
 
 
