@@ -270,7 +270,9 @@ def watch_command(options) -> dict:
     check_writable_file(out, "--out")
     columns = columns_of([readable(text) for text in options.text], list(model.config.data.columns), from_lines=False)
     if (given := len(next(iter(columns.values())))) > 1:
-        raise ConfigError(f"{given} texts are given, and a page shows one; call eqnp watch once for each")
+        raise ConfigError(
+            f"{given} texts are given, and a page shows one; put it in quotes, or call eqnp watch for each"
+        )
     title, texts = f"{options.run.resolve().name} settles on a text", {name: text for name, (text,) in columns.items()}
     recording = player.write(model, texts, out, options.towards, title)
     print(f"sweeps: free {recording.free.sweeps[-1]:g}, energy {recording.free.energy[-1]:.6f}")

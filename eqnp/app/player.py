@@ -102,9 +102,12 @@ def write(
 
 
 def _notes(recording: Recording) -> str:
-    prediction = recording.prediction
-    notes = [f"The prediction is {prediction.label}, with the score {prediction.scores[prediction.label]:.3f}."]
-    return f"<p>{html.escape(' '.join([*notes, *recording.notes]))}</p>"
+    label, given = recording.prediction.label, recording.prediction.labels
+    what = (
+        f"The prediction is {label}, with the score" if given == (label,) else f"The largest score is that of {label},"
+    )
+    notes = [f"{what} {recording.prediction.scores[label]:.3f}.", *recording.notes]
+    return f"<p>{html.escape(' '.join(notes))}</p>"
 
 
 def _payload(recording: Recording) -> dict:

@@ -17,6 +17,7 @@
     return thing;
   };
   const number = (value, digits = 6) => value.toFixed(digits).replace("-", "\u2212");
+  const brief = (value) => number(value, 4).replace(/\.?0+$/, "");
   const make = (name, attributes, parent, text) => {
     const element = document.createElement(name);
     for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
@@ -48,7 +49,7 @@
     const name = (phase, long) => {
       if (!phase.beta) return "free";
       const way = phase.beta > 0 ? "towards" : "away from";
-      const size = `β = ${number(phase.beta, 3).replace(/0+$/, "")}`;
+      const size = `β = ${brief(phase.beta)}`;
       return long ? `nudged ${way} ${data.classes[state.cls]} (${size})` : `${way === "towards" ? way : "away"}, ${size}`;
     };
     const arrange = () => {
@@ -304,15 +305,15 @@
         if (shared) {
           for (let r = 0; r < ends.post.shape[1]; r += 1) {
             const row = make("tr", {}, body);
-            make("th", { scope: "row" }, row, `β = ${number(beta, 2)}, ${bundle.rows[r] || r + 1}`);
+            make("th", { scope: "row" }, row, `β = ${brief(beta)}, ${bundle.rows[r] || r + 1}`);
             [number(post(p, r)), number(pre(p, r)), "", ""].forEach((text) => make("td", {}, row, text));
           }
         }
         const row = make("tr", {}, body), total = ends.products.at[(p * ends.products.shape[1] + h) * wide + k];
-        make("th", { scope: "row" }, row, shared ? `β = ${number(beta, 2)}, all added up` : beta ? `β = ${number(beta, 2)}` : "free");
+        make("th", { scope: "row" }, row, shared ? `β = ${brief(beta)}, all added up` : beta ? `β = ${brief(beta)}` : "free");
         (shared ? ["", ""] : [number(post(p, 0)), number(pre(p, 0))]).forEach((text) => make("td", {}, row, text));
         make("td", {}, row, number(total));
-        make("td", {}, row, number(c, 2));
+        make("td", {}, row, brief(c));
       });
       const foot = make("tr", {}, make("tfoot", {}, table));
       make("th", { scope: "row", colspan: 3 }, foot, "update: the products times c, added up");

@@ -124,7 +124,7 @@ def record(model: Model, texts: Mapping[str, str], towards: str | None = None) -
         if not any(token != UNKNOWN for token, _, _ in model.tokenizer.places(text)):
             what = "no word of it is known to this run" if text.strip() else "it is empty"
             raise DataError(f"segment {name!r}: there is nothing to settle on, {what}; give a text with known words")
-    recorder, words = _Recorder(model, towards), min(WORDS, model.config.data.max_tokens)
+    recorder, words = _Recorder(model, towards), min(WORDS, model.config.data.max_tokens - len(model.tokenizer.start))
     while True:
         recording = recorder.record(texts, words)
         if recording.numbers <= NUMBERS or words <= FEWEST:

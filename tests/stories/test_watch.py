@@ -16,6 +16,7 @@ from eqnp.errors import CheckpointError, DataError
 from eqnp.machine import Machine
 from eqnp.runs.model import Model
 from tests.browser import browser, needs_browser
+from tests.runs import said
 
 TEXT = "this is not a bad film at all , and the plot is never dull"
 LONG = " ".join([TEXT] * 12)
@@ -149,14 +150,23 @@ def test_several_labels_can_be_watched(tmp_path):
     clf = SequenceClassifier("text", settings=settings, epochs=1, random_state=0).fit(WEATHER, y)
     path = clf.watch("hot sun in week 3", tmp_path / "several.html", towards="cold")
     assert path.read_text("utf-8").count('class="watch"') == 1
+    (prediction,) = clf.model_.predict({"text": ["hot sun in week 3"]})
+    alone = prediction.labels == (prediction.label,)
+    assert f"{'prediction is' if alone else 'score is that of'} {prediction.label}" in path.read_text("utf-8")
 
 
 # ---- its limits ------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_is_small(model):
-    """If this fails, a page cannot be mailed, or a long text makes one that no browser likes."""
-    assert len(page(record(model, {"text": LONG}), "x").encode()) <= 400_000
+    """If this fails, a page cannot be mailed, or a long text makes one that no browser likes, or is cut in silence."""
+    recording = record(model, {"text": LONG})
+    assert len(page(recording, "x").encode()) <= 400_000
+    longest = model.config.data.max_tokens
+    assert len(recording.slots["attention0"]) == longest < WORDS
+    left, (read,) = re.search(r"The last (\d+) words", recording.notes[0]), recording.texts.values()
+    assert LONG.startswith(read)
+    assert len(LONG.split()) - len(read.split()) == int(left.group(1)) > 0
 
 
 @pytest.mark.parametrize(("preset", "positions"), [("imdb-paper", 150), ("snli-paper", 25)])
@@ -181,6 +191,14 @@ def test_five_classes_are_nudged_towards_at_most():
     assert len(recording.nudged) == 5
     assert next(iter(recording.nudged)) == "k7"
     assert len(recording.units["output"]) == 9
+
+
+def test_the_command_says_what_it_wrote(run, tmp_path, capsys):
+    """If this fails, who runs `eqnp watch` does not find the page, or a program cannot."""
+    found, shown = said(capsys, "watch", run, TEXT, "--towards", "positive", "--out", tmp_path / "page.html")
+    assert (found["watch"], found["classes"]) == (str(tmp_path / "page.html"), ["positive", "negative"])
+    assert f"{tmp_path}/page.html" in shown
+    assert "</html>" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_mistakes_are_told_in_one_line(run, model, tmp_path, capsys):
