@@ -72,8 +72,9 @@ class Settled(NamedTuple):
 @dataclass
 class Trace:
     """Filled by `settle` on request: per sweep the residual and the energy F of each sample, lists of (B,), and the
-    states and drives by layer, (B, *shape), s = ∇Λ(u). There are no energies of a device."""
+    states by layer, (B, *shape); ``with_drives`` the drives u too, s = ∇Λ(u). There are no energies of a device."""
 
+    with_drives: bool = False
     residual: list[np.ndarray] = field(default_factory=list)
     energy: list[np.ndarray] = field(default_factory=list)
     states: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -86,7 +87,8 @@ class Trace:
         if network.machine.sees_energy:
             self.energy.append(network.energy(step.x, step.state, step.nudge))
         self.states.append({name: host(s).copy() for name, s in step.state.states.items()})
-        self.drives.append({name: host(u).copy() for name, u in step.state.drives.items()})
+        if self.with_drives:
+            self.drives.append({name: host(u).copy() for name, u in step.state.drives.items()})
 
 
 def settle(

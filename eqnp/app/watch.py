@@ -222,7 +222,7 @@ class _Recorder:
 
     def _settle(self, x: Clamped, state: State, nudge: Nudge | None = None) -> Phase:
         """Settle a state in place, and keep of its trace what may be shown: the states of dense layers are whole."""
-        trace = Trace()
+        trace = Trace(with_drives=True)
         settled = settle(self.network, x, state, self.settling, nudge, trace)
         attention, states = {}, {}
         for layer in self.network.layers:
