@@ -78,7 +78,7 @@ nav b { color: var(--dim); font-weight: 600; }
 @media (max-width: 1099px) {
   nav { display: flex; gap: .9rem; overflow-x: auto; white-space: nowrap; padding: .6rem 1.2rem;
     border-bottom: 1px solid var(--line); }
-  .watch .bar { top: 2.5rem; }
+  :root { --top: 2.4rem; }
 }
 @media (max-width: 700px) { figure img { min-width: min(var(--width), 600px); } }
 @media print { nav { display: none; } body { display: block; background: #fff; } h2 { break-after: avoid; }

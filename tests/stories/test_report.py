@@ -82,6 +82,10 @@ def test_a_browser_opens_the_report_without_complaint(run, tmp_path, width):
         assert 0 <= tab.run("document.querySelectorAll('nav a')[6].getBoundingClientRect().top") < 900
         assert "Watch" in tab.run("document.querySelectorAll('h2')[6].textContent")
         assert -1 <= tab.run("document.querySelectorAll('h2')[6].getBoundingClientRect().top") < 200
+        tab.run("scrollBy(0, 420)")
+        places = "[nav, bar].map((each) => each.getBoundingClientRect())"
+        found = "const [nav, bar] = ['nav', '.watch .bar'].map((name) => document.querySelector(name))"
+        assert tab.run(f"{{ {found}; const [a, b] = {places}; b.top >= a.bottom - 1 || a.right <= b.left }}")
         before = tab.picture()
         tab.run("document.querySelector('[data-part=slider]').focus({preventScroll: true})")
         tab.press("ArrowRight", 39)
