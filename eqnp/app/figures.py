@@ -46,26 +46,27 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float]):
+def grid(rows: int, columns: int, size: tuple[float, float]):
+    """A figure of some inches, and its panels, by row and column."""
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _styled(draw: Callable) -> Callable:
+def styled(draw: Callable) -> Callable:
     """Draw in the style of reports, and leave the user's own as it was."""
 
     @functools.wraps(draw)
-    def styled(*arguments, **options) -> None:
+    def drawn(*arguments, **options) -> None:
         with matplotlib.rc_context(STYLE):
             draw(*arguments, **options)
 
-    return styled
+    return drawn
 
 
-@_styled
+@styled
 def learning(epochs: Sequence[Mapping], batches: Sequence[Mapping], best: int, path: Path) -> None:
     """Loss and accuracy over epochs: training on the way (ten points an epoch) and validation."""
-    figure, panels = _panels(1, 2, (10, 3.4))
+    figure, panels = grid(1, 2, (10, 3.4))
     per_epoch = {n: max(b["batch"] for b in batches if b["epoch"] == n) for n in {b["epoch"] for b in batches}}
     for panel, what in zip(panels[0], ("loss", "accuracy"), strict=True):
         at = [b["epoch"] - 1 + b["batch"] / per_epoch[b["epoch"]] for b in batches]
@@ -80,10 +81,10 @@ def learning(epochs: Sequence[Mapping], batches: Sequence[Mapping], best: int, p
     save(figure, path)
 
 
-@_styled
+@styled
 def settling(traces: Sequence[Mapping], path: Path) -> None:
     """Residual, and energy above its end, sweep by sweep in every phase of one batch."""
-    figure, (panels,) = _panels(1, 2, (10, 3.4))
+    figure, (panels,) = grid(1, 2, (10, 3.4))
     for trace, style in zip(traces, LINES, strict=False):
         residual, energy = np.array(trace["residual"]), np.array(trace["energy"])
         sweeps = np.arange(1, len(residual) + 1)
@@ -98,10 +99,10 @@ def settling(traces: Sequence[Mapping], path: Path) -> None:
     save(figure, path)
 
 
-@_styled
+@styled
 def sweeps(batches: Sequence[Mapping], path: Path) -> None:
     """Sweeps per phase, and the share of samples that settled, over training."""
-    figure, (panels,) = _panels(1, 2, (10, 3))
+    figure, (panels,) = grid(1, 2, (10, 3))
     at = np.arange(len(batches)) / max(1, len(batches)) * max(b["epoch"] for b in batches)
     for phase, (name, style) in enumerate(zip(PHASES, LINES, strict=False)):
         if phase < len(batches[0]["sweeps"]):
@@ -114,11 +115,11 @@ def sweeps(batches: Sequence[Mapping], path: Path) -> None:
     save(figure, path)
 
 
-@_styled
+@styled
 def confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Counts (C, C): rows are the true classes, columns the predicted ones."""
     size, few = 2.2 + 0.6 * min(len(classes), MOST_NAMED), len(classes) <= MOST_NAMED
-    figure, ((panel,),) = _panels(1, 1, (size + 0.8, size))
+    figure, ((panel,),) = grid(1, 1, (size + 0.8, size))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     panel.grid(False)
@@ -133,12 +134,12 @@ def confusion(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
     save(figure, path)
 
 
-@_styled
+@styled
 def histograms(groups: Mapping[str, np.ndarray], path: Path) -> None:
     """A histogram for each named array."""
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
-    figure, panels = _panels(rows, columns, (10, 2.1 * rows))
+    figure, panels = grid(rows, columns, (10, 2.1 * rows))
     for panel in panels.flat[len(groups) :]:
         panel.set_visible(False)
     for panel, (name, values) in zip(panels.flat, groups.items(), strict=False):
@@ -150,10 +151,10 @@ def histograms(groups: Mapping[str, np.ndarray], path: Path) -> None:
     save(figure, path)
 
 
-@_styled
+@styled
 def words(rows: Sequence[tuple[str, float, float]], leading: str, path: Path) -> None:
     """Most attended words: attention in multiples of the mean, and the share of texts with it of class ``leading``."""
-    figure, ((panel,),) = _panels(1, 1, (10, 0.27 * len(rows) + 0.8))
+    figure, ((panel,),) = grid(1, 1, (10, 0.27 * len(rows) + 0.8))
     names, lift, share = (list(column) for column in zip(*rows, strict=True))
     at = np.arange(len(rows))[::-1]
     shades = matplotlib.colormaps["cividis"](np.array(share))
@@ -166,7 +167,7 @@ def words(rows: Sequence[tuple[str, float, float]], leading: str, path: Path) ->
     save(figure, path)
 
 
-@_styled
+@styled
 def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequence[str], name: str, path: Path) -> None:
     """EP at one bundle of synapses and one sample: both ends in two phases, and the update.
 
@@ -204,10 +205,10 @@ def synapse(post: np.ndarray, pre: np.ndarray, phases: Sequence, classes: Sequen
     save(figure, path)
 
 
-@_styled
+@styled
 def baselines(accuracy: Mapping[str, float], samples: Sequence[int], chance: float, path: Path) -> None:
     """Accuracy of the network and its rivals, with intervals, each on so many samples of one split."""
-    figure, ((panel,),) = _panels(1, 1, (7, 3.2))
+    figure, ((panel,),) = grid(1, 1, (7, 3.2))
     at = np.arange(len(accuracy))[::-1]
     colours = [INK] + [PALE] * (len(accuracy) - 1)
     panel.barh(at, [100 * a for a in accuracy.values()], color=colours)
@@ -223,10 +224,10 @@ def baselines(accuracy: Mapping[str, float], samples: Sequence[int], chance: flo
     save(figure, path)
 
 
-@_styled
+@styled
 def reliability(bins: Sequence[Mapping], best: np.ndarray, right: np.ndarray, path: Path) -> None:
     """Accuracy over score by bins, and over coverage by threshold; ``best`` (n,) scores, ``right`` (n,) truths."""
-    figure, (panels,) = _panels(1, 2, (10, 3.8))
+    figure, (panels,) = grid(1, 2, (10, 3.8))
     panels[0].plot([0, 100], [0, 100], color="#888888", ls=":", lw=1)
     for each in bins:
         low, high = wilson(each["accuracy"], each["texts"])

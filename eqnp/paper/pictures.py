@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.app.figures import ACCENT, INK, PALE, THIRD, save
-from eqnp.app.figures import _panels as panels
-from eqnp.app.figures import _styled as styled
+from eqnp.app.figures import ACCENT, INK, PALE, THIRD, grid, save, styled
 
 COLOURS = {"ep": INK, "implicit": ACCENT, "bptt": THIRD}
 NAMES = {"ep": "EP", "implicit": "implicit differentiation", "bptt": "BPTT"}
@@ -20,7 +18,7 @@ FLOOR = 1e-9  # of the largest: smaller ones are rounding, and are not drawn
 @styled
 def curves(groups: Mapping[str, Sequence[Mapping]], path: Path) -> None:
     """Validation accuracy by epoch: a panel for each group of trainings, a line for each of them."""
-    figure, every = panels(1, len(groups), (4.5 * len(groups), 3.4))
+    figure, every = grid(1, len(groups), (4.5 * len(groups), 3.4))
     for (title, records), axes in zip(groups.items(), every[0], strict=True):
         named = set()
         for record in records:
@@ -38,7 +36,7 @@ def curves(groups: Mapping[str, Sequence[Mapping]], path: Path) -> None:
 @styled
 def settling(states: Mapping[str, Mapping], path: Path) -> None:
     """Residual and energy by sweep, a column for each network: free and nudged, synchronous and even–odd."""
-    figure, every = panels(2, len(states), (4.5 * len(states), 6))
+    figure, every = grid(2, len(states), (4.5 * len(states), 6))
     for column, (title, orders) in enumerate(states.items()):
         for order, colour in (("synchronous", ACCENT), ("even-odd", INK)):
             for phase, style in zip(orders[order][:2], STYLES, strict=False):
@@ -56,7 +54,7 @@ def settling(states: Mapping[str, Mapping], path: Path) -> None:
 @styled
 def steps(states: Mapping[str, Sequence[Mapping]], path: Path) -> None:
     """Norm of every step's update, BPTT as lines and EP as marks, a panel for each network, at the smallest nudge."""
-    figure, every = panels(1, len(states), (4.5 * len(states), 3.6))
+    figure, every = grid(1, len(states), (4.5 * len(states), 3.6))
     for (title, nudges), axes in zip(states.items(), every[0], strict=True):
         weights = [name for name in nudges[0]["norms"] if not name.endswith("bias")]
         for i, name in enumerate(weights):
@@ -74,7 +72,7 @@ def steps(states: Mapping[str, Sequence[Mapping]], path: Path) -> None:
 @styled
 def memory(tasks: Mapping[str, Mapping], path: Path) -> None:
     """Peak memory of an estimate by T = K; the dotted line is what the formula says of BPTT."""
-    figure, every = panels(1, len(tasks), (4.5 * len(tasks), 3.4))
+    figure, every = grid(1, len(tasks), (4.5 * len(tasks), 3.4))
     for (title, measured), axes in zip(tasks.items(), every[0], strict=True):
         number = np.array(measured["steps"])
         for name, style in zip(NAMES, STYLES, strict=False):
@@ -92,7 +90,7 @@ def memory(tasks: Mapping[str, Mapping], path: Path) -> None:
 @styled
 def ablation(records: Sequence[Mapping], path: Path) -> None:
     """Accuracy against the error of the gradient: a line of marks for each estimator, with their β, and other marks."""
-    figure, ((axes,),) = panels(1, 1, (7, 4))
+    figure, ((axes,),) = grid(1, 1, (7, 4))
     families: dict[str, list] = {}
     for record in records:
         name = record["name"].removeprefix("snli-")
