@@ -27,7 +27,9 @@ def curves(groups: Mapping[str, Sequence[Mapping]], path: Path) -> None:
             named.add(algorithm)
             epochs = [epoch["epoch"] for epoch in record["curve"]]
             accuracy = [100 * epoch["validation"]["accuracy"] for epoch in record["curve"]]
-            axes.plot(epochs, accuracy, "o" + STYLES[list(NAMES).index(algorithm)], color=COLOURS[algorithm], label=label)
+            axes.plot(
+                epochs, accuracy, "o" + STYLES[list(NAMES).index(algorithm)], color=COLOURS[algorithm], label=label
+            )
         axes.set(title=title, xlabel="epoch", ylabel="accuracy on validation data, %")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
