@@ -1,70 +1,56 @@
-"""A table of results from run folders: runs that differ by their seed alone are one line, mean ± standard deviation.
+"""Figures of runs: as a table, and put into README.md and docs/ from the records in docs/results/.
 
-python scripts/results.py runs/imdb-0 runs/imdb-1 runs/imdb-2 runs/snli-*
+python scripts/results.py RUN …                   # the table of finished runs; seeds of one configuration are one line
+cp RUN/metrics.json docs/results/NAME-SEED.json   # how a run becomes a record; so do check.json and the like
+python scripts/results.py                         # fill in what stands between <!--= REQUEST --> and <!--/--> in the pages
+
+Requests are those of `eqnp.app.records.written`.
 """
 
 import json
-import statistics
+import re
 import sys
 import tomllib
 from collections import defaultdict
 from pathlib import Path
 
-RIVALS = {
-    "majority": "majority",
-    "bag_of_words": "bag of words",
-    "nb_svm": "NB-SVM",
-    "mean_vector": "mean vector",
-    "perceptron": "perceptron",
-}
+from eqnp.app.records import table, written
+from eqnp.files import write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = re.compile(r"(<!--= (.+?) -->)(.*?)(<!--/-->)", re.DOTALL)
 
 
-def read(folder: Path) -> tuple[str, dict]:
-    """The configuration without its seed, as a key, and the figures of a run."""
-    try:
-        config = tomllib.loads((folder / "config.toml").read_text("utf-8"))
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        sys.exit(f"{folder}: {error}; give folders of finished runs")
-    if "baselines" not in metrics:
-        sys.exit(f"{folder}: from a release without these figures; train it again")
-    config["training"].pop("seed")
-    config["data"].pop("seed", None)  # −1 in a configuration, but in a run that of its texts
-    return json.dumps(config, sort_keys=True), metrics
+def records(name: str) -> list[dict]:
+    """The records NAME-SEED.json, or the one called NAME.json."""
+    folder = ROOT / "docs" / "results"
+    found = sorted(folder.glob(f"{name}-[0-9].json")) or [folder / f"{name}.json"]
+    return [json.loads(path.read_text("utf-8")) for path in found]
 
 
-def spread(values: list[float], digits: int = 1, unit: float = 100) -> str:
-    """Mean ± standard deviation, or the value alone."""
-    mean = f"{unit * statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {unit * statistics.stdev(values):.{digits}f}"
+def filled(page: str) -> str:
+    """A page with its figures as the records have them."""
+    return PLACE.sub(lambda place: f"{place[1]}{written(place[2], records)}{place[4]}", page)
 
 
-def row(runs: list[dict]) -> str:
-    """One line of the table."""
-    first = runs[0]
-    split = "test" if "test" in first["accuracy"] else "validation"
-    rivals = (
-        spread([run["baselines"][name][split] for run in runs]) if name in first["baselines"] else "–"
-        for name in RIVALS
-    )
-    return (
-        f"| {first['preset']} | {first['algorithm']} | {first['parameters'] / 1e6:.2f} M | {len(runs)} | {split} | "
-        f"**{spread([run['accuracy'][split] for run in runs])}** | {' | '.join(rivals)} | "
-        f"{spread([run['seconds'] / 60 for run in runs], unit=1)} | "
-        f"{max(run['peak_resident_gib'] or 0 for run in runs):.1f} GiB |"
-    )
-
-
-def table(folders: list[Path]) -> str:
-    """All of it as Markdown."""
+def of_folders(folders: list[Path]) -> dict[str, list[dict]]:
+    """Metrics of finished runs, by configuration without its seed."""
     groups = defaultdict(list)
     for folder in folders:
-        key, metrics = read(folder)
-        groups[key].append(metrics)
-    columns = ["preset", "by", "parameters", "seeds", "split", "accuracy, %", *RIVALS.values(), "minutes", "memory"]
-    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return "\n".join([*head, *(row(runs) for runs in groups.values())])
+        try:
+            config = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+            metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            sys.exit(f"{folder}: {error}; give folders of finished runs")
+        config["training"].pop("seed")
+        config["data"].pop("seed", None)  # −1 in a configuration, but in a run that of its texts
+        groups[json.dumps(config, sort_keys=True)].append(metrics)
+    return {f"{n}: {runs[0]['preset']}, {runs[0]['algorithm']}": runs for n, runs in enumerate(groups.values(), 1)}
 
 
 if __name__ == "__main__":
-    print(table([Path(name) for name in sys.argv[1:]] or sys.exit(__doc__)))
+    if sys.argv[1:]:
+        print(table(of_folders([Path(name) for name in sys.argv[1:]])))
+    else:
+        for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+            write_text(path, filled(path.read_text("utf-8")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from eqnp import files
@@ -50,49 +51,20 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
     }
     if not model.network.machine.ranks.first:
         return {}
-    algorithm = config.learning.algorithm
-    sizes = {name: len(split) for name, split in splits.items()}
-    every = (len(splits["train"]) + len(splits["validation"])) * (progress.refitted > 0)
-    more = f"; then trained once more, on all {every:,} texts" * bool(every)
-    several = splits["train"].several
-    found = label_figures(figures) if several else accuracies(accuracy, sizes)
-    print(f"{NAMES[algorithm]}: {found} (epoch {best.epoch}, chosen on validation{more})")
-    start = files.load(folder / START, "start")[0][EMBEDDING]
-    start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
-    rivals = baselines(splits, start, len(prepared.classes))
-    of_rivals = {name: len(split) for name, split in thinned(splits).items()}
-    for name, rival in rivals.items():
-        shown = (
-            ", ".join(f"{split} {percent(each)}" for split, each in rival.accuracy.items())
-            if several
-            else accuracies(rival.accuracy, of_rivals)
-        )
-        print(f"baseline, {RIVALS[name]}: {'micro F1 ' * several}{shown}")
-    if progress.calibration:
-        print(calibration_line(progress.calibration))
-    if shown := figures.get("test", figures.get("validation")):
-        print(f"{'test' if 'test' in figures else 'validation'}, by class:")
-        print("\n".join(class_lines(shown)))
-    name, tries = ("test", 1) if "test" in splits else ("validation", len(progress.epochs))
-    weighed = bool(config.training.class_weight or config.data.weight)  # that may cost accuracy, and is meant to
-    if "majority" in rivals and not weighed:
-        majority = rivals["majority"].accuracy[name]
-        if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
-            print(warning)
-    return {
+    found = {
         "run": str(folder),
         "preset": config.name,
         "accuracy": accuracy,
         "figures": figures,
         "calibration": progress.calibration,
-        "algorithm": algorithm,
-        "baselines": {name: rival.accuracy for name, rival in rivals.items()},
-        "baseline_samples": of_rivals,
+        "algorithm": config.learning.algorithm,
+        "baselines": {},
+        "baseline_samples": {name: len(split) for name, split in thinned(splits).items()},
         "best_epoch": best.epoch,
         "epochs": len(progress.epochs),
-        "refit": every,
+        "refit": (len(splits["train"]) + len(splits["validation"])) * (progress.refitted > 0),
         "classes": list(prepared.classes),
-        "samples": sizes,
+        "samples": {name: len(split) for name, split in splits.items()},
         "tokens": {name: split.coverage.tokens for name, split in splits.items()},
         "unknown_tokens": {name: split.coverage.unknown for name, split in splits.items()},
         "cut_tokens": {name: split.coverage.cut for name, split in splits.items()},
@@ -100,3 +72,44 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
         "ngrams": len(prepared.ngrams),
         "words_with_vector": prepared.found,
     }
+    print(headline(found))  # the rivals take their time
+    start = files.load(folder / START, "start")[0][EMBEDDING]
+    start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
+    rivals = baselines(splits, start, len(prepared.classes))
+    found["baselines"] = {name: rival.accuracy for name, rival in rivals.items()}
+    for line in further_lines(found):
+        print(line)
+    name, tries = ("test", 1) if "test" in splits else ("validation", len(progress.epochs))
+    weighed = bool(config.training.class_weight or config.data.weight)  # that may cost accuracy, and is meant to
+    if "majority" in rivals and not weighed:
+        majority = rivals["majority"].accuracy[name]
+        if warning := majority_warning(name, accuracy[name], majority, len(splits[name]), tries):
+            print(warning)
+    return found
+
+
+def headline(found: Mapping) -> str:
+    """Figures of the network in a line; ``found`` as in ``metrics.json``."""
+    several = _several(found)
+    own = label_figures(found["figures"]) if several else accuracies(found["accuracy"], found["samples"])
+    more = f"; then trained once more, on all {found['refit']:,} texts" * bool(found["refit"])
+    return f"{NAMES[found['algorithm']]}: {own} (epoch {found['best_epoch']}, chosen on validation{more})"
+
+
+def further_lines(found: Mapping) -> list[str]:
+    """The lines after it: rivals, calibration and classes; ``found`` as in ``metrics.json``."""
+    several, lines, figures = _several(found), [], found["figures"]
+    for name, rival in found["baselines"].items():
+        plain = ", ".join(f"{split} {percent(each)}" for split, each in rival.items())
+        shown = plain if several else accuracies(rival, found["baseline_samples"])
+        lines.append(f"baseline, {RIVALS[name]}: {'micro F1 ' * several}{shown}")
+    if found["calibration"]:
+        lines.append(calibration_line(found["calibration"]))
+    if shown := figures.get("test", figures.get("validation")):
+        lines += [f"{'test' if 'test' in figures else 'validation'}, by class:", *class_lines(shown)]
+    return lines
+
+
+def _several(found: Mapping) -> bool:
+    """Whether texts may have several labels."""
+    return any("micro" in each for each in found["figures"].values())
