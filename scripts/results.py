@@ -2,7 +2,7 @@
 
 python scripts/results.py RUN …                   # the table of finished runs; seeds of one configuration are one line
 cp RUN/metrics.json docs/results/NAME-SEED.json   # how a run becomes a record; so do check.json and the like
-python scripts/results.py                         # fill in what stands between <!--= REQUEST --> and <!--/--> in the pages
+python scripts/results.py                         # fill in what is between <!--= REQUEST --> and <!--/-->
 
 Requests are those of `eqnp.app.records.written`.
 """

@@ -2,7 +2,8 @@
 
     python scripts/train_nli.py [--epochs N] [--seed N]
 
-This is what `eqnp train mini-nli` does, without files and options; `train_sentiment.py` is the simpler one.
+The network and the steps are those of `eqnp train mini-nli`, which also keeps the best epoch, calibrates scores, and
+can be stopped. `train_sentiment.py` is the simpler one.
 """
 
 import argparse

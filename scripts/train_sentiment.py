@@ -2,7 +2,8 @@
 
     python scripts/train_sentiment.py [--epochs N] [--seed N]
 
-This is what `eqnp train` does, without files and options, with a network that sees no order: read it first.
+The steps are those of `eqnp train mini-sentiment`: texts, vectors, network, batches, validation. Its network is another
+(windows that see order, a softmax), and it keeps the best epoch, calibrates scores, and can be stopped.
 """
 
 import argparse

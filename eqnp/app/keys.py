@@ -95,7 +95,7 @@ def lines(each: Key) -> str:
 def page() -> str:
     """The page of the documentation that has all keys, in Markdown."""
     parts = [
-        "# Every key of a configuration\n\n"
+        "# Every key of a configuration\n\n[← eqnp](../README.md) · [texts of your own](texts.md)\n\n"
         "`eqnp config` prints the same, `eqnp config KEY` one of them, and `eqnp config PRESET` the values of a "
         "preset.\n`--set section.key=value` changes one, or a TOML file does. This page is made by "
         "`python scripts/keys.py`\nfrom the docstrings of the sections.\n"

@@ -59,8 +59,9 @@ def written(what: str, records: Callable[[str], list[dict]]) -> str:
     """Markdown for one request, from what ``records`` finds under a name. The requests:
 
     ``table COLUMN, COLUMN …; LABEL=NAME; …``: a line for the runs of each name. ``share NAME KEY``: mean ± standard
-    deviation in percent. ``value NAME KEY FORMAT``: one number, as Python's ``format`` writes it. ``lines NAME``,
-    ``check NAME``, ``benchmark NAME``: what `eqnp train` (at its end), `eqnp check` and `eqnp benchmark` print.
+    deviation in percent. ``value NAME KEY FORMAT``: one number, as Python's ``format`` writes it. ``lines NAME [N]``,
+    ``check NAME``, ``benchmark NAME …``: what `eqnp train` (the first N lines of its end), `eqnp check` and
+    `eqnp benchmark` print.
     """
     kind, _, rest = what.partition(" ")
     if kind == "table":
@@ -70,8 +71,9 @@ def written(what: str, records: Callable[[str], list[dict]]) -> str:
     name, *more = rest.split()
     first, *_ = runs = records(name)
     if kind == "benchmark":
-        return f"\n{benchmark.table(first)}\n"
+        tasks = [task for each in (name, *more) for record in records(each) for task in record["tasks"]]
+        return f"\n{benchmark.table(tasks)}\n"
     if kind in ("lines", "check"):
         lines = [check.table(first)] if kind == "check" else [headline(first), *further_lines(first)]
-        return "\n".join(["", "```text", *lines, "```", ""])
+        return "\n".join(["", "```text", *lines[: int(more[0]) if more else None], "```", ""])
     return format(look(first, more[0]), more[1]) if kind == "value" else spread([look(run, more[0]) for run in runs])

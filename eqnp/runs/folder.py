@@ -3,7 +3,7 @@
 RUN/config.toml    the whole configuration, every key
 RUN/start.h5       tokenizer, classes, and the vectors or weights that training starts from (see `eqnp.text.prepare`)
 RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
-RUN/log.jsonl      ten lines an epoch, and one at its end
+RUN/log.jsonl      ten to nineteen lines an epoch (of fewer batches than ten, one for each), and one at its end
 RUN/model.h5       the best epoch by ``training.metric`` on the validation texts (see `eqnp.runs.model`)
 RUN/last.h5        while training is under way: the last state, to go on from
 RUN/metrics.json   when it is finished: figures and the environment they were measured in

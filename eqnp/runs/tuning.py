@@ -72,7 +72,7 @@ def _rate(config: Config, family: str) -> float:
 
 THIRD = {"low": 1 / 3, "high": 3.0, "log": True}  # of its own value, to three times that
 RATE, RATES = "optimizer.learning_rate", "optimizer.learning_rates."
-SPACE = (  # README, "Search for settings", has the same table
+SPACE = (  # docs/texts.md has the same table
     Range(RATE, **THIRD, times=lambda c: c.optimizer.learning_rate),
     Range(f"{RATES}{FAMILY}", **THIRD, times=lambda c: _rate(c, FAMILY), where=lambda c: c.learning.train_embeddings),
     Range(f"{RATES}{VOTES}", **THIRD, times=lambda c: _rate(c, VOTES), where=lambda c: c.network.votes > 0),

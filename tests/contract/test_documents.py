@@ -1,12 +1,28 @@
 """What the documents cite is there, and the code cites no document that its readers do not have."""
 
 import ast
+import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
+
+spec = importlib.util.spec_from_file_location("results", ROOT / "scripts" / "results.py")
+results = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(results)
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md"]
+UNIT = r"%|points|seconds?|minutes?|GiB|MiB|GFLOP/s|ms|times as fast"
+MEASURED = re.compile(rf"\d[\d.,]*(?: to \d[\d.,]*)? ?(?:{UNIT})(?!\w)[^.;|]{{0,30}}")  # with what follows
+DEFINED = re.compile(  # limits, and sizes of data: nothing that was measured
+    r"^(95 % intervals|99 % precision|80 % or (more|greater)|10 points more than|0\.1 %|4 % of its training pairs)"
+)
 
 THEORY = (ROOT / "docs" / "theory.md").read_text("utf-8")
 CITATION = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
@@ -64,3 +80,95 @@ def test_cited_facts_exist():
 def test_no_document_is_cited_that_readers_do_not_have():
     """If this fails, a docstring sends its reader to a page that is not in this repository; cite docs/theory.md."""
     assert [where for where, _ in matches(ELSEWHERE)] == []
+
+
+# --- the pages: links, length, figures, and one place for each text -------------------------------------------------
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+def anchors(path: Path) -> set[str]:
+    """Those of a page, outside of its code."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
+
+
+def links(path: Path) -> list[str]:
+    """What a page points to in this repository."""
+    text = re.sub(r"^```.*?^```|`[^`\n]*`(?!\])", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    """If this fails, a reader clicks and finds nothing: no such file, or no such heading in it."""
+    for target in links(page):
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+def test_pages_are_linked_both_ways():
+    """If this fails, a page is not found from the README, or there is no way back."""
+    from_readme = {(ROOT / target.partition("#")[0]).resolve() for target in links(README)}
+    for page in PAGES[1:]:
+        assert page in from_readme, page
+        assert "../README.md" in links(page), page
+
+
+def test_the_readme_is_short():
+    """If this fails, the README is no longer read to its end; a page of docs/ is the place for more."""
+    assert len(README.read_text("utf-8").split()) <= 1300
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_figures_are_those_of_their_records(page):
+    """If this fails, run `python scripts/results.py`: a page says another figure than the record of its run."""
+    text = page.read_text("utf-8")
+    assert results.filled(text) == text
+    assert len(results.PLACE.findall(text)) == text.count("<!--= ") == text.count("<!--/-->")
+
+
+def test_figures_change_with_their_records(monkeypatch):
+    """If this fails, the test above would pass whatever a page says."""
+    text = README.read_text("utf-8")
+    kept = results.records
+    monkeypatch.setattr(results, "records", lambda name: [{**run, "best_epoch": -1} for run in kept(name)])
+    assert "(epoch -1, chosen on validation)" in results.filled(text)
+    wrong = re.sub(r"\| \*\*(\d)", r"| **9\1", text)
+    monkeypatch.undo()
+    assert results.filled(wrong) == text != wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_no_figure_is_without_a_record(page):
+    """If this fails, a page has a measured figure that no record holds: give it one, or make it dated history."""
+    text = results.PLACE.sub("", page.read_text("utf-8"))
+    text = re.sub(r"^## Measured on the way.*?(?=^## |\Z)|^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert [figure for figure in MEASURED.findall(" ".join(text.split())) if not DEFINED.search(figure)] == []
+
+
+def test_no_page_repeats_another():
+    """If this fails, a sentence stands in two places, and will be mended in one of them."""
+    seen: dict[str, str] = {}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```|^\|.*$|<!--.*?-->", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for sentence in re.split(r"(?<=[.:;])\s+|\n\n", text):
+            plain = " ".join(sentence.split())
+            if len(plain.split()) >= 8:
+                assert seen.setdefault(plain, page.name) == page.name, f"{page.name} and {seen[plain]}: {plain}"
+
+
+def test_a_release_can_be_cited():
+    """If this fails, CITATION.cff names another version than the package has, or the changelog has no place for it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert (ROOT / "eqnp" / "py.typed").is_file()

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.runs import said, weather
 
 QUICK = ["--set=vectors.dimension=4", "--set=training.epochs=4", "--set=training.refit=false", "--seed=3"]
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "texts.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_the_better_half_goes_on(tuned):
         assert min(map(rank, through)) >= max(rank(n) for n in by_rung[rung] if n not in through)
 
 
-def test_what_is_drawn_is_what_the_readme_says(tuned):
+def test_what_is_drawn_is_what_the_page_says(tuned):
     """If this fails, the table of ranges is not what is searched."""
     config = from_tree(found(tuned[0])["config"])
-    rows = [line.split("|")[1].strip().strip("`") for line in README.splitlines() if line.startswith("| `")]
+    rows = [line.split("|")[1].strip().strip("`") for line in PAGE.splitlines() if line.startswith("| `")]
     assert {each.key for each in SPACE} <= set(rows)
     many = [drawn(config, 3, number) for number in range(1, 400)]
     assert drawn(config, 3, 0) == {}
