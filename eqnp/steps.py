@@ -1,8 +1,9 @@
 """Steps: how a phase moves its states, one block at a time, and which samples still move.
 
 *Even–odd* steps update the blocks in turn, each given the others: every update is the exact minimum of F over its
-block, so F never increases. *Synchronous* steps update all layers at once from the previous states, as in the paper;
-they have no such guarantee. `eqnp.acceleration` is a third kind.
+block, so F never increases (under a cross-entropy from where docs/theory.md, fact 4, says). *Synchronous* steps update
+all layers at once from the previous states, as in the paper; they have no such guarantee. `eqnp.acceleration` is a
+third kind.
 """
 
 from __future__ import annotations
