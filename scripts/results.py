@@ -33,7 +33,7 @@ def filled(page: str) -> str:
     return PLACE.sub(lambda place: f"{place[1]}{written(place[2], records)}{place[4]}", page)
 
 
-def of_folders(folders: list[Path]) -> dict[str, list[dict]]:
+def of_folders(folders: list[Path]) -> list[tuple[str, list[dict]]]:
     """Metrics of finished runs, by configuration without its seed."""
     groups = defaultdict(list)
     for folder in folders:
@@ -45,7 +45,7 @@ def of_folders(folders: list[Path]) -> dict[str, list[dict]]:
         config["training"].pop("seed")
         config["data"].pop("seed", None)  # −1 in a configuration, but in a run that of its texts
         groups[json.dumps(config, sort_keys=True)].append(metrics)
-    return {f"{n}: {runs[0]['preset']}, {runs[0]['algorithm']}": runs for n, runs in enumerate(groups.values(), 1)}
+    return [(f"{runs[0]['preset']}, {runs[0]['algorithm']}", runs) for runs in groups.values()]
 
 
 if __name__ == "__main__":

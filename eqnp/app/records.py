@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 
 from eqnp.app import benchmark, check
@@ -47,10 +47,10 @@ def cell(column: str, runs: Sequence[Mapping]) -> str:
     return cells.get(column, "–")
 
 
-def table(groups: Mapping[str, Sequence[Mapping]], columns: Sequence[str] = ALL) -> str:
-    """A line for each group of runs, under its label."""
+def table(groups: Iterable[tuple[str, Sequence[Mapping]]], columns: Sequence[str] = ALL) -> str:
+    """A line for each label and its runs."""
     rows = [["", *(TITLES.get(each, each) for each in columns)]]
-    rows += [[label, *(cell(each, runs) for each in columns)] for label, runs in groups.items()]
+    rows += [[label, *(cell(each, runs) for each in columns)] for label, runs in groups]
     head, *lines = (f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows)
     return "\n".join([head, "|---" * len(rows[0]) + "|", *lines])
 
@@ -66,8 +66,8 @@ def written(what: str, records: Callable[[str], list[dict]]) -> str:
     kind, _, rest = what.partition(" ")
     if kind == "table":
         columns, *groups = (part.strip() for part in rest.split(";"))
-        named = dict(group.rsplit("=", 1) for group in groups)
-        return f"\n{table({label: records(name) for label, name in named.items()}, columns.split(', '))}\n"
+        named = (group.rsplit("=", 1) for group in groups)
+        return f"\n{table([(label, records(name)) for label, name in named], columns.split(', '))}\n"
     name, *more = rest.split()
     first, *_ = runs = records(name)
     if kind == "benchmark":
