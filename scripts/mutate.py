@@ -1,8 +1,6 @@
 """Tests of the tests: put one defect at a time into a copy of the package, and see which test notices.
 
-    python scripts/mutate.py [--only WORD]
-
-Every defect is one line that a tired author could have written (tests/defects.toml). Ends with code 1 if one survives.
+python scripts/mutate.py [--only WORD]  # ends with code 1 if a defect of tests/defects.toml, of one line each, survives
 """
 
 import argparse
@@ -18,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("eqnp", "tests", "data", "scripts", "docs")
+FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff")  # that tests look at
 TESTS = (  # the quickest first
     "tests/twins/test_twins.py",
     "tests/theory/test_oracles.py",
@@ -60,7 +60,7 @@ def main() -> int:
 
 def copied(folder: Path) -> Path:
     """A copy of all that the tests need."""
-    for name in ("eqnp", "tests", "data", "scripts", "docs", "pyproject.toml", "README.md", "CONTRIBUTING.md"):
+    for name in (*FOLDERS, *FILES):
         source, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder / name)
     return folder

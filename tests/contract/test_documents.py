@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -162,6 +163,17 @@ def test_no_page_repeats_another():
             plain = " ".join(sentence.split())
             if len(plain.split()) >= 8:
                 assert seen.setdefault(plain, page.name) == page.name, f"{page.name} and {seen[plain]}: {plain}"
+
+
+def test_what_was_tried_is_what_the_records_were_made_on():
+    """If this fails, the README says of a system that nothing was tried on it, or the other way round."""
+    records = [json.loads(path.read_text("utf-8")) for path in (ROOT / "docs" / "results").rglob("*.json")]
+    made_on = [record["environment"] for record in records if "environment" in record]
+    assert len(made_on) > 60
+    assert {each["machine"] for each in made_on} == {"Linux x86_64"}
+    assert {each["python"].rpartition(".")[0] for each in made_on} == {"3.11"}
+    assert {each["device"] for each in made_on} == {"cpu"}
+    assert "Linux on x86-64 with Python 3.11, and nothing else" in README.read_text("utf-8")
 
 
 def test_a_release_can_be_cited():
