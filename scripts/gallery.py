@@ -26,6 +26,8 @@ RECIPES = {
 }
 HEAD = """# Gallery: recipes to read
 
+[← eqnp](../README.md) · [theory](theory.md) · [extending](extending.md)
+
 Short scripts, in reading order: each can be read in one sitting, runs in seconds, and draws a picture. They need the
 package and nothing else (the first needs NumPy alone). What they print and draw here was made by
 `python scripts/gallery.py`; the mathematics is in [theory.md](theory.md), and a page on which a trained network settles
