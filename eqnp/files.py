@@ -31,6 +31,7 @@ import h5py
 import numpy as np
 
 from eqnp.errors import CheckpointError
+from eqnp.machine.threads import let_go
 
 MAGIC, VERSION, BLOCK = "eqnp", 2, 512
 PIECE, PAGE = 1 << 20, 1 << 12  # bytes hashed at a time; bytes of a layout that are kept together
@@ -203,19 +204,27 @@ def _pieces(layout: _Layout, placed: list[tuple[int, np.ndarray]]) -> Iterator[b
     layout.seek(BLOCK)
     for offset, array in placed:
         yield layout.read(offset - layout.tell())
-        yield _bytes(array)
+        yield from _bytes(array)
         layout.seek(offset + array.nbytes)
     yield layout.read(layout.size - layout.tell())
 
 
 def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's bytes, in C order."""
-    return hashlib.sha256(_bytes(array)).hexdigest()
+    hashed = hashlib.sha256()
+    for piece in _bytes(array):
+        hashed.update(piece)
+    return hashed.hexdigest()
 
 
-def _bytes(array: np.ndarray) -> bytes | memoryview:
-    """An array's bytes, in C order."""
-    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
+def _bytes(array: np.ndarray) -> Iterator[memoryview]:
+    """An array's bytes, in C order; of one that is elsewhere (`eqnp.machine.wholes`), or large, a block at a time."""
+    rows = max(1, PIECE * array.shape[0] // max(1, array.nbytes)) if array.ndim else 0
+    cut = (array[start : start + rows] for start in range(0, array.shape[0], rows)) if rows else [array]
+    for block in array.blocks() if hasattr(array, "blocks") else cut:
+        if block.size:
+            yield np.ascontiguousarray(block).data.cast("B")
+        let_go(array)
 
 
 def load(

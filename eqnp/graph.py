@@ -7,6 +7,7 @@ from math import prod
 
 from eqnp.errors import ConfigError, nearest
 from eqnp.machine import Machine
+from eqnp.machine.exchange import Need
 from eqnp.memories import Memory
 from eqnp.parameters import EMBEDDING
 from eqnp.states import Batch, Layer, Segment
@@ -20,8 +21,9 @@ class Graph:
     which one each is made, and ``slots`` how many it has at most. ``positions`` gives the number of tokens that each
     segment has at most. ``output`` is the layer with a cost, ``neighbours`` the names of the layers that some synapse
     multiplies with each layer, ``blocks`` the colours of that graph, and ``declared`` what each parameter is, by name;
-    ``limits`` are the positions of those segments whose texts may not be longer. Raises ConfigError, naming the layer,
-    for what cannot work.
+    ``limits`` are the positions of those segments whose texts may not be longer. ``tables`` are the parameters with a
+    row for each id, and whose ids these are; ``needs`` says which rows are there, where not all are (`eqnp.tables`).
+    Raises ConfigError, naming the layer, for what cannot work.
     """
 
     def __init__(
@@ -34,6 +36,9 @@ class Graph:
         self.layers, self.synapses, self.positions = tuple(layers), tuple(synapses), dict(positions)
         self.memories = tuple(memories)
         self.features = {s.features: s for s in self.synapses if s.features}
+        voting = {s.weight: (s.features,) for s in self.features.values()}
+        self.tables = {EMBEDDING: tuple(self.positions), **voting}
+        self.needs: Mapping[str, Need] = {}
         self.segment_of = {**{name: name for name in positions}, **{each.name: each.segment for each in memories}}
         self.slots = {name: self.positions.get(segment, 0) for name, segment in self.segment_of.items()}
         self.output = output_of(self.layers)
@@ -57,6 +62,14 @@ class Graph:
                 raise ConfigError(
                     f"synapse {synapse.name!r} declares {EMBEDDING!r}, the word vectors; name it otherwise"
                 )
+
+    def rows_of(self, name: str) -> int | None:
+        """The number of rows of a parameter that is a table; None for others."""
+        return self.declared[name].shape[0] if name in self.tables else None
+
+    def rows_of_all(self, prefix: str = "") -> dict[str, int]:
+        """The number of rows of every table, by its name after a ``prefix``."""
+        return {prefix + name: self.rows_of(name) for name in self.tables}
 
     def _check_layer(self, layer: Layer) -> None:
         memory = layer.potential.memory

@@ -34,6 +34,7 @@ from eqnp.errors import ConfigError, DataError, nearest
 from eqnp.machine.gradients import real
 from eqnp.network import EMBEDDING, Network
 from eqnp.states import Batch
+from eqnp.tables import with_rows
 
 Phases = tuple[tuple[complex, complex], ...]
 
@@ -169,15 +170,15 @@ def estimate(
     batch: token ids by segment; target (B, C), usually one-hot; ``weight`` (B,): what each sample counts for, without
     it 1. Every shard of the batch (`eqnp.machine`) settles free, then from there under each nudge; every synapse and
     every word contrasts what it saw. The result does not depend on the number of threads, and is good until the next
-    call where the network's machine is at work. With several ranks the batch holds this process's own samples, target
-    and weight are those of all, and so is the estimate. Raises ConfigError for a β out of range, DataError for a batch,
-    target and weight that do not fit, and SettlingError for a state or gradient that is not finite.
+    call where the network's machine is at work. With several ranks the batch has this process's own samples, target and
+    weight are those of all, and so is the estimate, but gradients of tables are of own rows. Raises ConfigError for a β
+    out of range, DataError for what does not fit, and SettlingError for a state or gradient that is not finite.
     """
     plan = phases(learning, network.betas)
+    network, batch = with_rows(network, batch)
     if learning.estimator == "holomorphic":
         network, settling, trace = network.analytic(), replace(settling, accelerate=False), False
-    machine, settling = network.machine, settling.for_nudge(learning.beta)
-    classes = network.output.shape[0]
+    machine, settling, (classes,) = network.machine, settling.for_nudge(learning.beta), network.output.shape
     if target.ndim != 2 or target.shape[1] != classes or not len(target):
         raise DataError(f"the target has shape {target.shape}; it needs a row of {classes} numbers for each text")
     coefficients = np.array([c for _, c in plan]) / -len(target)
@@ -222,20 +223,16 @@ def estimate(
         if synapse.wide and done and not by_shard:
             update = contrast(network, synapse.ends(whole, ends), coefficients, whole.map, over_batch, share)
             parts |= {name: [gradient] for name, gradient in update.items()}
-    names = [name for name in network.parameters if learning.train_embeddings or name != EMBEDDING]
+    names = {name: p for name, p in network.parameters.items() if learning.train_embeddings or name != EMBEDDING}
     if silent := [name for name in names if done and name not in parts]:
         raise ConfigError(f"no ends are given of parameter {silent[0]!r}; its synapse must yield a Bundle for it")
-    summed = machine.total({name: parts.get(name, []) for name in names})
-    gradients = {name: real(gradient) for name, gradient in summed.items()}
-    output = machine.ranks.concatenate([shard.output.real for shard in done])
+    gradients = {name: real(g) for name, g in machine.total(parts, names, network.dtype, network.needs).items()}
+    widths = classes, *[1 + sum(beta != 0 for beta, _ in plan)] * 2
+    output, sweeps, residual = machine.of_all_ranks([shard.seen for shard in done], widths, network.dtype)
     loss = float(network.cost(output, target, weight).mean())
     check_finite(gradients, loss, network)
-    per_sample = (
-        machine.ranks.concatenate([np.stack([getattr(s, which) for s in shard.settled], axis=1) for shard in done]).T
-        for which in ("sweeps", "residual")
-    )
     traces = [t for shard in done for t in shard.traces]
-    return Estimate(gradients, loss, output, *per_sample, traces, plan, ends)
+    return Estimate(gradients, loss, output, sweeps.T.astype(np.float64), residual.T, traces, plan, ends)
 
 
 def _on_device(network: Network, weight: np.ndarray | None, target: np.ndarray, own: slice) -> np.ndarray | None:
@@ -255,3 +252,9 @@ class _Shard:
     output: np.ndarray
     settled: list[Settled]
     traces: list[Trace]
+
+    @property
+    def seen(self) -> list[np.ndarray]:
+        """Outputs (b, C), and sweeps and residuals by phase (b, P)."""
+        phases = (np.stack([getattr(s, name) for s in self.settled], axis=1) for name in ("sweeps", "residual"))
+        return [self.output.real, *phases]

@@ -8,6 +8,7 @@ ends, and to the tokens.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -35,6 +36,10 @@ class Memory:
     def declare(self, part: str, shape: tuple[int, ...], draw: Draw, family: str = "", decays: bool = True) -> None:
         """Have a parameter ``<name>.<part>``."""
         self.parameters[f"{self.name}.{part}"] = Parameter(shape, draw, self.name, family or self.name, decays)
+
+    def among(self, ids: np.ndarray) -> Memory:
+        """The same for batches whose ids are places in these, (1 + n,), the first of them 0."""
+        return self
 
     def patterns(self, parameters: Parameters, x: Clamped, out: np.ndarray) -> None:
         """out (B, M, D) ← y."""
@@ -64,7 +69,18 @@ class Window(Memory):
     ):
         super().__init__(name, segment)
         self.reach, self.width, self.words, self.weight = reach, width, words, f"{name}.weight"
+        self.kinds: np.ndarray | None = None  # of ids that are places: 0 padding, 1 a word, 2 an n-gram
         self.declare("weight", (width, (2 * reach + 1) * width), self._draw, family)
+
+    def among(self, ids: np.ndarray) -> Window:
+        """As `Memory.among`."""
+        other = copy.copy(self)
+        other.kinds, other.words = np.where(ids < self.words, ids > 0, 2).astype(np.int32), 2
+        return other
+
+    def _ids(self, x: Clamped) -> np.ndarray:
+        ids = x.ids[self.segment]
+        return ids if self.kinds is None else self.kinds[ids]
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         weight = rng.standard_normal(shape).astype(dtype) * dtype.type(0.1 / np.sqrt(shape[1]))
@@ -85,14 +101,14 @@ class Window(Memory):
         """As `Memory.back`: Σ_k V_kᵀ slots[m − k]."""
         told = x.kernels.scratch(("told", self.name), (*slots.shape[:2], (2 * self.reach + 1) * self.width), out.dtype)
         x.kernels.product(_rows(slots), parameters[self.weight], _rows(told))
-        x.kernels.fold(told, x.ids[self.segment], self.words, self.reach, out)
+        x.kernels.fold(told, self._ids(x), self.words, self.reach, out)
 
     def _neighbours(self, x: Clamped) -> np.ndarray:
         """x[n−w] … x[n+w] side by side, (B, M, (2w + 1) D)."""
         tokens = x.tokens[self.segment]
         shape = (*tokens.shape[:2], (2 * self.reach + 1) * self.width)
         side = x.kernels.scratch(("neighbours", self.name), shape, tokens.dtype)
-        x.kernels.neighbours(tokens, x.ids[self.segment], self.words, self.reach, side)
+        x.kernels.neighbours(tokens, self._ids(x), self.words, self.reach, side)
         return side
 
 

@@ -33,7 +33,7 @@ class Network(Graph):
     gives the number of tokens that each segment has at most. ``rng`` draws the weights in the order of the synapses;
     other ``parameters`` by name may be given instead, and are used as they are, or copied to the device of the
     ``machine``. dtype is that of the embedding. Raises ConfigError, naming the layer, for a graph that cannot work, and
-    for parameters of other shapes.
+    for parameters of other shapes. Of several ranks each holds its own rows of tables (`eqnp.tables`).
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class Network(Graph):
             raise ConfigError("the parameters are not those of the configuration; train again")
         self.declared[EMBEDDING] = Parameter(embedding.shape, normal, "embedding", "embedding", decays=False)
         own[EMBEDDING] = np.asarray(embedding, order="C")
-        self.parameters = {name: self.kernels.device(value) for name, value in own.items()}
+        held = self.machine.held
+        self.parameters = {name: self.kernels.device(held(value, self.rows_of(name))) for name, value in own.items()}
 
     @property
     def kernels(self):
@@ -102,7 +103,7 @@ class Network(Graph):
     def assign(self, parameters: Mapping[str, np.ndarray]) -> None:
         """Overwrite all parameters with those of another network of the same shapes, in the host's memory."""
         for name, value in self.parameters.items():
-            self.kernels.write(parameters[name], value)
+            self.kernels.write(self.machine.held(parameters[name], self.rows_of(name)), value)
 
     # --- a batch and its states --------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from math import cos, pi
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
+from eqnp.machine import Machine
 from eqnp.machine.gradients import RowGradient, entries
 from eqnp.network import Network
 from eqnp.parameters import Parameter
@@ -87,7 +88,7 @@ class Optimizer:
 
     A subclass says what they are and moves flat parameters in `move`, in plain NumPy; `move_rows`, for the rows of a
     table that a batch touched, has a default that is made of it. What a checkpoint keeps is `state`, whatever is in it.
-    With ranks each of them moves its own rows, and keeps the slots of those alone until `gather`.
+    With ranks each of them has its own rows of tables and of their slots, and moves those alone.
     Raises ConfigError for a learning rate of no synapse, and on a device without kernels.
     """
 
@@ -101,7 +102,7 @@ class Optimizer:
                 raise ConfigError(f"optimizer.learning_rates names {name!r}{nearest(name, known)}")
         network.machine.needs_kernels("the optimiser", type(self).__name__, self)
         self.config, self.kernels, self.taken = config, network.kernels, 0
-        self.divided: dict[str, None] = {}  # parameters whose slots are with their ranks, in the same order on each
+        self._machine, self._rows = network.machine, {name: network.rows_of(name) for name in network.parameters}
         self.held = {
             slot: {name: self.kernels.zeros(p.shape, p.dtype) for name, p in network.parameters.items()}
             for slot in self.slots
@@ -123,17 +124,16 @@ class Optimizer:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
         machine, config, kernels = network.machine, self.config, self.kernels
         if config.clip:
-            _clip([entries(g) for g in gradients.values()], config.clip, kernels)
+            _clip(gradients, config.clip, network.machine)
         self.taken += 1
         scale, tasks = SCHEDULES[config.schedule](progress), []
         for name, gradient in gradients.items():
             parameter, declared = network.parameters[name], network.declared[name]
             rate, held = config.rate(declared) * scale, [slot[name] for slot in self.held.values()]
             if isinstance(gradient, RowGradient):
-                own = machine.ranks.owned(gradient.rows)
-                every, changes = gradient.rows[own], gradient.values[own]
-                for part in machine.pieces(len(every), ROWS):
-                    tasks.append((self.move_rows, (parameter, every[part], changes[part], held, rate)))
+                rows, changes = gradient.rows, gradient.values
+                for part in machine.pieces(len(rows), ROWS):
+                    tasks.append((self.move_rows, (parameter, rows[part], changes[part], held, rate)))
                 continue
             if decay := config.decay(declared) * rate:
                 kernels.scale(parameter.reshape(-1), 1 - decay)
@@ -141,17 +141,6 @@ class Optimizer:
             for part in machine.pieces(len(whole), ENTRIES):
                 tasks.append((self.move, (whole[part], change[part], [slot[part] for slot in held], rate)))
         list(machine.map(lambda task: task[0](*task[1]), tasks))
-        for name, gradient in gradients.items():
-            if isinstance(gradient, RowGradient):
-                machine.ranks.spread(network.parameters[name], gradient.rows)
-                self.divided[name] = None
-
-    def gather(self, network: Network) -> None:
-        """Have all slots on all ranks."""
-        for name in self.divided:
-            for slot in self.held.values():
-                network.machine.ranks.spread(slot[name], np.arange(len(slot[name])))
-        self.divided.clear()
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
         """All that it knows: arrays by name, in the host's memory, and the rest, as JSON can hold it."""
@@ -163,7 +152,7 @@ class Optimizer:
         """Take up a `state`, of which there may be more than its own; raises KeyError or ValueError for another's."""
         for slot, part in self.held.items():
             for name, own in part.items():
-                saved = arrays[f"{slot}/{name}"]
+                saved = self._machine.held(arrays[f"{slot}/{name}"], self._rows[name])
                 if (saved.shape, saved.dtype) != (own.shape, own.dtype):
                     raise ValueError(f"the {slot} of {name} has another shape or type")
                 part[name] = self.kernels.device(saved)
@@ -221,9 +210,9 @@ def make_optimizer(network: Network, config: OptimizerConfig) -> Optimizer:
     return OPTIMIZERS[config.name](network, config)
 
 
-def _clip(arrays: list[np.ndarray], bound: float, kernels) -> None:
+def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float, machine: Machine) -> None:
     """Scale all gradients, in place, to a common norm of at most ``bound``."""
-    norm = np.sqrt(sum(map(kernels.squared_norm, arrays)))
+    norm = np.sqrt(sum(machine.ranks.squared_norm(gradient, machine.kernels) for gradient in gradients.values()))
     if norm > bound:
-        for array in arrays:
-            kernels.scale(array, bound / norm)
+        for gradient in gradients.values():
+            machine.kernels.scale(entries(gradient), bound / norm)

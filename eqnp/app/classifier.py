@@ -29,7 +29,7 @@ from eqnp.machine import Machine
 from eqnp.optim import make_optimizer
 from eqnp.runs import label_sets
 from eqnp.runs.console import epoch_line, progress_bar
-from eqnp.runs.loop import Hooks, epochs_of, fit, gradients, one_hot, refit
+from eqnp.runs.loop import Hooks, drawn_side, epochs_of, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
 from eqnp.runs.model import FEW, Model
 from eqnp.runs.progress import Progress
@@ -218,7 +218,8 @@ class SequenceClassifier:
             for rows in bucketed(split, config.training.batch, rng):
                 batch, labels, _ = noisy_batch(split, rows, config.training.word_dropout, rng)
                 weight = None if weights is None else weights[rows]
-                result = gradients(network, batch, one_hot(labels, network), config, rng, weight)
+                target, side = one_hot(labels, network), drawn_side(config, rng)
+                result = gradients(network, batch, target, config, side, weight)
                 self._optimizer.step(network, result.gradients)
         return self
 

@@ -11,13 +11,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from eqnp.errors import ConfigError
 from eqnp.kernels import load
 from eqnp.machine.buffers import Buffers
-from eqnp.machine.gradients import RowGradient
+from eqnp.machine.exchange import Need
+from eqnp.machine.gradients import RowGradient, total
 from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.machine.threads import MapOver, over, workers
 
@@ -142,6 +144,32 @@ class Machine:
 
     # --- ranks -------------------------------------------------------------------------------------------------------
 
-    def total(self, parts: Mapping[str, list]) -> dict[str, np.ndarray | RowGradient]:
-        """The sum of each parameter's gradients by shard over all ranks, the same on each of them."""
-        return self.ranks.sum(parts, self.kernels, self.batch_buffers)
+    def held(self, value: np.ndarray, rows: int | None) -> np.ndarray:
+        """What this rank holds of a parameter: where all ``rows`` of a table are given, its own; of a map, a copy."""
+        own = self.ranks.own_rows(value) if len(value) == rows else value
+        return own if own.flags.writeable else own.copy()
+
+    def of_all_ranks(self, shards: list[list[np.ndarray]], widths: Sequence[int], dtype) -> list[np.ndarray]:
+        """What was found for each sample, arrays (b, width) by shard, for all samples of all ranks: (B, width) each."""
+        if self.ranks.size == 1:
+            return [np.concatenate(parts) for parts in zip(*shards, strict=True)]
+        rows, real = [np.hstack(parts) for parts in shards], np.empty(0, dtype).real.dtype
+        every = self.ranks.concatenate(rows, sum(widths), real)
+        return [np.ascontiguousarray(part) for part in np.split(every, np.cumsum(widths)[:-1], axis=1)]
+
+    def total(
+        self, parts: Mapping[str, list], like: Mapping[str, np.ndarray], dtype: np.dtype, needs: Mapping[str, Need]
+    ) -> dict[str, np.ndarray | RowGradient]:
+        """The sum of the gradients by shard of each parameter that is ``like`` these, the same on all ranks.
+
+        Of tables in parts, whose rows ``needs`` tells, it is the sum of this rank's own rows.
+        """
+        ranks, kernels, buffers = self.ranks, self.kernels, self.batch_buffers
+        if ranks.size == 1:
+            return {name: total(parts[name], kernels, partial(buffers, ("sum", name))) for name in like}
+        return {
+            name: needs[name].told(parts.get(name, []), dtype, kernels)
+            if name in needs
+            else ranks.sum(parts.get(name, []), value, dtype)
+            for name, value in like.items()
+        }

@@ -1,10 +1,11 @@
 """Many processes that train one network: each settles its own shards of a batch, and only contrasts are summed.
 
 The engine is MPI (`mpi4py`). With the same shard size, R ranks do what one does: they draw the same batches from the
-same generator, each takes a run of consecutive shards, and all of them get the same sum. They apply it to all dense
-weights, but each to its own rows of the embedding table alone, which they then show to each other. The sum is either
-*fast* (each rank adds up its own shards, then Allreduce: equal to rounding) or *fixed*: shard by shard in their order,
-passed from rank to rank, to the same bits on any number of ranks.
+same generator, each takes a run of consecutive shards, and all of them get the same sum of dense contrasts, which they
+apply alike. Tables are in parts: each rank holds one of every R rows of embeddings and votes, with their optimiser's
+slots, adds up what all ranks tell those, and moves them (`eqnp.machine.exchange`). A sum is either *fast* (each rank
+adds up its own shards, then Allreduce: equal to rounding) or *fixed*: shard by shard in their order, passed from rank
+to rank, to the same bits on any number of ranks.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from eqnp.errors import ConfigError, nearest
-from eqnp.machine.buffers import Buffers
-from eqnp.machine.gradients import RowGradient, total
+from eqnp.machine.gradients import RowGradient, entries
+from eqnp.machine.threads import let_go
 
 REDUCTIONS = ("fast", "fixed")
-ROWS = 1 << 15  # of a table, sent at a time
+ROWS = 1 << 14  # of a table, read or sent at a time
 
 
 class Ranks:
@@ -32,6 +34,7 @@ class Ranks:
         self.communicator, self.reduction = communicator, reduction
         self.rank = communicator.Get_rank() if communicator else 0
         self.size = communicator.Get_size() if communicator else 1
+        self.traffic = Traffic()
 
     @property
     def first(self) -> bool:
@@ -55,19 +58,26 @@ class Ranks:
         """This rank's part of so many things in a row, as even as can be."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def owned(self, rows: np.ndarray) -> np.ndarray | slice:
-        """Which of the rows of a table are this rank's to update: one of every so many."""
-        return slice(None) if self.size == 1 else np.flatnonzero(rows % self.size == self.rank)
+    def own_rows(self, table: np.ndarray) -> np.ndarray:
+        """The rows of a table (V, D) that are this rank's: one of every so many, row r at place r // ranks.
 
-    def spread(self, table: np.ndarray, rows: np.ndarray) -> None:
-        """Have these rows of a table on all ranks as they are at the one whose own they are."""
-        for start in range(0, len(rows) if self.size > 1 else 0, ROWS):
-            block = rows[start : start + ROWS]
-            of_ranks = [block[block % self.size == rank] for rank in range(self.size)]
-            values = np.empty((len(block), table.shape[1]), table.dtype)
-            counts = [len(part) * table.shape[1] for part in of_ranks]
-            self.communicator.Allgatherv(table[of_ranks[self.rank]], [values, counts])
-            table[np.concatenate(of_ranks)] = values
+        A copy, of which a map of a file keeps nothing in memory; of one rank alone the table itself.
+        """
+        if self.size == 1:
+            return table
+        own, step = (
+            np.empty((self.rows(len(table)), *table.shape[1:]), table.dtype),
+            max(1, ROWS // self.size) * self.size,
+        )
+        for start in range(0, len(table), step):
+            block = table[start + self.rank : start + step : self.size]
+            own[start // self.size :][: len(block)] = block
+            let_go(table)
+        return own
+
+    def rows(self, rows: int) -> int:
+        """How many of so many rows are this rank's."""
+        return len(range(self.rank, rows, self.size))
 
     def share(self, value):
         """What the first rank has, on all of them, which wait for it."""
@@ -80,7 +90,8 @@ class Ranks:
             return flag
         from mpi4py import MPI
 
-        return self.communicator.allreduce(flag, MPI.MAX)
+        with self.traffic.counted(*self._reduced(8)):
+            return self.communicator.allreduce(flag, MPI.MAX)
 
     def wait(self) -> None:
         """Until all ranks are here; unlike other calls of MPI this leaves the core to those that work."""
@@ -89,80 +100,87 @@ class Ranks:
             while not request.Test():
                 time.sleep(0.01)
 
-    def concatenate(self, own: Sequence[np.ndarray]) -> np.ndarray:
-        """The arrays of all ranks, in the order of the ranks, one after the other."""
-        parts = self.communicator.allgather(own) if self.communicator else [own]
-        return np.concatenate([array for part in parts for array in part])
-
-    def sum(
-        self, parts: Mapping[str, list], kernels, buffers: Buffers | None = None
-    ) -> dict[str, np.ndarray | RowGradient]:
-        """The sum of each parameter's gradients by shard over all ranks, the same on each of them.
-
-        The rows of one rank are added up in memory of ``buffers``, if given.
-        """
+    def concatenate(self, own: Sequence[np.ndarray], width: int, dtype) -> np.ndarray:
+        """The arrays (n, ``width``) of all ranks, in the order of the ranks, one after the other."""
+        mine = np.concatenate([np.empty((0, width), dtype), *own]).astype(dtype, copy=False)
         if self.size == 1:
-            buffers = buffers or Buffers()
-            return {name: total(each, kernels, partial(buffers, ("sum", name))) for name, each in parts.items()}
-        own = {name: each if self.fixed or not each else [total(each, kernels)] for name, each in parts.items()}
-        kinds = self.communicator.allgather({name: _kind(each) for name, each in own.items()})
-        result = {}
-        for name, arrays in own.items():
-            found = [kind[name] for kind in kinds]
-            shape, dtype, rows = next(kind for kind in found if kind)
-            if rows:
-                counts = [kind[2] if kind else [] for kind in found]
-                result[name] = total(self._every_part(arrays, counts, shape, dtype), kernels)
-            else:
-                sum_dense = self._sum_in_order if self.fixed else self._sum_fast
-                result[name] = sum_dense(arrays, np.zeros(shape, dtype))
-        return result
+            return mine
+        counts = np.empty(self.size, np.int64)
+        with self.traffic.counted(8 * (self.size - 1), 8 * (self.size - 1)):
+            self.communicator.Allgather(np.array([len(mine)]), counts)
+        every = np.empty((counts.sum(), width), dtype)
+        with self.traffic.counted(every.nbytes - mine.nbytes, mine.nbytes * (self.size - 1)):
+            self.communicator.Allgatherv(mine, [every, counts * width])
+        return every
 
-    def _every_part(
-        self, own: list[RowGradient], counts: list[list[int]], width: tuple[int, ...], dtype: str
-    ) -> list[RowGradient]:
-        """The sparse gradients of all ranks; ``counts`` has the number of rows of each of them, by rank."""
-        sizes = np.array([sum(each) for each in counts])
-        rows = np.empty(sizes.sum(), np.int64)
-        values = np.empty((len(rows), *width), dtype)
-        for name, every, one in (("rows", rows, sizes), ("values", values, sizes * values.shape[1])):
-            mine = np.concatenate([np.empty((0, *every.shape[1:]), every.dtype), *(getattr(p, name) for p in own)])
-            self.communicator.Allgatherv(mine, [every, one])
-        ends = np.cumsum([count for each in counts for count in each])[:-1]
-        return [RowGradient(*part) for part in zip(np.split(rows, ends), np.split(values, ends), strict=True)]
+    def sum(self, own: list[np.ndarray], like: np.ndarray, dtype) -> np.ndarray:
+        """The sum of dense gradients by shard over all ranks, the same on each of them, in the shape of ``like``."""
+        return (self._sum_in_order if self.fixed else self._sum_fast)(own, np.zeros(like.shape, dtype))
+
+    def squared_norm(self, gradient: np.ndarray | RowGradient, kernels) -> float:
+        """The sum of the squares of a gradient, of whose rows this rank has its own; the same on all ranks."""
+        if self.size == 1 or not isinstance(gradient, RowGradient):
+            return kernels.squared_norm(entries(gradient))
+        from mpi4py import MPI
+
+        if not self.fixed:
+            with self.traffic.counted(*self._reduced(8)):
+                return self.communicator.allreduce(kernels.squared_norm(gradient.values), MPI.SUM)
+        values, width = gradient.values, gradient.values.shape[1]  # whose squares are added in the order of all rows
+        rows = self.concatenate([gradient.rows[:, None] * self.size + self.rank], 1, np.int64)[:, 0]
+        return kernels.squared_norm(self.concatenate([values], width, values.dtype)[np.argsort(rows)])
+
+    def _reduced(self, nbytes: int) -> tuple[float, float]:
+        """Bytes received and sent where so many are reduced and all ranks have the result (a ring's, the least)."""
+        share = 2 * nbytes * (self.size - 1) / self.size
+        return share, share
 
     def _sum_fast(self, own: list[np.ndarray], result: np.ndarray) -> np.ndarray:
         from mpi4py import MPI
 
         for part in own:
             result += part
-        self.communicator.Allreduce(MPI.IN_PLACE, result)
+        with self.traffic.counted(*self._reduced(result.nbytes)):
+            self.communicator.Allreduce(MPI.IN_PLACE, result)
         return result
 
     def _sum_in_order(self, own: list[np.ndarray], result: np.ndarray) -> np.ndarray:
         """Each rank adds its shards to the sum of those before, and passes it on; the last has it all."""
-        started = False
+        started, last = False, self.size - 1
         if self.rank:
-            started = self.communicator.recv(source=self.rank - 1)
-            self.communicator.Recv(result, source=self.rank - 1)
+            with self.traffic.counted(result.nbytes, 0):
+                started = self.communicator.recv(source=self.rank - 1)
+                self.communicator.Recv(result, source=self.rank - 1)
         for part in own:
             result[...] = result + part if started else part
             started = True
-        if self.rank < self.size - 1:
-            self.communicator.send(started, dest=self.rank + 1)
-            self.communicator.Send(result, dest=self.rank + 1)
-        self.communicator.Bcast(result, root=self.size - 1)
+        with self.traffic.counted(result.nbytes * (self.rank < last), result.nbytes):
+            if self.rank < last:
+                self.communicator.send(started, dest=self.rank + 1)
+                self.communicator.Send(result, dest=self.rank + 1)
+            self.communicator.Bcast(result, root=last)
         return result
 
 
-def _kind(arrays: list) -> tuple | None:
-    """What the ranks tell each other before they sum: shape and type, and of sparse gradients the rows of each."""
-    if not arrays:
-        return None
-    if isinstance(arrays[0], RowGradient):
-        values = arrays[0].values
-        return values.shape[1:], values.dtype.str, [len(part.rows) for part in arrays]
-    return arrays[0].shape, arrays[0].dtype.str, []
+@dataclass
+class Traffic:
+    """What a rank got from others and sent them, in bytes, and the seconds that it spent on that, waiting included.
+
+    Reductions count as a ring's, which moves the least; a rank that hands on what it was sent counts its share alone.
+    """
+
+    received: float = 0.0
+    sent: float = 0.0
+    waited: float = 0.0
+
+    @contextmanager
+    def counted(self, received: float, sent: float) -> Iterator[None]:
+        """Count so many bytes, and the seconds of the block."""
+        self.received, self.sent, started = self.received + received, self.sent + sent, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - started
 
 
 ALONE = Ranks()

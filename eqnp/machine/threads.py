@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import sys
 import threading
@@ -80,6 +81,14 @@ def return_freed_memory() -> None:
     """Give the system what was freed, where that can be said: of millions of small arrays glibc keeps the holes."""
     with suppress(OSError, TypeError, AttributeError):  # another system, or another library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def let_go(array) -> None:
+    """Let no page of a file that an array maps count as this process's memory; it is read again where it is needed."""
+    while hasattr(array, "base"):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def peak_resident_gib() -> float | None:

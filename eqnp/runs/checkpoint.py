@@ -33,8 +33,7 @@ class BestOnDisk:
 
     def keep(self, network: Network) -> None:
         """Write the model file."""
-        if network.machine.ranks.first:
-            self.model.save(self.folder)
+        self.model.save(self.folder)
 
     def restore(self, network: Network) -> None:
         """Read it back; there is nothing left for the optimiser to do, and it makes room."""
@@ -46,7 +45,7 @@ class BestOnDisk:
 
 def load_last(path: Path, machine: Machine) -> tuple[Model, Optimizer, Progress]:
     """What a checkpoint holds, to run on a machine; raises CheckpointError."""
-    arrays, about = files.load(path, "checkpoint")
+    arrays, about = files.load(path, "checkpoint", mapped=machine.ranks.size > 1)
     model = Model.from_file(path, arrays, about, machine)
     optimizer = make_optimizer(model.network, model.config.optimizer)
     try:

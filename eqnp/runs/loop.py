@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from eqnp.config import Config
 from eqnp.contrasts import check_finite
 from eqnp.dynamics import SettlingConfig, settle
 from eqnp.errors import SettlingError
-from eqnp.learning import Estimate, estimate
+from eqnp.learning import Estimate, LearningConfig, estimate
 from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
@@ -21,9 +22,11 @@ from eqnp.runs import label_sets
 from eqnp.runs.metrics import macro_f1
 from eqnp.runs.progress import Epoch, Progress, Score, Tally
 from eqnp.states import Batch
+from eqnp.tables import Supply
 from eqnp.text.store import Split, bucketed, noisy_batch
 
 LINES = 10  # of the log, in an epoch
+ROUND = 16  # shards for which ranks that predict ask for rows together
 SETTLED = 1e-4  # the residual that counts as settled where no tolerance is set, and all of T and K are run
 
 
@@ -158,9 +161,14 @@ class _Training:
         """All batches that are left of an epoch; what came of it."""
         progress, hooks, per_epoch, name = self.progress, self.hooks, self.per_epoch, f"{kind} {number}"
         with hooks.bar(per_epoch, f"{name}/{of}", progress.batch) as advance:
-            for rows in _batches_left(progress, self.texts, self.config.training.batch, self.rng):
+            supply, batches = Supply(self.network), self._drawn()
+            following = next(batches, None)
+            if following:
+                supply.ask([following.batch])
+            while current := following:
                 with _blamed(f"{name}, batch {progress.batch + 1} of {per_epoch}"):
-                    self._step(rows)
+                    following = next(batches, None)
+                    self._step(current, following, supply)
                 if progress.batch % max(1, per_epoch // LINES) == 0 and progress.refitted < 0:
                     means = progress.lately.means()
                     self._note(
@@ -183,18 +191,41 @@ class _Training:
         self.progress.events.append({"event": kind, **event})
         self.hooks.log(self.progress.events[-1])
 
-    def _step(self, rows: np.ndarray) -> None:
+    def _drawn(self) -> Iterator[_Drawn]:
+        """The batches that are left of an epoch, each drawn when it is asked for."""
+        training, shards = self.config.training, self.network.machine.shards
+        for rows in _batches_left(self.progress, self.texts, training.batch, self.rng):
+            read = noisy_batch(self.texts, rows, training.word_dropout, self.rng, shards(len(rows))[0])
+            learning = drawn_side(self.config, self.rng)
+            weight = None if self.weights is None else self.weights[rows]
+            yield _Drawn(*read, weight, learning, self.rng.bit_generator.state)
+
+    def _step(self, current: _Drawn, following: _Drawn | None, supply: Supply) -> None:
         network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
-        own, _ = network.machine.shards(len(rows))
-        batch, labels, tokens = noisy_batch(self.texts, rows, self.config.training.word_dropout, self.rng, own)
-        weight = None if self.weights is None else self.weights[rows]
-        result = gradients(network, batch, one_hot(labels, network), self.config, self.rng, weight)
+        labels, tokens = current.labels, current.tokens
+        on_rows, (batch,) = supply.take()
+        with supply.meanwhile(following and following.batch):
+            target = one_hot(labels, network)
+            result = gradients(on_rows, batch, target, self.config, current.learning, current.weight)
         optimizer.step(network, result.gradients, optimizer.taken / (self.per_epoch * self.scheduled))
         seconds, norm = time.perf_counter() - started, network.kernels.squared_norm
         moved = any(norm(entries(g)) > 0 for name, g in result.gradients.items() if name.startswith("output."))
         for tally in (progress.this_epoch, progress.lately):
             tally.add(result, labels, tokens, self.tolerance, seconds, moved)
-        progress.batch, progress.rng = progress.batch + 1, self.rng.bit_generator.state
+        progress.batch, progress.rng = progress.batch + 1, current.rng
+
+
+@dataclass
+class _Drawn:
+    """A batch, and all that was drawn for it: its own texts with word dropout, labels and tokens of all, what each text
+    counts for, the estimator's side, and the state of the generator after that."""
+
+    batch: Batch
+    labels: np.ndarray
+    tokens: int
+    weight: np.ndarray | None
+    learning: LearningConfig
+    rng: dict
 
 
 @contextmanager
@@ -222,21 +253,26 @@ def _batches_left(progress: Progress, train: Split, size: int, rng: np.random.Ge
     return list(bucketed(train, size, again))[progress.batch :]
 
 
+def drawn_side(config: Config, rng: np.random.Generator) -> LearningConfig:
+    """The settings of learning with what equilibrium propagation draws for a batch; others draw nothing."""
+    return config.learning.drawn(rng) if config.learning.algorithm == "ep" else config.learning
+
+
 def gradients(
     network: Network,
     batch: Batch,
     target: np.ndarray,
     config: Config,
-    rng: np.random.Generator,
+    drawn: LearningConfig,
     weight: np.ndarray | None = None,
 ) -> Estimate:
     """The gradients of one batch by the algorithm of the configuration, as in `estimate`.
 
-    Ranks share the work of "ep" alone; ``rng`` draws what the estimator draws for a batch.
+    Ranks share the work of "ep" alone, whose settings were ``drawn`` for this batch (`drawn_side`).
     """
     learning = config.learning
     if learning.algorithm == "ep":
-        return estimate(network, batch, target, learning.drawn(rng), config.settling, weight=weight)
+        return estimate(network, batch, target, drawn, config.settling, weight=weight)
     from eqnp.oracles import training as oracles
 
     settling = config.settling.for_nudge(learning.beta)  # as tightly as EP settles
@@ -253,20 +289,27 @@ def free_outputs(network: Network, split: Split, settling: SettlingConfig, *, dr
     """
     machine = network.machine
 
-    def settle_shard(rows: np.ndarray) -> np.ndarray:
+    def settle_shard(network: Network, batch: Batch) -> np.ndarray:
         buffers = machine.buffers
-        x = network.clamp(split.batch(rows)[0], buffers)
+        x = network.clamp(batch, buffers)
         state = network.zero_state(x, buffers=buffers)
         settle(network, x, state, settling)
         found = state.drives if drives else state.states
         return network.kernels.host(found[network.output.name]).copy()
 
+    def settle_rows(rows: np.ndarray) -> np.ndarray:
+        return settle_shard(network, split.batch(rows)[0])
+
     shards = machine.prediction_shards(lambda size: bucketed(split, size), machine.shard or len(split))
-    own = shards[machine.ranks.part(len(shards))]
-    outputs = list(machine.map(settle_shard, own))
-    empty = np.empty((0, network.output.shape[0]), network.dtype)
-    output = np.empty((len(split), network.output.shape[0]), network.dtype)
-    output[np.concatenate(shards)] = machine.ranks.concatenate([empty, *outputs])
+    own, classes = shards[machine.ranks.part(len(shards))], network.output.shape[0]
+    outputs, supply = [] if machine.ranks.size > 1 else list(machine.map(settle_rows, own)), Supply(network)
+    for start in range(0, -(-len(shards) // machine.ranks.size), ROUND) if supply.tables else ():
+        supply.ask([split.batch(rows)[0] for rows in own[start : start + ROUND]])
+        on_rows, batches = supply.take()
+        outputs += machine.map(partial(settle_shard, on_rows), batches)
+        supply.rest()
+    output = np.empty((len(split), classes), network.dtype)
+    output[np.concatenate(shards)] = machine.ranks.concatenate(outputs, classes, network.dtype)
     return output
 
 

@@ -16,6 +16,7 @@ from eqnp.costs import CrossEntropy
 from eqnp.errors import CheckpointError, ConfigError, DataError, EqnpError, SettlingError, some
 from eqnp.graph import Graph
 from eqnp.machine import Machine
+from eqnp.machine.wholes import gathering
 from eqnp.network import EMBEDDING, Network
 from eqnp.runs import label_sets
 from eqnp.runs.calibration import calibration, calibration_of_sets, scaled, shifted
@@ -97,7 +98,7 @@ class Model:
         positions = dict.fromkeys(config.data.columns, config.data.max_tokens)
         network = build_network(
             config.network,
-            prepared.embedding.copy() if prepared.warm else prepared.embedding,
+            prepared.embedding.copy() if prepared.warm and machine.ranks.size == 1 else prepared.embedding,
             len(classes),
             positions,
             rng,
@@ -106,7 +107,8 @@ class Model:
             features=len(prepared.words) + len(prepared.subwords),
         )
         for synapse in network.features.values():
-            network.kernels.write(prepared.votes[synapse.features], network.parameters[synapse.weight])
+            first = machine.held(prepared.votes[synapse.features], network.rows_of(synapse.weight))
+            network.kernels.write(first, network.parameters[synapse.weight])
         prior, several = class_counts(labels, len(classes)) / len(labels), prepared.splits["train"].several
         read = prepared.tokenizer, prepared.ngrams, classes, prior, prepared.subwords
         model = cls(network, config, *read, several=several)
@@ -116,19 +118,22 @@ class Model:
         return model
 
     def save(self, folder: Path) -> None:
-        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete.
+        """Write ``model.h5`` into a run folder, replacing an older one only once it is complete; all ranks call it.
 
         The embeddings are written in the precision that the configuration says. Raises OSError, and ConfigError for a
         network that is not of a configuration.
         """
         self._check_rebuilds()
-        arrays, name = self.arrays(), PARAMETERS + EMBEDDING
-        if self.config.training.precision == "half":
-            with np.errstate(over="ignore"):
-                arrays[name] = arrays[name].astype(np.float16)
-            if not np.isfinite(arrays[name]).all():
+        name, half = PARAMETERS + EMBEDDING, self.config.training.precision == "half"
+        ranks, parts = self.network.machine.ranks, self.arrays()
+        with np.errstate(over="ignore"):
+            if half and ranks.any(not np.isfinite(parts[name].astype(np.float16)).all()):
                 raise SettlingError('an embedding is too large for half precision; set training.precision = "single"')
-        files.save(folder / MODEL, KIND, arrays, self.about())
+            with gathering(ranks, parts, self.network.rows_of_all(PARAMETERS)) as arrays:
+                if arrays and half:
+                    arrays[name] = arrays[name].astype(np.float16)
+                if arrays:
+                    files.save(folder / MODEL, KIND, arrays, self.about())
 
     def _check_rebuilds(self) -> None:
         """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
@@ -145,7 +150,7 @@ class Model:
             )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The parameters and the n-grams, by their names in a file."""
+        """The parameters and the n-grams, by their names in a file; of tables the rows of this rank."""
         parameters = {PARAMETERS + name: value for name, value in self.network.host_parameters().items()}
         return {**parameters, NGRAMS: self.ngrams.parts}
 
@@ -214,8 +219,7 @@ class Model:
 
     def on(self, machine: Machine) -> Model:
         """The same model, run by another machine with the same kernels: by one at work, say."""
-        network = self.network.on(machine.of_shards(self.config.training.shard))
-        return self._with(network)
+        return self._with(self.network.on(machine.of_shards(self.config.training.shard)))
 
     def in_numpy(self) -> Model:
         """The same model, of the same arrays, run by the kernels in NumPy; raises ConfigError as `save` does."""
@@ -298,11 +302,10 @@ class Model:
 
     def outputs(self, split: Split) -> np.ndarray:
         """The free outputs (n, C) for encoded samples; raises CheckpointError if they belong to another model."""
-        words = len(self.network.parameters[EMBEDDING])
         largest = max((int(ids.ids.max(initial=0)) for ids in split.segments.values()), default=0)
         if (
             set(split.segments) != set(self.network.positions)
-            or largest >= words
+            or largest >= self.network.rows_of(EMBEDDING)
             or not split.is_of(len(self.classes), self.several)
         ):
             raise CheckpointError(

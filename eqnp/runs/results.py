@@ -73,7 +73,7 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
         "words_with_vector": prepared.found,
     }
     print(headline(found))  # the rivals take their time
-    start = files.load(folder / START, "start")[0][EMBEDDING]
+    start = files.load(folder / START, "start", mapped=True)[0][EMBEDDING]
     start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
     rivals = baselines(splits, start, len(prepared.classes))
     found["baselines"] = {name: rival.accuracy for name, rival in rivals.items()}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import ChainMap
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from eqnp import files
@@ -17,6 +19,7 @@ from eqnp.machine import Machine
 from eqnp.machine.device import choose, name_of
 from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.machine.threads import peak_resident_gib, return_freed_memory
+from eqnp.machine.wholes import gathering
 from eqnp.network import EMBEDDING, Network
 from eqnp.optim import Optimizer
 from eqnp.runs.checkpoint import BestOnDisk, generators, load_last, untrained
@@ -33,7 +36,7 @@ from eqnp.runs.folder import (
     read_json,
 )
 from eqnp.runs.loop import Hooks, check_weights, epochs_of, fit, refit, silent
-from eqnp.runs.model import Model
+from eqnp.runs.model import PARAMETERS, Model
 from eqnp.runs.progress import Progress
 from eqnp.runs.results import measured
 from eqnp.runs.signals import StopRequest
@@ -119,11 +122,13 @@ def run_training(
             model, optimizer = untrained(made, machine)
             folder = claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
+            made.embedding = made.embedding if ranks.size == 1 else None
             return_freed_memory()
-            made.splits |= read_store(folder / STORE)
+            made.splits |= read_store(folder / STORE) if ranks.size == 1 else {}
         folder, config = ranks.share((folder, config))
+        if ranks.size > 1:
+            made = load_prepared(folder, config, mapped=True)
         if not ranks.first:
-            made = load_prepared(folder, config)
             model, optimizer = untrained(made, machine)
         with in_use(folder) if ranks.first else nullcontext():
             run = TrainingRun(folder, config, made, model, optimizer, Progress(), threads, fresh=True)
@@ -149,7 +154,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
         device = _chosen(device, config, ranks)
         if ranks.first:
             files.remove_leftovers(folder)
-        prepared, progress = load_prepared(folder, config), Progress()
+        prepared, progress = load_prepared(folder, config, mapped=ranks.size > 1), Progress()
         with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
             if (folder / LAST).exists():
                 model, optimizer, progress = load_last(folder / LAST, machine)
@@ -185,7 +190,7 @@ class TrainingRun:
     def finish(self, started: float) -> dict:
         """Train what is left, test, and write the metrics; ``started`` is when this process began with the run."""
         before = sum(event.get("seconds", 0) for event in self.progress.events) + self.progress.this_epoch.seconds
-        size = {name: value.size for name, value in self.model.network.parameters.items()}
+        size = {name: prod(each.shape) for name, each in self.model.network.declared.items()}
         print(f"network: {sum(size.values()):,} parameters, {size['embedding.weight']:,} of them word embeddings")
         device = self.model.network.machine.device
         print(f"device: {name_of(device)}")
@@ -280,7 +285,8 @@ class TrainingRun:
     def begin_again(self) -> None:
         """Be where training began, unless it has gone on from there a second time."""
         if self.progress.refitted < 0:
-            embedding = files.load(self.folder / START, "start")[0][EMBEDDING]  # that of before has learned
+            start = files.load(self.folder / START, "start", mapped=self.ranks.size > 1)[0]
+            embedding = start[EMBEDDING]  # that of before has learned
             prepared = dataclasses.replace(self.prepared, embedding=embedding)
             first, self.optimizer = untrained(prepared, self.model.network.machine)
             self.model.network.assign(first.network.host_parameters())
@@ -288,12 +294,12 @@ class TrainingRun:
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""
         check_weights(self.model.network)
-        self.optimizer.gather(self.model.network)
-        if not self.ranks.first:
-            return
         arrays, about = self.optimizer.state()
+        rows = map(self.model.network.rows_of_all, [PARAMETERS, *(f"{slot}/" for slot in self.optimizer.slots)])
         about = {**self.model.about(), "progress": dataclasses.asdict(self.progress), **about}
-        files.save(self.folder / LAST, "checkpoint", self.model.arrays() | arrays, about)
+        with gathering(self.ranks, self.model.arrays() | arrays, dict(ChainMap(*rows))) as arrays:
+            if self.ranks.first:
+                files.save(self.folder / LAST, "checkpoint", arrays, about)
 
     def log(self, event: dict) -> None:
         """Append a line to the log, or nothing of it; raises OSError."""

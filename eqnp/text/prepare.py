@@ -194,12 +194,15 @@ def save_prepared(folder: Path, prepared: Prepared) -> None:
     files.save(folder / START, "start", arrays, about)
 
 
-def load_prepared(folder: Path, config: Config) -> Prepared:
-    """Read what `save_prepared` wrote; raises CheckpointError where it is missing, damaged or of other settings."""
+def load_prepared(folder: Path, config: Config, mapped: bool = False) -> Prepared:
+    """Read what `save_prepared` wrote; raises CheckpointError where it is missing, damaged or of other settings.
+
+    With ``mapped``, its tables are maps of the file, of which ranks take their own rows.
+    """
     for name in (START, STORE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} holds no {name}; make such a folder with eqnp prepare")
-    arrays, about = files.load(folder / START, "start")
+    arrays, about = files.load(folder / START, "start", mapped=mapped)
     try:
         made_by = {name: {**keys, **about["made_by"][name]} for name, keys in _sources(Config()).items()}
         for key in ("ngram_min_texts", "subwords"):
