@@ -116,10 +116,7 @@ def build_parser() -> Parser:
     _data_options(train)
     train.add_argument("--algorithm", metavar="A", help="ep (default); or bptt, implicit: the same network, to compare")
     train.add_argument("--out", metavar="DIR", type=Path, help="run folder (default: runs/<preset>, numbered)")
-    train.add_argument("--distributed", metavar="ENGINE", help="mpi: one network on all ranks of an mpirun")
-    train.add_argument(
-        "--reduction", metavar="R", help="fast (default), or fixed: the same bits on any number of ranks"
-    )
+    _distributed(train, "mpi: one network on all ranks of an mpirun")
     train.add_argument(
         "--from",
         metavar="RUN",
@@ -240,6 +237,12 @@ def build_parser() -> Parser:
     benchmark = _command(added, "benchmark", commands.benchmark_command, "time training batches at full size")
     benchmark.add_argument("--task", choices=("imdb", "snli", "recommended"), help="which network (default: all)")
     benchmark.add_argument("--weights", metavar="RUN", type=Path, help="time a run's trained network on its own text")
+    _distributed(benchmark, "mpi: what a batch takes each rank of an mpirun, in bytes and seconds")
+    benchmark.add_argument(
+        "--preset", metavar="P", default="imdb", help="with --distributed: preset or TOML file (imdb)"
+    )
+    benchmark.add_argument("--batch", metavar="N", type=_at_least_one, help="with --distributed: texts on each rank")
+    benchmark.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="and a key of the preset")
     _device(benchmark)
     benchmark.add_argument("--repeat", metavar="N", type=_at_least_one, default=3, help="batches to time (3)")
     _threads(benchmark)
@@ -294,6 +297,13 @@ def _more_data(command: Parser) -> None:
         ("--test-data", "test data, looked at once at the end"),
     ):
         command.add_argument(option, metavar="F", action=Sources, help=what)
+
+
+def _distributed(command: Parser, what: str) -> None:
+    command.add_argument("--distributed", metavar="ENGINE", help=what)
+    command.add_argument(
+        "--reduction", metavar="R", help="fast (default), or fixed: the same bits on any number of ranks"
+    )
 
 
 def _device(command: Parser) -> None:

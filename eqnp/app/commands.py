@@ -340,6 +340,8 @@ def benchmark_command(options) -> dict:
     from eqnp.app.benchmark import PRESETS, measure, table
     from eqnp.machine.device import choose
 
+    if options.distributed:
+        return _benchmark_ranks(options)
     if options.weights and not options.task:
         raise ConfigError("--weights needs the --task that the run was trained for")
     tasks = [options.task] if options.task else list(PRESETS)
@@ -348,6 +350,17 @@ def benchmark_command(options) -> dict:
     figures = [measure(task, **given, say=print) for task in tasks]
     print(table(figures))
     return {"tasks": figures}
+
+
+def _benchmark_ranks(options) -> dict:
+    from eqnp.app.scaling import measure_ranks
+    from eqnp.machine.ranks import join, together
+
+    if options.task:
+        raise ConfigError("--task is for one process; with --distributed give --preset, or --weights FOLDER")
+    ranks = join(options.distributed, options.reduction or "fast")
+    given = {"batch": options.batch, "repeat": options.repeat, "threads": options.threads, "settings": options.set}
+    return together(ranks, lambda: measure_ranks(ranks, preset=options.preset, folder=options.weights, **given))
 
 
 def cache_command(options) -> dict:

@@ -74,7 +74,8 @@ class Need:
         chosen = self.asked.rows[inside]
         out = table.buffers(("out", late), (len(chosen), *self.values.shape[1:]), self.values.dtype)
         np.take(table.own, chosen, axis=0, out=out, mode="clip")
-        table.count(coming, counts, out)
+        received, _ = table.count(coming, counts, out)
+        table.ranks.traffic.ahead += 0 if late else received
         ranks, row = table.ranks, table.row(out)
         begins = np.cumsum(counts) - counts
         return ranks.communicator.Ialltoallv([out, (counts, begins), row], [self.values[1:], (coming, places), row])
@@ -167,6 +168,7 @@ class Table:
         moving = self._moving[places]
         late = self.alltoallv(moving, asked, counts)
         wanted = Side.of(rows, counts, late)
+        ranks.traffic.needed += len(rows) * (8 + self.own.itemsize * int(np.prod(self.own.shape[1:])))
         self._turn = 1 - self._turn  # the rows of the batch before are still in use
         values = self.buffers(("values", self._turn), (1 + len(rows), *self.own.shape[1:]), self.own.dtype)
         values[0] = 0

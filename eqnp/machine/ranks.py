@@ -167,11 +167,15 @@ class Traffic:
     """What a rank got from others and sent them, in bytes, and the seconds that it spent on that, waiting included.
 
     Reductions count as a ring's, which moves the least; a rank that hands on what it was sent counts its share alone.
+    ``needed`` are the bytes of the rows that its batches need, with 8 for the id of each; ``ahead`` those of what was
+    received while states settled.
     """
 
     received: float = 0.0
     sent: float = 0.0
     waited: float = 0.0
+    needed: float = 0.0
+    ahead: float = 0.0
 
     @contextmanager
     def counted(self, received: float, sent: float) -> Iterator[None]:

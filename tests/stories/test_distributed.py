@@ -1,5 +1,6 @@
 """Several ranks train one network: to the same weights as one, and a rank that dies takes the job down."""
 
+import json
 import os
 import shutil
 import signal
@@ -112,6 +113,20 @@ def test_a_rank_that_is_killed_ends_the_job_and_another_number_goes_on(small):
     assert error
     finished(ranks(3, "train", "--resume", "run", "--reduction", "fixed", "--threads", "1", "--distributed", "mpi"))
     assert outcome("run") == outcome("whole")
+
+
+@pytest.mark.parametrize(("number", "reduction", "most"), [(2, "fast", 1.1), (3, "fast", 1.1), (2, "fixed", 2.5)])
+def test_what_passes_into_a_rank_does_not_grow_with_their_number(number, reduction, most):
+    """If this fails, ranks get rows that they do not need, or the benchmark counts others than it gets."""
+    small = ["network.hidden=[8]", "network.compare=8", "training.shard=5", "network.votes=0.3"]
+    options = ["--preset=snli", "--batch=10", "--repeat=3", "--threads=1", "--reduction", reduction, "--json"]
+    command = ["benchmark", "--distributed", "mpi", *options, *(f"--set={setting}" for setting in small)]
+    figures = json.loads(finished(ranks(number, *command)).splitlines()[-1])
+    assert len(figures["by_rank"]) == figures["ranks"] == number
+    assert figures["received"] == pytest.approx(figures["sent"])
+    assert 0.8 < figures["received"] / figures["least"] <= most
+    assert 0 < figures["ahead"] < figures["received"] / 2
+    assert all(0 < one["waited"] < one["seconds"] for one in figures["by_rank"])
 
 
 def test_a_mistake_on_several_ranks_is_said_once(small):
