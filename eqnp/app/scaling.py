@@ -2,7 +2,7 @@
 
 What is timed is training itself, on batches of a prepared folder or of random text: every rank settles as many texts
 as a batch of the preset has, so that R of these make an update. What passes into a rank is held against what its batch
-must fetch and is told, and a ring's share of the dense weights: [2 n (4 D + 8) + 2 N] (R − 1) / R bytes, with n different
+must fetch and is told, and a ring's share of dense weights: [2 n (4 D + 8) + 2 N] (R − 1) / R bytes, with n distinct
 rows of D numbers and N bytes of dense weights.
 """
 
@@ -80,10 +80,10 @@ def measure_ranks(
     settings: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict:
-    """Train ``repeat`` batches on all ranks, ``batch`` texts on each (default: the preset's); say what they took.
+    """Train ``repeat`` batches on all ranks, ``batch`` texts on each (or the preset's), and say what they took.
 
-    Texts are those of a prepared ``folder``, or random. Returns for each rank the median seconds and the mean bytes of a
-    batch, and their means over the ranks. Raises ConfigError and CheckpointError.
+    Texts are those of a prepared ``folder``, or random. Returns for each rank the median seconds and the mean bytes of
+    a batch, and their means over the ranks. Raises ConfigError and CheckpointError.
     """
     if folder:
         check_texts(folder, "give one that has them")

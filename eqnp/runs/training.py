@@ -116,7 +116,8 @@ def run_training(
             if beginning:
                 made = beginning.prepared(config, print)
             else:
-                made = load_prepared(prepared, config) if prepared else prepare_anew(config)
+                several = ranks.size > 1
+                made = load_prepared(prepared, config, mapped=several) if prepared else prepare_anew(config)
             config = made.config
             made.weighed_texts()  # which may refuse a name
             model, optimizer = untrained(made, machine)
@@ -206,7 +207,7 @@ class TrainingRun:
             "parameters": sum(size.values()),
             "compile_seconds": round(compiled, 1),
             "seconds": round(before + time.perf_counter() - started, 1),
-            "peak_resident_gib": peak_resident_gib(),
+            "peak_resident_gib": self.ranks.any(peak_resident_gib() or 0) or None,  # the most of any rank
             "environment": {**environment(self.threads), "device": name_of(device)},
         }
         self.ranks.wait()
