@@ -147,6 +147,7 @@ def build_parser() -> Parser:
     prepare = _command(added, "prepare", commands.prepare_command, "read texts and word vectors once, for several runs")
     _data_options(prepare)
     prepare.add_argument("--out", metavar="DIR", type=Path, help="folder (default: prepared/<preset>, numbered)")
+    prepare.add_argument("--distributed", metavar="ENGINE", help="mpi: all ranks of an mpirun share the work")
 
     evaluate = _command(added, "evaluate", answers.evaluate_command, "accuracy of a trained run, and of each class")
     evaluate.example = "eqnp evaluate runs/mini-sentiment"
@@ -241,8 +242,7 @@ def build_parser() -> Parser:
     benchmark.add_argument(
         "--preset", metavar="P", default="imdb", help="with --distributed: preset or TOML file (imdb)"
     )
-    benchmark.add_argument("--batch", metavar="N", type=_at_least_one, help="with --distributed: texts on each rank")
-    benchmark.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="and a key of the preset")
+    benchmark.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a key of the preset")
     _device(benchmark)
     benchmark.add_argument("--repeat", metavar="N", type=_at_least_one, default=3, help="batches to time (3)")
     _threads(benchmark)

@@ -78,12 +78,15 @@ def tune_command(options) -> dict:
 
 def prepare_command(options) -> dict:
     """``eqnp prepare``: returns the folder and what is in it."""
+    from eqnp.machine.ranks import join, together
     from eqnp.runs.training import run_preparation
 
+    ranks = join(options.distributed, "fixed")
     options.source = options.source or _default(options)
     if _prepared_folder(options):
         raise ConfigError(f"{Path(options.source).parent} is prepared already; give it to eqnp train")
-    return run_preparation(_config(options), options.out or Path("prepared") / _name(options), numbered=not options.out)
+    out, given = options.out or Path("prepared") / _name(options), {"numbered": not options.out, "ranks": ranks}
+    return together(ranks, lambda: run_preparation(_config(options), out, **given))
 
 
 def data_command(options) -> dict:
@@ -342,11 +345,14 @@ def benchmark_command(options) -> dict:
 
     if options.distributed:
         return _benchmark_ranks(options)
+    if options.weights and options.set:
+        raise ConfigError("--weights times a network as it was trained; leave --set out")
     if options.weights and not options.task:
         raise ConfigError("--weights needs the --task that the run was trained for")
     tasks = [options.task] if options.task else list(PRESETS)
     device = choose(options.device)
     given = {"repeat": options.repeat, "threads": options.threads, "weights": options.weights, "device": device}
+    given["settings"] = options.set
     figures = [measure(task, **given, say=print) for task in tasks]
     print(table(figures))
     return {"tasks": figures}
@@ -359,7 +365,7 @@ def _benchmark_ranks(options) -> dict:
     if options.task:
         raise ConfigError("--task is for one process; with --distributed give --preset, or --weights FOLDER")
     ranks = join(options.distributed, options.reduction or "fast")
-    given = {"batch": options.batch, "repeat": options.repeat, "threads": options.threads, "settings": options.set}
+    given = {"repeat": options.repeat, "threads": options.threads, "settings": options.set}
     return together(ranks, lambda: measure_ranks(ranks, preset=options.preset, folder=options.weights, **given))
 
 

@@ -74,13 +74,12 @@ def measure_ranks(
     *,
     preset: str = "imdb",
     folder: Path | None = None,
-    batch: int | None = None,
     repeat: int = 20,
     threads: int | None = None,
     settings: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict:
-    """Train ``repeat`` batches on all ranks, ``batch`` texts on each (or the preset's), and say what they took.
+    """Train ``repeat`` batches on all ranks, of ``training.batch`` texts on each of them, and say what they took.
 
     Texts are those of a prepared ``folder``, or random. Returns for each rank the median seconds and the mean bytes of
     a batch, and their means over the ranks. Raises ConfigError and CheckpointError.
@@ -88,7 +87,7 @@ def measure_ranks(
     if folder:
         check_texts(folder, "give one that has them")
     config = load_config(str(folder / CONFIG) if folder else preset, settings)
-    each, rng = batch or config.training.batch, np.random.default_rng(1)
+    each, rng = config.training.batch, np.random.default_rng(1)
     every, texts = each * ranks.size, each * ranks.size * (repeat + 1)
     with Machine("cpu", config.training.shard, ranks).at_work(threads) as machine:
         if folder:

@@ -234,6 +234,8 @@ def together(ranks: Ranks, work: Callable[[], object]) -> object:
         code, line = 2, f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except BaseException as error:
         code, line = 1, f"{type(error).__name__}: {error}"
+    if code == 2 and not ranks.first:
+        time.sleep(1)  # what is wrong with data or settings all ranks find, and the first one says
     print(f"eqnp: rank {ranks.rank} of {ranks.size}: {line}", file=sys.stderr, flush=True)
     ranks.communicator.Abort(code)
     return None

@@ -46,10 +46,10 @@ from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prep
 from eqnp.text.store import STORE, Split, read_store
 
 
-def prepare_anew(config: Config) -> Prepared:
-    """Read and encode what a configuration names, telling as it goes."""
+def prepare_anew(config: Config, ranks: Ranks = ALONE) -> Prepared | None:
+    """Read and encode what a configuration names, telling as it goes; all ranks take part, and the first one has it."""
     seed = config.training.seed if config.data.seed < 0 else config.data.seed
-    return prepare(config, generators(seed)[0], print)
+    return prepare(config, generators(seed)[0], print, ranks)
 
 
 def fresh_network(config: Config) -> tuple[Network, Split]:
@@ -58,17 +58,24 @@ def fresh_network(config: Config) -> tuple[Network, Split]:
     return untrained(prepared, Machine())[0].network, prepared.splits["train"]
 
 
-def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> dict:
+def run_preparation(config: Config, folder: Path, *, numbered: bool = False, ranks: Ranks = ALONE) -> dict:
     """Read and encode all texts, look up their word vectors, and write it all to a folder that training starts from.
 
-    ``numbered`` is as in `run_training`. Raises EqnpError.
+    ``numbered`` is as in `run_training`. Several ``ranks`` share the work; the first one writes, and has the result.
+    Raises EqnpError.
     """
-    if not numbered:
-        check_free(folder)
-    check_writable(folder.parent if numbered else folder)
-    config = pinned(config)
-    prepared = prepare_anew(config)
+    if ranks.first:
+        if not numbered:
+            check_free(folder)
+        check_writable(folder.parent if numbered else folder)
+    config, started = pinned(config), time.perf_counter()
+    prepared = prepare_anew(config, ranks)
+    most = ranks.any(peak_resident_gib() or 0)
+    if prepared is None:
+        ranks.wait()
+        return {}
     folder = claim_and_fill(folder, numbered, prepared)
+    ranks.wait()
     print(f"prepared in {folder}; try: eqnp train {folder}")
     samples = {name: len(split) for name, split in prepared.splits.items()}
     return {
@@ -77,6 +84,8 @@ def run_preparation(config: Config, folder: Path, *, numbered: bool = False) -> 
         "classes": list(prepared.classes),
         "words": prepared.ngrams.first_id - prepared.tokenizer.specials,
         "ngrams": len(prepared.ngrams),
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_resident_gib": max(most, peak_resident_gib() or 0),
     }
 
 
@@ -96,8 +105,8 @@ def run_training(
     With a ``prepared`` folder, that is taken instead of the sources that the configuration names; with a ``beginning``,
     training goes on from a trained model, with the configuration that `Beginning.config` made of its own. With
     ``numbered``, a folder that exists already is left alone and folder-2, folder-3, … is made instead. Nothing is
-    written before the configuration and all data have been read and found good. With ``ranks`` the first one prepares
-    and writes, and all train. Raises EqnpError, and Interrupted once a signal came and the state was saved.
+    written before the configuration and all data have been read and found good. Of several ``ranks`` the first one
+    writes. Raises EqnpError, and Interrupted once a signal came and the state was saved.
     """
     if ranks.size > 1 and config.learning.algorithm != "ep":
         raise ConfigError(
@@ -112,12 +121,13 @@ def run_training(
         check_writable(folder.parent if numbered else folder)
     started, config = time.perf_counter(), pinned(config)
     with Machine(device, config.training.shard, ranks).at_work(threads) as machine:
+        if not (prepared or beginning):
+            made = prepare_anew(config, ranks)
         if ranks.first:
             if beginning:
                 made = beginning.prepared(config, print)
-            else:
-                several = ranks.size > 1
-                made = load_prepared(prepared, config, mapped=several) if prepared else prepare_anew(config)
+            elif prepared:
+                made = load_prepared(prepared, config, mapped=ranks.size > 1)
             config = made.config
             made.weighed_texts()  # which may refuse a name
             model, optimizer = untrained(made, machine)

@@ -9,6 +9,7 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from eqnp.errors import VectorsError
+from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.text.tokens import Ragged, joined
 
 _CHUNK = 1 << 22  # pairs counted at once
@@ -25,6 +26,7 @@ def corpus_vectors(
     rng: np.random.Generator,
     shift: float = 1.0,
     dtype: np.dtype | type = np.float32,
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
     """Vectors of the corpus's own words: positive pointwise mutual information, factored.
 
@@ -38,7 +40,8 @@ def corpus_vectors(
     `texts` hold ids in [0, vocabulary_size). Ids 0 and 1 (padding, unknown) take up a
     place but are not counted. Returns (vocabulary_size, dimension) of `dtype`; one state of `rng` gives one
     result. Zero are the rows of ids 0 and 1 and of words without a telling neighbour (such as unseen ones),
-    and the columns beyond the rank of M. Of more than `_CELLS` pairs of words the rarest are left out. Raises
+    and the columns beyond the rank of M. Of more than `_CELLS` pairs of words the rarest are left out. ``ranks``, each
+    of which has all texts and a generator in the same state, share the products, to the same bits. Raises
     `VectorsError` for arguments or ids out of range.
     """
     if min(vocabulary_size, dimension, window) < 1 or not 0 < shift < np.inf:
@@ -49,7 +52,7 @@ def corpus_vectors(
     vectors = np.zeros((vocabulary_size, dimension), dtype=dtype)
     if telling.size:
         pmi = pmi[telling]
-        left, values = _left_singular(pmi, dimension, rng)
+        left, values = _left_singular(pmi, dimension, rng, ranks)
         vectors[telling, : values.size] = left * np.sqrt(values)
     return vectors
 
@@ -105,7 +108,9 @@ def _positive_pmi(counts: sp.csr_matrix, shift: float) -> sp.csr_matrix:
     return counts
 
 
-def _left_singular(matrix: sp.csr_matrix, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _left_singular(
+    matrix: sp.csr_matrix, rank: int, rng: np.random.Generator, ranks: Ranks
+) -> tuple[np.ndarray, np.ndarray]:
     """Leading left singular vectors (n, r <= rank) and values (r,) by a randomised block Krylov method.
 
     The values of such an M fall slowly, which makes it pay to keep every iterate (Musco and Musco 2015): on film
@@ -117,14 +122,24 @@ def _left_singular(matrix: sp.csr_matrix, rank: int, rng: np.random.Generator) -
     width = block.shape[1]
     iterates = np.empty((rows, 6 * width), dtype=np.float32, order="F")  # so that LAPACK needs no copy
     for start in range(0, 6 * width, width):
-        block = np.linalg.qr(matrix @ (turned @ block))[0]
+        own = block[:, ranks.part(width)]  # each column of a product stands alone
+        block = np.linalg.qr(_columns_of_all(matrix @ (turned @ own), ranks))[0]
         iterates[:, start : start + width] = block
     basis = scipy.linalg.qr(iterates, overwrite_a=True, mode="economic", check_finite=False)[0]
     # Mᵀ basis has the values wanted; its triangular factor has them too, and can be had a slice at a time.
-    slices = (turned[start : start + 8192] @ basis for start in range(0, columns, 8192))
-    triangle = np.linalg.qr(np.vstack([np.linalg.qr(each, mode="r") for each in slices]), mode="r")
+    starts = range(0, columns, 8192)
+    slices = (turned[start : start + 8192] @ basis for start in starts[ranks.part(len(starts))])
+    factors = [np.linalg.qr(each, mode="r") for each in slices]
+    triangle = np.linalg.qr(ranks.concatenate(factors, basis.shape[1], np.float32), mode="r")
     _, values, rotation = np.linalg.svd(triangle.astype(np.float64))
     rank = min(rank, np.count_nonzero(values > 1e-5 * values[0]))  # the rest is rounding of float32
     left = basis @ rotation[:rank].T.astype(np.float32)
     left *= np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
     return left, values[:rank]
+
+
+def _columns_of_all(own: np.ndarray, ranks: Ranks) -> np.ndarray:
+    """The columns (n, own) of all ranks, side by side in the order of the ranks."""
+    if ranks.size == 1:
+        return own
+    return np.ascontiguousarray(ranks.concatenate([np.ascontiguousarray(own.T)], len(own), own.dtype).T)

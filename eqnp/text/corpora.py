@@ -76,7 +76,7 @@ class _Writer:
     def add(self, value, table: Table) -> None:
         """Append what stands in a row of a table; raises DataError for what is no text."""
         row = len(self._ends) - 1
-        text = as_text(value, self.name, table, row)
+        text = value if type(value) is str and value.isascii() else as_text(value, self.name, table, row)
         if not text.strip():
             self.blank.append(row)
         self._ends.append(self._ends[-1] + self._file.write(text.encode()))
@@ -234,6 +234,7 @@ def _read(
     wanted |= {"data.label": label} if labelled else {}
     wanted |= {"data.weight": weight} if weight else {}
     read = _Read({segment: _Writer(column) for segment, column in columns.items()})
+    known: dict[str, object] = {}  # labels as they stand in the source, and what they are
     for table in open_source(source, split, list(wanted.values()), labelled=labelled, reading=reading):
         check_columns(table, wanted)
         read.places.add(table.where, read.rows)
@@ -242,7 +243,11 @@ def _read(
             for writer, text in zip(read.writers.values(), row, strict=False):  # after them the label, and the weight
                 writer.add(text, table)
             if labelled:
-                value = labels_of(row[len(columns)], separator)
+                given = row[len(columns)]
+                if type(given) is not str:
+                    value = labels_of(given, separator)
+                elif (value := known.get(given)) is None:
+                    value = known[given] = labels_of(given, separator)
                 read.labels.append(intern(value) if type(value) is str else value)
             if weight:
                 read.weights.append(_weight_of(row[-1], weight, table, read.rows))

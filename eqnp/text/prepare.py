@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import numpy as np
 from eqnp import files
 from eqnp.config import Config, to_tree
 from eqnp.errors import CheckpointError, DataError, some
+from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.sections import DataConfig, Source
-from eqnp.text import corpora, tokens
+from eqnp.text import corpora, together, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import fitted
@@ -21,7 +24,7 @@ from eqnp.text.ngrams import NGrams, learn_ngrams
 from eqnp.text.sources import splits_of
 from eqnp.text.start import first_votes, informed
 from eqnp.text.store import STORE, Split, read_store, write_store
-from eqnp.text.subwords import Subwords, as_read, learn_subwords, slots_of
+from eqnp.text.subwords import Subwords, learn_subwords, slots_of
 from eqnp.text.survey import Survey, survey
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
@@ -76,28 +79,35 @@ class Prepared:
         return weighed(train, validation, self.classes, self.config.training.class_weight)
 
 
-def prepare(config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None) -> Prepared:
+def prepare(
+    config: Config, rng: np.random.Generator, say: Callable[[str], None] = lambda line: None, ranks: Ranks = ALONE
+) -> Prepared | None:
     """Load, split and encode the corpora and make the embedding table; ``say`` gets a line per step.
 
+    Several ``ranks`` share the work, to the same bits; what is prepared is at the first of them, and None at others.
     Raises DataError or VectorsError, before anything is written anywhere.
     """
-    return prepare_corpora(config, load_splits(config.data, rng), rng, say)
+    return prepare_corpora(config, load_splits(config.data, rng), rng, say, ranks)
 
 
 def prepare_corpora(
-    config: Config, loaded: dict[str, Corpus], rng: np.random.Generator, say: Callable[[str], None] = lambda line: None
-) -> Prepared:
+    config: Config,
+    loaded: dict[str, Corpus],
+    rng: np.random.Generator,
+    say: Callable[[str], None] = lambda line: None,
+    ranks: Ranks = ALONE,
+) -> Prepared | None:
     """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
-    config, chosen = fitted_to(config, loaded["train"])
-    encoded = encode_corpora(config, loaded, say)
+    config, chosen = fitted_to(config, loaded["train"], ranks)
+    encoded = encode_corpora(config, loaded, say, ranks=ranks)
     if chosen:
         say(chosen)
-    return _complete(config, encoded, rng, say, "validation" in loaded and loaded["validation"].held_out)
+    return _complete(config, encoded, rng, say, "validation" in loaded and loaded["validation"].held_out, ranks)
 
 
-def fitted_to(config: Config, train: Corpus) -> tuple[Config, str]:
+def fitted_to(config: Config, train: Corpus, ranks: Ranks = ALONE) -> tuple[Config, str]:
     """As `fitted`, by the training texts."""
-    characters = sum(len(text) for column in train.texts.values() for text in column) / max(1, len(train))
+    characters = together.characters(train.texts, ranks) / max(1, len(train))
     return fitted(config, train.labels, characters)
 
 
@@ -111,10 +121,12 @@ class Encoded:
     unlabelled: list[Ragged]
     tokenizer: WordTokenizer
     classes: tuple[str, ...]
-    survey: Survey
+    survey: Survey | None
 
 
-def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str], None], told: int = TOLD) -> Encoded:
+def encode_corpora(
+    config: Config, loaded: dict[str, Corpus], say: Callable[[str], None], told: int = TOLD, ranks: Ranks = ALONE
+) -> Encoded:
     """Learn the vocabulary and encode all texts, which are not needed after that; the worst findings are ``told``."""
     train = loaded["train"]
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
@@ -125,41 +137,47 @@ def encode_corpora(config: Config, loaded: dict[str, Corpus], say: Callable[[str
     if left_out := {name: corpus.unlabelled for name, corpus in loaded.items() if corpus.unlabelled}:
         say(f"left out, without an agreed label: {', '.join(f'{n:,} {name}' for name, n in left_out.items())}")
 
-    every_text = (text for column in train.texts.values() for text in column)
-    kept = {"min_count": config.data.min_count, "max_words": config.data.max_words}
-    tokenizer = tokens.learn_tokenizer(every_text, **kept, start=config.data.start_token)
-    splits = {name: encode_corpus(tokenizer, corpus, config.data.max_tokens) for name, corpus in loaded.items()}
+    kept = {"min_count": config.data.min_count, "max_words": config.data.max_words, "start": config.data.start_token}
+    tokenizer, *read = together.learn_and_encode(train.texts, config.data.max_tokens, ranks, **kept)
+    splits = {"train": Split(read[0], train.labels, read[1], weights=train.weights)}
+    rest = {name: corpus for name, corpus in loaded.items() if name != "train"}
+    splits |= {name: encode_corpus(tokenizer, each, config.data.max_tokens, ranks) for name, each in rest.items()}
     for name, split in splits.items():
         if split.coverage.tokens == split.coverage.unknown:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
     say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
-    found = survey(loaded, splits, len(tokenizer.start))
-    for finding in found.grave(told):
+    found = survey(loaded, splits, len(tokenizer.start)) if ranks.first else None
+    for finding in found.grave(told) if found else ():
         say(f"look at the data: {finding.line} (eqnp data says more)")
     most = min(config.data.max_subwords, VOTES // len(train.classes))
     kept = {"longest": config.data.subwords if config.network.votes else 0, "min_texts": 2, "most": most}
-    subwords = learn_subwords(tokenizer, (text for column in train.texts.values() for text in column), **kept)
+    own = chain.from_iterable(together.own_texts(column, ranks) for column in train.texts.values())
+    subwords = learn_subwords(tokenizer, own, **kept, added_up=partial(together.added_up, ranks=ranks))
+    encode = partial(subwords.encode, tokenizer)
     spelling = {
-        name: {segment: subwords.encode(tokenizer, texts) for segment, texts in corpus.texts.items()}
+        name: {segment: together.each_in_part(encode, texts, ranks) for segment, texts in corpus.texts.items()}
         for name, corpus in loaded.items()
     }
-    unlabelled = encode_unlabelled(config, tokenizer, loaded, say)
+    unlabelled = encode_unlabelled(config, tokenizer, loaded, say, ranks)
     return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes, found)
 
 
 def _complete(
-    config: Config, encoded: Encoded, rng: np.random.Generator, say: Callable[[str], None], held_out: bool
-) -> Prepared:
+    config: Config, encoded: Encoded, rng: np.random.Generator, say: Callable[[str], None], held_out: bool, ranks: Ranks
+) -> Prepared | None:
     """Add word vectors, and the n-grams of the training texts as memory slots."""
     splits, words = encoded.splits, tokens.words(encoded.tokenizer)
     texts, specials = [*splits["train"].segments.values(), *encoded.unlabelled], encoded.tokenizer.specials
-    embedding, found = embed(config, texts, words, specials, rng)
+    ngrams = find_ngrams(config.data, splits["train"], len(words), ranks)
+    embedding, found = embed(config, texts, words, specials, rng, ranks)
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
-    ngrams = find_ngrams(config.data, splits["train"], len(words))
     spelling = encoded.spelling if config.network.votes else {}
-    splits = {name: as_read(split, config.data, ngrams, spelling.get(name)) for name, split in splits.items()}
+    vocabulary = config.data, ngrams
+    splits = {n: together.read_in_part(each, vocabulary, spelling.get(n), ranks) for n, each in splits.items()}
+    if not ranks.first:
+        return None
     if len(ngrams):
         say(f"n-grams: {len(ngrams):,} of {'2' if config.data.ngrams == 2 else '2 or 3'} words")
         if config.data.ngram_slots:
@@ -324,23 +342,20 @@ def _shares(counts: np.ndarray, share: float) -> np.ndarray:
     return np.clip(held, np.minimum(1, counts // 2), np.maximum(counts - 1, 0))
 
 
-def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int) -> Split:
+def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int, ranks: Ranks = ALONE) -> Split:
     """Token ids of a corpus, with the count of what was left out."""
-    segments, coverage = {}, tokens.Coverage()
-    for name, texts in corpus.texts.items():
-        segments[name], part = tokens.encode(tokenizer, texts, max_tokens)
-        coverage += part
+    segments, coverage = together.encode_part(tokenizer, corpus.texts, max_tokens, ranks)
     return Split(segments, corpus.labels, coverage, weights=corpus.weights)
 
 
-def find_ngrams(config: DataConfig, train: Split, words: int) -> NGrams:
+def find_ngrams(config: DataConfig, train: Split, words: int, ranks: Ranks = ALONE) -> NGrams:
     """The n-grams of the training texts that get memory slots of their own; none without ``data.ngrams``."""
     options = {"longest": config.ngrams, "min_texts": config.ngram_min_texts, "most": config.max_ngrams}
-    return learn_ngrams(list(train.segments.values()), words, **options)
+    return learn_ngrams(list(train.segments.values()), words, **options, ranks=ranks)
 
 
 def encode_unlabelled(
-    config: Config, tokenizer: WordTokenizer, loaded: dict[str, Corpus], say: Callable[[str], None]
+    config: Config, tokenizer: WordTokenizer, loaded: dict[str, Corpus], say: Callable[[str], None], ranks: Ranks
 ) -> list[Ragged]:
     """Token ids of the unlabelled texts, if there are any, without those that stand in validation or test data."""
     if not config.vectors.unlabelled:
@@ -350,22 +365,27 @@ def encode_unlabelled(
     known = {text.strip() for column in held for text in column}
     result, left_out = [], 0
     for column in columns.values():
-        texts = [text for text in column if text.strip() not in known]
+        texts = corpora.Texts(text for text in column if text.strip() not in known)
         left_out += len(column) - len(texts)
-        result.append(tokens.encode(tokenizer, texts, config.data.max_tokens)[0])
+        result.append(together.encode_part(tokenizer, {"": texts}, config.data.max_tokens, ranks)[0][""])
     say(f"unlabelled: {sum(map(len, result)):,} texts; {left_out:,} that stand in validation or test data left out")
     return result
 
 
 def embed(
-    config: Config, texts: Sequence[Ragged], words: list[str], specials: int, rng: np.random.Generator
+    config: Config,
+    texts: Sequence[Ragged],
+    words: list[str],
+    specials: int,
+    rng: np.random.Generator,
+    ranks: Ranks = ALONE,
 ) -> tuple[np.ndarray, int]:
     """The embedding table (V, D) that training starts from, and how many words have a vector; raises VectorsError.
 
     The first ``specials`` of the ``words`` are none. Corpus vectors are learned from ``texts``.
     """
     if config.vectors.source == "corpus":
-        table = corpus_vectors(texts, len(words), config.vectors.dimension, rng=rng)
+        table = corpus_vectors(texts, len(words), config.vectors.dimension, rng=rng, ranks=ranks)
         found = int(table[specials:].any(axis=1).sum())
     else:
         table, has_vector = load_vectors(config.vectors.source, words)

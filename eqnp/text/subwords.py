@@ -8,7 +8,7 @@ and "unhappy", and what a misspelt word, or one that training has never seen, st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,9 +80,18 @@ def subwords_of(word: str, longest: int) -> set[str]:
 
 
 def learn_subwords(
-    tokenizer: WordTokenizer, texts: Iterable[str], *, longest: int, min_texts: int, most: int
+    tokenizer: WordTokenizer,
+    texts: Iterable[str],
+    *,
+    longest: int,
+    min_texts: int,
+    most: int,
+    added_up: Callable[[Counter], Counter] = lambda counts: counts,
 ) -> Subwords:
-    """The subwords that stand in at least ``min_texts`` texts; of too many, those in most. None if ``longest`` is 0."""
+    """The subwords that stand in at least ``min_texts`` texts; of too many, those in most. None if ``longest`` is 0.
+
+    ``added_up`` is told in how many of the texts each stands, and says in how many of all texts.
+    """
     counts: Counter[str] = Counter()
     known: dict[str, set[str]] = {}
     for text in texts if longest else ():
@@ -92,7 +101,7 @@ def learn_subwords(
                 known[word] = subwords_of(word, longest)
             found |= known[word]
         counts.update(found)
-    kept = sorted((-count, part) for part, count in counts.items() if count >= min_texts)[:most]
+    kept = sorted((-count, part) for part, count in added_up(counts).items() if count >= min_texts)[:most]
     return Subwords([part for _, part in kept], longest)
 
 

@@ -180,6 +180,28 @@ def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int, sta
 
     Ids follow frequency (ties alphabetically) after the special ids; with ``start`` there is one that texts begin with.
     """
+    rules, special = _rules(start)
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=max_words + len(special),
+        min_frequency=min_count,
+        special_tokens=special,
+        show_progress=False,
+    )
+    rules.train_from_iterator(map(plain, texts), trainer)
+    return WordTokenizer(rules)
+
+
+def tokenizer_of(words: Sequence[str], start: bool = False) -> WordTokenizer:
+    """The one that `learn_tokenizer` makes of texts with these words, given in the order of their ids."""
+    rules, special = _rules(start)
+    names = {word: i for i, word in enumerate([*special, *words])}
+    rules.model = models.WordLevel(names, unk_token=SPECIAL[UNKNOWN])
+    rules.add_special_tokens(special)
+    return WordTokenizer(rules)
+
+
+def _rules(start: bool) -> tuple[Tokenizer, list[str]]:
+    """What is done to texts, without words yet, and the special words."""
     rules = Tokenizer(models.WordLevel(unk_token=SPECIAL[UNKNOWN]))
     rules.normalizer = normalizers.Sequence(
         [
@@ -191,15 +213,7 @@ def learn_tokenizer(texts: Iterable[str], *, min_count: int, max_words: int, sta
         ]
     )
     rules.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
-    special = [*SPECIAL, *[START] * start]
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=max_words + len(special),
-        min_frequency=min_count,
-        special_tokens=special,
-        show_progress=False,
-    )
-    rules.train_from_iterator(map(plain, texts), trainer)
-    return WordTokenizer(rules)
+    return rules, [*SPECIAL, *[START] * start]
 
 
 def words(tokenizer: WordTokenizer) -> list[str]:

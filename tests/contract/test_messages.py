@@ -148,7 +148,10 @@ def test_every_key_is_found_by_its_last_part(key):
         ("eqnp evaluate run --test f.csv", "write --data f.csv"),
         ("eqnp evaluate run --gpu", "write --device cuda"),
         ("eqnp check mini-sentiment --seed 3", "write --set training.seed=3"),
-        ("eqnp evaluate run --set a.b=c", "evaluate has no --set; eqnp train, data, tune, prepare and check have it"),
+        (
+            "eqnp evaluate run --set a.b=c",
+            "evaluate has no --set; eqnp train, data, tune, prepare, check and benchmark have it",
+        ),
         (
             "eqnp report run --device cuda",
             "report has no --device; eqnp train, evaluate, versus, predict and benchmark have",

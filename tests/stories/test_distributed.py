@@ -119,7 +119,15 @@ def test_a_rank_that_is_killed_ends_the_job_and_another_number_goes_on(small):
 def test_what_passes_into_a_rank_does_not_grow_with_their_number(number, reduction, most):
     """If this fails, ranks get rows that they do not need, or the benchmark counts others than it gets."""
     small = ["network.hidden=[8]", "network.compare=8", "training.shard=5", "network.votes=0.3"]
-    options = ["--preset=snli", "--batch=10", "--repeat=3", "--threads=1", "--reduction", reduction, "--json"]
+    options = [
+        "--preset=snli",
+        "--set=training.batch=10",
+        "--repeat=3",
+        "--threads=1",
+        "--reduction",
+        reduction,
+        "--json",
+    ]
     command = ["benchmark", "--distributed", "mpi", *options, *(f"--set={setting}" for setting in small)]
     figures = json.loads(finished(ranks(number, *command)).splitlines()[-1])
     assert len(figures["by_rank"]) == figures["ranks"] == number
@@ -127,6 +135,17 @@ def test_what_passes_into_a_rank_does_not_grow_with_their_number(number, reducti
     assert 0.8 < figures["received"] / figures["least"] <= most
     assert 0 < figures["ahead"] < figures["received"] / 2
     assert all(0 < one["waited"] < one["seconds"] for one in figures["by_rank"])
+
+
+def test_ranks_prepare_what_one_does(small):
+    """If this fails, a network knows other words on another number of machines."""
+    words = [*WINDOWS, "data.start_token=true", "data.max_tokens=9", "data.max_words=20", "data.ngrams=3"]
+    prepare = ["prepare", *TRAIN[1:-1], *(f"--set={setting}" for setting in words)]
+    assert main([*prepare, "--out", "one"]) == 0
+    said = finished(ranks(3, *prepare, "--distributed", "mpi", "--out", "several"))
+    assert said.count("vocabulary") == 1
+    for name in ("start.h5", "data.h5"):
+        assert Path("several", name).read_bytes() == Path("one", name).read_bytes(), name
 
 
 def test_a_mistake_on_several_ranks_is_said_once(small):
