@@ -124,7 +124,7 @@ class Optimizer:
         """Move every parameter against its gradient; ``progress`` in [0, 1] is the place in the schedule."""
         machine, config, kernels = network.machine, self.config, self.kernels
         if config.clip:
-            _clip(gradients, config.clip, network.machine)
+            clip(gradients, config.clip, network.machine)
         self.taken += 1
         scale, tasks = SCHEDULES[config.schedule](progress), []
         for name, gradient in gradients.items():
@@ -210,7 +210,7 @@ def make_optimizer(network: Network, config: OptimizerConfig) -> Optimizer:
     return OPTIMIZERS[config.name](network, config)
 
 
-def _clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float, machine: Machine) -> None:
+def clip(gradients: Mapping[str, np.ndarray | RowGradient], bound: float, machine: Machine) -> None:
     """Scale all gradients, in place, to a common norm of at most ``bound``."""
     norm = np.sqrt(sum(machine.ranks.squared_norm(gradient, machine.kernels) for gradient in gradients.values()))
     if norm > bound:

@@ -141,6 +141,7 @@ class TrainingConfig:
 
     epochs (−1, or 1 or greater) : passes over the training texts; −1: chosen by the data
     batch (1 or greater) : texts of an update
+    local_steps (1 or greater) : updates that each of several ranks makes by itself before they take the mean of theirs
     shard (1 or greater) : texts of a batch that settle together
     word_dropout (0 to below 1) : the share of the words of a training text that is left out, drawn for each batch
     seed (0 or greater) : what every random draw depends on
@@ -155,6 +156,7 @@ class TrainingConfig:
 
     epochs: int = -1
     batch: int = 100
+    local_steps: int = 1
     shard: int = 25
     word_dropout: float = 0.3
     seed: int = 0
@@ -168,7 +170,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         _at_least_or_fitted(1, "training.epochs", self.epochs)
-        for key in ("batch", "shard"):
+        for key in ("batch", "shard", "local_steps"):
             _at_least(1, f"training.{key}", getattr(self, key))
         for key in ("seed", "patience", "min_updates", "checkpoint_seconds"):
             _at_least(0, f"training.{key}", getattr(self, key))

@@ -62,10 +62,10 @@ class Supply:
             table.moves(None)
 
     @contextmanager
-    def meanwhile(self, batch: Batch | None) -> Iterator[None]:
-        """While the block works on what was taken, the rows of the ``batch`` after it come, if there is one."""
-        if batch is not None:
-            self.ask([batch])
+    def meanwhile(self, batches: Sequence[Batch]) -> Iterator[None]:
+        """While the block works on what was taken, the rows of the ``batches`` after it come, if there are some."""
+        if batches:
+            self.ask(batches)
         with under_way(self._requests, self.ranks):
             yield
         self._requests = []

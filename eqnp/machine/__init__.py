@@ -63,6 +63,12 @@ class Machine:
         other.shard = shard
         return other
 
+    def alone(self) -> Machine:
+        """The same without other ranks."""
+        other = copy.copy(self)
+        other.ranks = ALONE
+        return other
+
     def analytic(self) -> Machine:
         """The same with kernels for complex states; raises ConfigError on a device other than the CPU."""
         if self._waits:

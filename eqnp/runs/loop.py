@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from eqnp.machine.gradients import entries
 from eqnp.network import Network
 from eqnp.optim import Optimizer
 from eqnp.runs import label_sets
+from eqnp.runs.local import Round
 from eqnp.runs.metrics import macro_f1
 from eqnp.runs.progress import Epoch, Progress, Score, Tally
 from eqnp.states import Batch
@@ -154,6 +156,8 @@ class _Training:
         weights = self.texts.weights
         self.weights = None if weights is None else weights / weights.mean()
         self.tolerance = self.config.settling.for_nudge(self.config.learning.beta).tolerance or SETTLED
+        ranks, steps = self.network.machine.ranks, self.config.training.local_steps
+        self.together, self.every = steps if ranks.size > 1 else 1, max(1, self.per_epoch // LINES)
         if self.progress.rng:
             self.rng.bit_generator.state = self.progress.rng
 
@@ -162,14 +166,17 @@ class _Training:
         progress, hooks, per_epoch, name = self.progress, self.hooks, self.per_epoch, f"{kind} {number}"
         with hooks.bar(per_epoch, f"{name}/{of}", progress.batch) as advance:
             supply, batches = Supply(self.network), self._drawn()
-            following = next(batches, None)
+            following = list(islice(batches, self.together))
             if following:
-                supply.ask([following.batch])
+                supply.ask([each.batch for each in following])
             while current := following:
                 with _blamed(f"{name}, batch {progress.batch + 1} of {per_epoch}"):
-                    following = next(batches, None)
+                    following = list(islice(batches, self.together))
                     self._step(current, following, supply)
-                if progress.batch % max(1, per_epoch // LINES) == 0 and progress.refitted < 0:
+                if (
+                    progress.batch // self.every > (progress.batch - len(current)) // self.every
+                    and progress.refitted < 0
+                ):
                     means = progress.lately.means()
                     self._note(
                         "batches", epoch=number, batch=progress.batch, **{**means, "train": asdict(means["train"])}
@@ -200,19 +207,37 @@ class _Training:
             weight = None if self.weights is None else self.weights[rows]
             yield _Drawn(*read, weight, learning, self.rng.bit_generator.state)
 
-    def _step(self, current: _Drawn, following: _Drawn | None, supply: Supply) -> None:
+    def _step(self, current: list[_Drawn], following: list[_Drawn], supply: Supply) -> None:
+        """Learn from the batches that ranks have between two exchanges: from one, unless there are local steps."""
         network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
-        labels, tokens = current.labels, current.tokens
-        on_rows, (batch,) = supply.take()
-        with supply.meanwhile(following and following.batch):
-            target = one_hot(labels, network)
-            result = gradients(on_rows, batch, target, self.config, current.learning, current.weight)
-        optimizer.step(network, result.gradients, optimizer.taken / (self.per_epoch * self.scheduled))
-        seconds, norm = time.perf_counter() - started, network.kernels.squared_norm
+        on_rows, batches = supply.take()
+        local = Round(on_rows, optimizer) if self.together > 1 else None
+        with supply.meanwhile([each.batch for each in following]):
+            for each, batch in zip(current, batches, strict=True):
+                own = network.machine.shards(len(each.labels))[0] if local else slice(None)
+                labels, weight = each.labels[own], None if each.weight is None else each.weight[own]
+                done = optimizer.taken / (self.per_epoch * self.scheduled)
+                if not len(labels):  # the last batch may have no text for this rank
+                    optimizer.taken += 1
+                    continue
+                learner = local.local if local else on_rows
+                result = gradients(learner, batch, one_hot(labels, network), self.config, each.learning, weight)
+                if local:
+                    local.step(result.gradients, done)
+                    started = self._count(each, result, labels, started)
+        if local:
+            local.exchange()
+        else:
+            optimizer.step(network, result.gradients, done)
+            self._count(each, result, labels, started)
+        progress.batch, progress.rng = progress.batch + len(current), current[-1].rng
+
+    def _count(self, drawn: _Drawn, result: Estimate, labels: np.ndarray, started: float) -> float:
+        now, norm = time.perf_counter(), self.network.kernels.squared_norm
         moved = any(norm(entries(g)) > 0 for name, g in result.gradients.items() if name.startswith("output."))
-        for tally in (progress.this_epoch, progress.lately):
-            tally.add(result, labels, tokens, self.tolerance, seconds, moved)
-        progress.batch, progress.rng = progress.batch + 1, current.rng
+        for tally in (self.progress.this_epoch, self.progress.lately):
+            tally.add(result, labels, drawn.tokens, self.tolerance, now - started, moved)
+        return now
 
 
 @dataclass

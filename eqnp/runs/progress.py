@@ -96,7 +96,8 @@ class Tally:
     def score(self) -> Score:
         """Mean loss and accuracy, and micro F1 of several labels."""
         micro_f1 = float(label_sets.means(np.array(self.labels))["f1"]) if self.labels else None
-        return Score(self.loss / self.samples, self.right / self.samples, micro_f1=micro_f1)
+        samples = max(1, self.samples)
+        return Score(self.loss / samples, self.right / samples, micro_f1=micro_f1)
 
     def means(self) -> dict:
         """Per sample, by the names of `Epoch`."""

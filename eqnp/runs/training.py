@@ -35,6 +35,7 @@ from eqnp.runs.folder import (
     pinned,
     read_json,
 )
+from eqnp.runs.local import check_local
 from eqnp.runs.loop import Hooks, check_weights, epochs_of, fit, refit, silent
 from eqnp.runs.model import PARAMETERS, Model
 from eqnp.runs.progress import Progress
@@ -112,6 +113,7 @@ def run_training(
         raise ConfigError(
             f"--distributed is for equilibrium propagation; {config.learning.algorithm!r} runs on one rank"
         )
+    check_local(config.training, ranks)
     device = _chosen(device, config, ranks)
     if prepared:
         check_parts(prepared)
@@ -162,6 +164,7 @@ def resume_training(folder: Path, threads: int | None = None, ranks: Ranks = ALO
             return read_json(folder / METRICS)
         check_parts(folder)
         config = load_config(str(folder / CONFIG))
+        check_local(config.training, ranks)
         device = _chosen(device, config, ranks)
         if ranks.first:
             files.remove_leftovers(folder)

@@ -137,6 +137,44 @@ def test_what_passes_into_a_rank_does_not_grow_with_their_number(number, reducti
     assert all(0 < one["waited"] < one["seconds"] for one in figures["by_rank"])
 
 
+def test_local_steps_learn_and_need_work_for_all(small):
+    """If this fails, ranks that learn by themselves for some batches end with other weights, or learn nothing."""
+    settings = ["training.local_steps=3", "training.shard=3", "training.epochs=6", "optimizer.learning_rate=2e-2"]
+    local = [*TRAIN, *(f"--set={setting}" for setting in settings), "--set=optimizer.clip=0"]
+    finished(ranks(3, *local, "--distributed", "mpi", "--out", "several"))
+    first, last = (
+        load(Path("several") / name, kind)[0] for name, kind in (("start.h5", "start"), ("model.h5", "model"))
+    )
+    moved = last["parameters/embedding.weight"] - first["embedding.weight"]
+    assert 0.9 < np.mean(np.abs(moved[3:]).sum(axis=1) > 0) <= 1
+    metrics = json.loads(Path("several/metrics.json").read_text())
+    assert metrics["accuracy"]["validation"] > 0.9
+    process = ranks(3, *local, "--distributed", "mpi", "--reduction", "fixed", "--out", "no")
+    assert "training.local_steps is 3" in process.communicate(timeout=60)[1]
+    process = ranks(3, *local, "--set=training.shard=9", "--distributed", "mpi", "--out", "no")
+    assert "training.shard to 3 or less" in process.communicate(timeout=60)[1]
+
+
+def test_an_exchange_takes_means(small):
+    """If this fails, dense weights after local steps are not their mean over ranks, or rows not what ranks changed."""
+    one_batch = ["training.batch=200", "training.shard=59", "training.epochs=1", "training.word_dropout=0"]
+    one_batch += ["optimizer.name=momentum", "optimizer.decay_mean=0", "optimizer.clip=0", "optimizer.weight_decay=0"]
+    train = [*TRAIN, *(f"--set={setting}" for setting in one_batch), "--distributed", "mpi"]
+    for name, steps in (("plain", 1), ("local", 2)):
+        finished(ranks(2, *train, f"--set=training.local_steps={steps}", "--out", name))
+    start = load(Path("plain/start.h5"), "start")[0]["embedding.weight"]
+    plain, local = parameters("plain"), parameters("local")
+    for name in (name for name in plain if "embedding" not in name and plain[name].dtype.kind == "f"):
+        assert np.linalg.norm(local[name] - plain[name]) < 1e-3 * np.linalg.norm(plain[name]), name
+    changes = [np.linalg.norm(each["parameters/embedding.weight"] - start, axis=1)[3:] for each in (plain, local)]
+    ratios = changes[1] / changes[0]
+    # a text of one rank moves a row twice as far as the mean over two; rows of both ranks move by that mean
+    near = [np.isclose(ratios, ratio, rtol=0.1) for ratio in (1, 2)]
+    assert near[0].any()
+    assert (ratios < 2.1).all()
+    assert np.mean(near[0]) > 0.5
+
+
 def test_ranks_prepare_what_one_does(small):
     """If this fails, a network knows other words on another number of machines."""
     words = [*WINDOWS, "data.start_token=true", "data.max_tokens=9", "data.max_words=20", "data.ngrams=3"]
