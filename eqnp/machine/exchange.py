@@ -22,6 +22,7 @@ from eqnp.machine.buffers import Buffers
 from eqnp.machine.gradients import RowGradient, total
 from eqnp.machine.ranks import Ranks
 
+_TYPES: dict[int, object] = {}  # MPI's types of rows, by their bytes
 GLANCE = 0.001  # seconds between two looks at what is under way: MPI moves it on when it is looked at
 
 
@@ -145,7 +146,7 @@ class Table:
 
     def __init__(self, ranks: Ranks, own: np.ndarray, rows: int):
         self.ranks, self.own, self.whole = ranks, own, rows
-        self.buffers, self._turn, self._types = Buffers(), 0, {}
+        self.buffers, self._turn = Buffers(), 0
         self._moving = np.zeros(len(own), bool)
         self._occurs, self._place = np.zeros(rows, bool), np.zeros(rows, np.int32)
 
@@ -223,9 +224,9 @@ class Table:
         from mpi4py import MPI
 
         nbytes = values.itemsize * int(np.prod(values.shape[1:]))
-        if nbytes not in self._types:
-            self._types[nbytes] = MPI.BYTE.Create_contiguous(nbytes).Commit()
-        return self._types[nbytes]
+        if nbytes not in _TYPES:
+            _TYPES[nbytes] = MPI.BYTE.Create_contiguous(nbytes).Commit()
+        return _TYPES[nbytes]
 
 
 @contextmanager

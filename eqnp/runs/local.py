@@ -36,6 +36,7 @@ class Round:
         self.local.machine, self.local.needs = network.machine.alone(), {}
         self.before = {name: need.values.copy() for name, need in self.needs.items()}
         self.of_rows = make_optimizer(self.local, optimizer.config)
+        self.of_rows.taken = optimizer.taken  # a row's first steps are as long as those of a rare word without rounds
 
     def step(self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float) -> None:
         """Move this rank's own copies against its own gradients."""

@@ -30,7 +30,7 @@ OPEN = {
 SMALL = ["network.hidden=[8]", "network.compare=8", "vectors.dimension=16", "training.epochs=1", "training.batch=3000"]
 PLAIN = ["optimizer.epsilon=1", "optimizer.learning_rate=1"]  # steps in proportion to the gradient, rounding and all
 WINDOWS = ["network.attention=[{queries=2, memory='text', window=1}]", "data.ngrams=2", "data.ngram_min_texts=5"]
-WINDOWS += ["training.refit=true", "network.votes=0.3", "data.subwords=3", "training.shard=2"]
+WINDOWS += ["training.refit=true", "network.votes=0.3", "data.subwords=3", "training.shard=2", "optimizer.clip=0.01"]
 NLI = ["train", "mini-nli", "--threads=1", *(f"--set={setting}" for setting in (*SMALL, *PLAIN))]
 
 
@@ -157,7 +157,8 @@ def test_local_steps_learn_and_need_work_for_all(small):
 
 def test_an_exchange_takes_means(small):
     """If this fails, dense weights after local steps are not their mean over ranks, or rows not what ranks changed."""
-    one_batch = ["training.batch=200", "training.shard=59", "training.epochs=1", "training.word_dropout=0"]
+    one_batch = ["training.batch=200", "training.shard=52", "training.epochs=1", "training.word_dropout=0"]
+    one_batch += ["data.validation_share=0.2", "optimizer.learning_rate=1"]  # 104 texts for two ranks
     one_batch += ["optimizer.name=momentum", "optimizer.decay_mean=0", "optimizer.clip=0", "optimizer.weight_decay=0"]
     train = [*TRAIN, *(f"--set={setting}" for setting in one_batch), "--distributed", "mpi"]
     for name, steps in (("plain", 1), ("local", 2)):
@@ -165,7 +166,7 @@ def test_an_exchange_takes_means(small):
     start = load(Path("plain/start.h5"), "start")[0]["embedding.weight"]
     plain, local = parameters("plain"), parameters("local")
     for name in (name for name in plain if "embedding" not in name and plain[name].dtype.kind == "f"):
-        assert np.linalg.norm(local[name] - plain[name]) < 1e-3 * np.linalg.norm(plain[name]), name
+        assert np.linalg.norm(local[name] - plain[name]) < 1e-5 * np.linalg.norm(plain[name]), name
     changes = [np.linalg.norm(each["parameters/embedding.weight"] - start, axis=1)[3:] for each in (plain, local)]
     ratios = changes[1] / changes[0]
     # a text of one rank moves a row twice as far as the mean over two; rows of both ranks move by that mean
@@ -177,7 +178,7 @@ def test_an_exchange_takes_means(small):
 
 def test_ranks_prepare_what_one_does(small):
     """If this fails, a network knows other words on another number of machines."""
-    words = [*WINDOWS, "data.start_token=true", "data.max_tokens=9", "data.max_words=20", "data.ngrams=3"]
+    words = [*WINDOWS, "data.start_token=true", "data.max_tokens=6", "data.max_words=20", "data.ngrams=3"]
     prepare = ["prepare", *TRAIN[1:-1], *(f"--set={setting}" for setting in words)]
     assert main([*prepare, "--out", "one"]) == 0
     said = finished(ranks(3, *prepare, "--distributed", "mpi", "--out", "several"))

@@ -1,0 +1,62 @@
+"""The model of docs/cluster.md: what ranks of other machines would take, and how it stands beside ranks of this one.
+
+python scripts/ranks_model.py                 the predicted table
+python scripts/ranks_model.py 0.03            with so many seconds of work a batch and rank
+python scripts/ranks_model.py check PREPARED  bytes and seconds on 1, 2, 4 and 8 ranks of this machine (see ranks.py)
+"""
+
+import os
+import sys
+
+from ranks import benchmark
+
+WIDTH = 300  # numbers of a row
+GIGABIT = 1.25e8  # bytes a second
+HANDLED = 0.15e-6  # seconds for a row: gathered at its owner, and added up there (measured)
+AHEAD = {8: 0.35, 64: 0.07, 512: 0.02}  # of the rows of a batch, that no rank moves just before (IMDB, counted to 64)
+GROWTH = 0.74  # k batches of a rank have k ** GROWTH times as many different rows as one (both presets, k = 8)
+PRESETS = {"imdb": (0.047, 10_000, 7e3), "snli": (0.08, 320, 1.3e6)}  # seconds, rows, dense bytes
+
+
+def bytes_in(rows: float, dense: float, ranks: int) -> float:
+    """Into a rank an update: what its rows are told, the rows of its next batch, their ids, and whether they move."""
+    return (rows * (2 * 4 * WIDTH + 4 + 1) + 2 * dense) * (ranks - 1) / ranks
+
+
+def at_work(work: float, rows: float, dense: float, ranks: int, rate: float, steps: int = 1) -> float:
+    """The share of the time at work, without the rows that come while states settle."""
+    rows, local = rows * steps**GROWTH, steps > 1
+    hidden = 0 if local else AHEAD[ranks] * rows * 4 * WIDTH * (ranks - 1) / ranks
+    wait = (bytes_in(rows, dense * (3 if local else 1), ranks) - hidden) / rate + rows * HANDLED
+    wait += 0 if local else 3_200 * ranks / rate  # outputs, sweeps and residuals of all texts of an update
+    return steps * work / (steps * work + wait)
+
+
+def table(seconds: float | None = None) -> None:
+    for name, (work, rows, dense) in PRESETS.items():
+        for gigabits, steps in ((10, 1), (10, 8), (100, 1), (100, 8)):
+            given = seconds or work, rows, dense
+            shares = [f"{at_work(*given, ranks, gigabits * GIGABIT, steps):.0%}" for ranks in AHEAD]
+            print(f"| `{name}`, {gigabits} Gbit/s, {steps} local step(s) | {', '.join(shares)} |")
+
+
+def check(folder: str) -> None:
+    one, cores = benchmark(1, folder, 20), os.cpu_count()
+    print(f"1 rank: {1e3 * one['seconds']:.1f} ms a batch")
+    for ranks in (2, 4, 8):
+        found = benchmark(ranks, folder, 20)
+        dense, turns = found["dense_bytes"], max(1, ranks / cores)  # ranks that take turns on a core
+        rows = (found["least"] * ranks / (ranks - 1) / 2 - dense) / (4 * WIDTH + 8)
+        shares = f"bytes {found['received'] / bytes_in(rows, dense, ranks):.3f} of the model's, "
+        shares += f"{found['ahead'] / found['received']:.0%} of them while states settled; "
+        shares += f"a batch takes {found['seconds'] / one['seconds'] / turns:.2f} of one rank's time"
+        print(
+            f"{ranks} ranks: {rows:,.0f} rows; {shares}, {found['waited'] / found['seconds']:.0%} waiting", flush=True
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["check"]:
+        check(*sys.argv[2:])
+    else:
+        table(*map(float, sys.argv[1:]))
