@@ -2,8 +2,6 @@
 
 import ast
 import json
-import subprocess
-import sys
 import tomllib
 
 import pytest
@@ -79,13 +77,6 @@ def test_an_unknown_algorithm_is_one_line(capsys):
     """If this fails, a typo trains something else."""
     assert main(["train", "--algorithm", "implict"]) == 2
     assert "implicit" in capsys.readouterr().err
-
-
-def test_the_script_of_the_check():
-    """If this fails, the recipe that a reader opens first does not run."""
-    command = [sys.executable, str(ROOT / "scripts" / "check_gradients.py")]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "holomorphic  β = 0.05  error" in result.stdout
 
 
 @pytest.mark.filterwarnings("error")
