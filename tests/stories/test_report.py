@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,12 @@ def test_a_browser_opens_the_report_without_complaint(run, tmp_path, width):
         tab.run("document.querySelector('[data-part=slider]').focus({preventScroll: true})")
         tab.press("ArrowRight", 39)
         assert "sweep 2" in tab.run("document.querySelector('[data-value=phase]').textContent")
+        assert tab.picture() != before
+        before, until = tab.picture(), time.monotonic() + 10
+        tab.run("document.querySelector('[data-part=play]').click()")
+        while "sweep 2" in tab.run("document.querySelector('[data-value=phase]').textContent"):
+            assert time.monotonic() < until, "nothing is played"
+        tab.run("document.querySelector('[data-part=play]').click()")
         assert tab.picture() != before
         assert (tab.said, tab.requests) == ([], [])
     from matplotlib.image import imread
