@@ -163,7 +163,7 @@ def _against_differences(network, batch, target, exact: Estimate) -> dict[str, f
 
 def _gdu(network, batch, target) -> dict:
     """Norms per step of BPTT's increments and of EP's deviation from them, relative to the largest step."""
-    every = gdu.norms(network, batch, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS)
+    every = gdu.norms(gdu.each_step(network, batch, target, EXACT, beta=GDU_BETA, steps=GDU_STEPS))
     many = {name for name, value in network.parameters.items() if value.ndim > 1}  # biases would hide the rest
     curves = {name: {by: lists[by] for by in ("bptt", "ep")} for name, lists in every.items() if name in many}
     error = {name: max(lists["apart"]) / (max(lists["bptt"]) or 1) for name, lists in every.items()}

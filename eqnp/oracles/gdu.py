@@ -7,7 +7,7 @@ adjoint of the drives, λ; that of the states differs from it by the factor ∇�
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,35 +27,16 @@ class Increments:
     bptt: dict[str, np.ndarray]
 
 
-def increments(
-    network: Network,
-    batch: Batch,
-    target: np.ndarray,
-    settling: SettlingConfig,
-    *,
-    beta: float = 1e-4,
-    steps: int = 10,
-) -> tuple[Increments, Increments]:
-    """Per-step increments of the parameters (but the embeddings), and of the neurons, by layer.
-
-    EP's are those of the symmetric estimate with nudge ``beta``; the neurons' are compared with BPTT's λ.
-    """
-    every = list(each_step(network, batch, target, settling, beta=beta, steps=steps))
+def increments(*arguments, **options) -> tuple[Increments, Increments]:
+    """All of `each_step`, whose arguments these are, stacked: of the parameters, and of the neurons."""
+    every = list(each_step(*arguments, **options))
     return _stacked([weights for weights, _ in every]), _stacked([neurons for _, neurons in every])
 
 
-def norms(
-    network: Network,
-    batch: Batch,
-    target: np.ndarray,
-    settling: SettlingConfig,
-    *,
-    beta: float = 1e-4,
-    steps: int = 10,
-) -> dict[str, dict[str, list[float]]]:
-    """By parameter, the norm of every step's increment by "ep" and by "bptt", and of how far they are "apart"."""
+def norms(every: Iterable[tuple[Increments, Increments]]) -> dict[str, dict[str, list[float]]]:
+    """By parameter, the norms of `each_step`'s increments by "ep" and by "bptt", and of how far they are "apart"."""
     result: dict[str, dict[str, list[float]]] = {}
-    for weights, _ in each_step(network, batch, target, settling, beta=beta, steps=steps):
+    for weights, _ in every:
         for name, ep in weights.ep.items():
             lists = result.setdefault(name, {"ep": [], "bptt": [], "apart": []})
             for which, value in (("ep", ep), ("bptt", weights.bptt[name]), ("apart", ep - weights.bptt[name])):
@@ -64,9 +45,18 @@ def norms(
 
 
 def each_step(
-    network: Network, batch: Batch, target: np.ndarray, settling: SettlingConfig, *, beta: float, steps: int
+    network: Network,
+    batch: Batch,
+    target: np.ndarray,
+    settling: SettlingConfig,
+    *,
+    beta: float = 1e-4,
+    steps: int = 10,
 ) -> Iterator[tuple[Increments, Increments]]:
-    """One step's increments of the parameters and of the neurons after another: no more than one is kept."""
+    """Per-step increments of the parameters (but the embeddings), and of the neurons, by layer; one is kept at a time.
+
+    EP's are those of the symmetric estimate with nudge ``beta``; the neurons' are compared with BPTT's λ.
+    """
     x = network.clamp(batch)
     free = network.zero_state(x)
     settle(network, x, free, settling)

@@ -54,7 +54,7 @@ def steps(network: Network, batch: Batch, target: np.ndarray, learning: Learning
     every = []
     for nudge in NUDGES:
         beta = nudge or learning.beta
-        norms = gdu.norms(network, batch, target, TIGHT, beta=beta, steps=number)
+        norms = gdu.norms(gdu.each_step(network, batch, target, TIGHT, beta=beta, steps=number))
         apart = {name: max(each["apart"]) / (max(each["bptt"]) or 1) for name, each in norms.items()}
         every.append({"beta": beta, "norms": norms, "error": apart})
     return every
