@@ -5,9 +5,9 @@ whose units see, token by token, the token that queried and what it retrieved, a
 layers above read; else the dense layers read the attention itself.
 
 Layers are named attention0, …, compare0, …, hidden0, …, output; parameters ``<synapse>.weight`` and ``<synapse>.bias``
-with the synapses queries<i> or projection<i> (into attention<i>), compare<i> (from attention<i>) and tokens<i> (into
-compare<i>), votes<i> (from the features of segment i), hidden<i> and output; and ``embedding.weight``. A synapse's
-family is its name without the number.
+with the synapses queries<i> or projection<i> (into attention<i>), compare<i> (from attention<i>), products<i> (from it
+times the tokens that query) and tokens<i> (into compare<i>), votes<i> (from the features of segment i), hidden<i> and
+output; and ``embedding.weight``. A synapse's family is its name without the number.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from eqnp.memories import Memory, Window
 from eqnp.network import Network
 from eqnp.parameters import identity
 from eqnp.potentials import ACTIVATIONS, Hopfield, Potential, Softmax, elementwise
+from eqnp.products import Product
 from eqnp.states import Layer
 from eqnp.synapses import Compare, Dense, Mean, Projection, Queries, Synapse
 from eqnp.votes import VOTES, Votes, features_of
@@ -69,6 +70,7 @@ class NetworkConfig:
     padding (masked or zeros) : padded tokens take no part, or, as in the paper, padded keys keep the weight exp(0)
     initial_bias : where biases of hidden and compare units start, and of outputs that are no softmax
     initial_projection : where projections start, times the identity: a token retrieves its like; 0: drawn as others
+    products (0 or greater) : compare units also see x ∘ s of a token and its retrieval, at first ± up to so much of ⟨x, s⟩
     votes (0 or greater) : features of a text drive the output, at first by so many log-count ratios; 0: no votes
     cost (squared error, cross-entropy or empty) : of the output; cross-entropy of logistic units is one for each class
     """
@@ -82,6 +84,7 @@ class NetworkConfig:
     padding: str = "masked"
     initial_bias: float = 0.0
     initial_projection: float = 0.0
+    products: float = 0.0
     votes: float = 0.0
     cost: str = ""
 
@@ -147,6 +150,8 @@ def graph_of(
         layer = Layer(f"compare{i}", (None, config.compare), hidden, segment=pre.segment)
         compare.append(layer)
         synapses.append(Compare(f"compare{i}", pre, layer, "compare"))
+        if config.products:
+            synapses.append(Product(f"products{i}", pre.segment, pre, layer, config.products, "products"))
         bias = config.initial_bias
         source = seen(pre.segment, config.attention[i].query_window)
         inputs.append(Projection(f"tokens{i}", source, width, layer, "tokens", initial_bias=bias))
@@ -199,6 +204,10 @@ def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
         for segment in (attention.memory, attention.queries if attention.by_tokens else attention.memory):
             if segment not in segments:
                 raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, segments)}")
+    if not config.products >= 0:
+        raise ConfigError(f"network.products is {config.products}; it must be 0 (no products) or greater")
+    if config.products and not config.compare:
+        raise ConfigError("network.products needs compare layers; set network.compare, or leave network.products at 0")
     if config.compare < 0:
         raise ConfigError(f"network.compare is {config.compare}; it must be 0 (no compare layers) or greater")
     if config.compare and (config.padding != "masked" or not all(a.by_tokens for a in config.attention)):

@@ -70,6 +70,11 @@ def constant(value: float) -> Draw:
     return lambda rng, shape, dtype: np.full(shape, value, dtype)
 
 
+def even_rows(gain: float) -> Draw:
+    """In each row one number, uniform in ±``gain``."""
+    return lambda rng, shape, dtype: np.full(shape, gain, dtype) * rng.uniform(-1, 1, (shape[0], 1)).astype(dtype)
+
+
 def identity(gain: float) -> Draw:
     """``gain`` times the identity; nothing is drawn."""
     return lambda rng, shape, dtype: np.eye(*shape, dtype=dtype) * dtype.type(gain)

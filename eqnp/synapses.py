@@ -280,11 +280,11 @@ class Compare(Bilinear):
 
     def forward(self, parameters, x: Clamped, state: State, out: np.ndarray) -> None:
         """out (B, R, H) ← W s_pre."""
-        x.kernels.product(_rows(state.states[self.pres[0].name]), parameters[self.weight], _rows(out), turned=True)
+        x.kernels.product(rows(state.states[self.pres[0].name]), parameters[self.weight], rows(out), turned=True)
 
     def feedback(self, parameters, x: Clamped, states: States, pre: str, out: np.ndarray) -> None:
         """out (B, R, D) ← s_post[n] W for every row."""
-        x.kernels.product(_rows(states[self.post.name]), parameters[self.weight], _rows(out))
+        x.kernels.product(rows(states[self.post.name]), parameters[self.weight], rows(out))
 
     def constant(self, parameters, x: Clamped) -> None:
         """Nothing."""
@@ -292,7 +292,7 @@ class Compare(Bilinear):
     def ends(self, x: Clamped, states: States) -> Iterator[Bundle]:
         """Every row of every sample shares the weight."""
         post, pre = states[self.post.name], states[self.pres[0].name]
-        yield Bundle(self.weight, slice(None), _phase_rows(post), _phase_rows(pre))
+        yield Bundle(self.weight, slice(None), phase_rows(post), phase_rows(pre))
 
 
 class Projection(Bilinear):
@@ -332,9 +332,9 @@ class Projection(Bilinear):
         tokens, post = x.tokens[self.segment], states[self.post.name]
         if tokens.shape[1] < post.shape[2]:  # rows beyond the longest text have no token
             post = post[:, :, : tokens.shape[1]]
-        yield Bundle(self.weight, slice(None), _phase_rows(post), tokens.reshape(1, -1, tokens.shape[2]))
+        yield Bundle(self.weight, slice(None), phase_rows(post), tokens.reshape(1, -1, tokens.shape[2]))
         if self.bias:  # the states of rows without a token are the same in all phases, and cancel
-            yield Bundle(self.bias, slice(None), _phase_rows(post), _ones(_phase_rows(post), x))
+            yield Bundle(self.bias, slice(None), phase_rows(post), _ones(phase_rows(post), x))
 
     def token_update(self, parameters, x: Clamped, states: States, coefficients: np.ndarray, out: States) -> None:
         """out[segment] (B, M, D) += Σ_p c_p s_p P: the contrast of −∂E/∂x through the query path."""
@@ -369,12 +369,12 @@ def shaped(synapse: Synapse, at: str, drive: np.ndarray, shape: tuple[int, ...])
     return drive
 
 
-def _rows(state: np.ndarray) -> np.ndarray:
+def rows(state: np.ndarray) -> np.ndarray:
     """(B, R, K) as (B·R, K)."""
     return state.reshape(-1, state.shape[2])
 
 
-def _phase_rows(states: np.ndarray) -> np.ndarray:
+def phase_rows(states: np.ndarray) -> np.ndarray:
     """(P, B, R, K) as (P, B·R, K)."""
     return states.reshape(len(states), -1, states.shape[3])
 

@@ -143,6 +143,16 @@ def spread_rows(shares, back, out):
     np.multiply(shares[:, :, None], back[:, None], out=out)
 
 
+def times(left, right, out):
+    """out ← left ∘ right, entry by entry; all of one shape, and ``out`` may be one of them."""
+    np.multiply(left, right, out=out)
+
+
+def add_times(left, right, factor, out):
+    """out += factor · left ∘ right, entry by entry; all of one shape, factor a number."""
+    out += out.dtype.type(factor) * left * right
+
+
 def add_contrast(post, weight, coefficients, out):
     """out (B, M, K) += Σ_p c_p post_p W for the first M rows of post (P, B, R, H); weight (H, K)."""
     out += np.tensordot(coefficients, post[:, :, : out.shape[1]], axes=1) @ weight

@@ -12,7 +12,8 @@ from eqnp.network import EMBEDDING, Network
 from eqnp.states import Segment
 from eqnp.testing.networks import EXACT
 
-KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows", "compared windows", "votes")
+KINDS = ("pooling", "tokens", "both", "two texts", "compare", "windows", "compared windows", "products", "votes")
+COMPARING = ("compare", "compared windows", "products")
 FEATURES = 12
 
 
@@ -52,7 +53,7 @@ def problem(
     three classes to a sample.
     """
     rng = np.random.default_rng(seed)
-    names = ("premise", "hypothesis") if kind in ("two texts", "compare", "compared windows") else ("text",)
+    names = ("premise", "hypothesis") if kind in ("two texts", *COMPARING) else ("text",)
     attention = {
         "pooling": (AttentionConfig("text", 2),),
         "votes": (AttentionConfig("text", 2),),
@@ -60,17 +61,18 @@ def problem(
         "both": (AttentionConfig("text", "text"), AttentionConfig("text", 2)),
         "two texts": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", 2)),
         "compare": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", "hypothesis")),
+        "products": (AttentionConfig("hypothesis", "premise"), AttentionConfig("premise", "premise")),
         "windows": (AttentionConfig("text", 2, window=1), AttentionConfig("text", "text", window=2)),
         "compared windows": (
             AttentionConfig("hypothesis", "premise", window=1, query_window=1),
             AttentionConfig("premise", "hypothesis", query_window=2),
         ),
     }[kind]
-    compare, padding = (3, "masked") if kind.startswith("compare") else (0, padding)
+    compare, padding = (3, "masked") if kind in COMPARING else (0, padding)
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
     output, cost = ("logistic", "cross-entropy") if several else (output_activation, "")
     config = NetworkConfig(attention, compare, hidden, activation, output, scale, padding, bias)
-    config = replace(config, votes=float(kind == "votes"), cost=cost)
+    config = replace(config, votes=float(kind == "votes"), products=float(kind == "products"), cost=cost)
     table = rng.standard_normal((9, width))
     table[0] = 0
     words = 7 if kind == "windows" else None  # beside n-grams

@@ -12,6 +12,7 @@ from eqnp.learning import estimate
 from eqnp.machine.gradients import entries, with_entries
 from eqnp.oracles import implicit
 from eqnp.potentials import Elementwise, Hopfield, Softmax, elementwise
+from eqnp.products import Product
 from eqnp.synapses import Bundle, Compare, Dense, Mean, Projection, Queries
 from eqnp.testing import (
     assert_agree,
@@ -123,6 +124,7 @@ SYNAPSES = {
     Dense: ("pooling", "output"),
     Mean: ("compare", "hidden0"),
     Compare: ("compare", "compare0"),
+    Product: ("products", "products0"),
     Projection: ("compare", "tokens0"),
     Queries: ("pooling", "queries0"),
 }
@@ -162,6 +164,9 @@ def test_ends_off_by_a_thousandth(kind):
         (Mean, "feedback", 4, "drive of|feedback"),
         (Compare, "forward", 3, "forward"),
         (Compare, "feedback", 4, "drive of|feedback"),
+        (Product, "forward", 3, "forward"),
+        (Product, "feedback", 4, "drive of|feedback"),
+        (Product, "token_update", 4, "tokens of"),
         (Projection, "static", None, "static|drive|ends"),
         (Projection, "token_update", 4, "tokens of"),
     ],

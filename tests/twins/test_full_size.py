@@ -36,6 +36,8 @@ def cases(seed: int) -> dict[str, tuple[list, list[int], set[int]]]:
         "adam": ([*random(3, 100_000), rng.random(100_000), 1e-3, 0.9, 0.999, 1e-8, 7], [0, 2, 3], set()),
         "momentum": ([*random(3, 100_000), 0.1, 0.9], [0, 2], set()),
         "mean_rows": ([random(40, 30), random(40, 30, 80), random(40, 80)], [2], set()),
+        "times": ([random(40, 30, 80), random(40, 30, 80), random(40, 30, 80)], [2], set()),
+        "add_times": ([random(40, 30, 80), random(40, 30, 80), 0.7, random(40, 30, 80)], [3], set()),
         "spread_rows": ([random(40, 30), random(40, 80), random(40, 30, 80)], [2], set()),
     }
     lengths = rng.integers(0, 31, 40)

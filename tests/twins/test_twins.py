@@ -347,6 +347,10 @@ def test_whole_arrays(device, seed, dtype):
         as_defined(device, "project", arguments, project, dtype)
     arguments = [random(2, 3, 4, 2), random(2, 5), np.array([0.5, -0.3]), random(3, 4, 5)]
     as_defined(device, "add_contrast", arguments, add_contrast, dtype, stay=(2,))
+    arguments = [random(3, 4, 2), random(3, 4, 2), random(3, 4, 2)]
+    as_defined(device, "times", arguments, lambda a, b, out: np.einsum("brk,brk->brk", a, b), dtype)
+    arguments = [random(3, 4, 2), random(3, 4, 2), 0.7, random(3, 4, 2)]
+    as_defined(device, "add_times", arguments, lambda a, b, f, out: out + np.einsum("brk,brk->brk", f * a, b), dtype)
     arguments = [random(3, 4), random(3, 4, 2), random(3, 2)]
     as_defined(device, "mean_rows", arguments, lambda w, rows, out: np.einsum("br,brk->bk", w, rows), dtype)
     arguments = [random(3, 4), random(3, 2), random(3, 4, 2)]

@@ -12,6 +12,7 @@ from eqnp.kernels.cuda.learning import (
     adam,
     adam_rows,
     add_contrast,
+    add_times,
     fold,
     gather,
     local_update,
@@ -22,6 +23,7 @@ from eqnp.kernels.cuda.learning import (
     project,
     scatter_add,
     spread_rows,
+    times,
 )
 from eqnp.kernels.cuda.memory import (
     add,

@@ -62,6 +62,30 @@ def _spread_rows(shares, back, out):
         out[b, row, column] = shares[b, row] * back[b, column]
 
 
+def times(left, right, out):
+    """As `naive.times`."""
+    over(out.size, _times, left.reshape(-1), right.reshape(-1), out.reshape(-1))
+
+
+@cuda.jit
+def _times(left, right, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = left[i] * right[i]
+
+
+def add_times(left, right, factor, out):
+    """As `naive.add_times`."""
+    over(out.size, _add_times, left.reshape(-1), right.reshape(-1), out.dtype.type(factor), out.reshape(-1))
+
+
+@cuda.jit
+def _add_times(left, right, factor, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] += factor * left[i] * right[i]
+
+
 @lru_cache(maxsize=64)
 def _factors(coefficients: tuple[float, ...], dtype):
     """The coefficients of a contrast on the device, which are the same batch after batch."""
