@@ -25,6 +25,7 @@ _HOMES = {
     "Dense": "eqnp.synapses",
     "Mean": "eqnp.synapses",
     "Compare": "eqnp.synapses",
+    "Product": "eqnp.products",
     "Projection": "eqnp.synapses",
     "Queries": "eqnp.synapses",
     "Memory": "eqnp.memories",

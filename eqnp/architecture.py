@@ -70,7 +70,7 @@ class NetworkConfig:
     padding (masked or zeros) : padded tokens take no part, or, as in the paper, padded keys keep the weight exp(0)
     initial_bias : where biases of hidden and compare units start, and of outputs that are no softmax
     initial_projection : where projections start, times the identity: a token retrieves its like; 0: drawn as others
-    products (0 or greater) : compare units also see x ∘ s of a token and its retrieval, at first ± up to so much of ⟨x, s⟩
+    products (0 or greater) : compare units see x ∘ s of a token and its retrieval too, at first ⟨x, s⟩ by ± up to this
     votes (0 or greater) : features of a text drive the output, at first by so many log-count ratios; 0: no votes
     cost (squared error, cross-entropy or empty) : of the output; cross-entropy of logistic units is one for each class
     """
