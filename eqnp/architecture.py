@@ -206,8 +206,6 @@ def check_network(config: NetworkConfig, segments: Collection[str]) -> None:
                 raise ConfigError(f"unknown segment {segment!r} in network.attention{nearest(segment, segments)}")
     if not config.products >= 0:
         raise ConfigError(f"network.products is {config.products}; it must be 0 (no products) or greater")
-    if config.products and not config.compare:
-        raise ConfigError("network.products needs compare layers; set network.compare, or leave network.products at 0")
     if config.compare < 0:
         raise ConfigError(f"network.compare is {config.compare}; it must be 0 (no compare layers) or greater")
     if config.compare and (config.padding != "masked" or not all(a.by_tokens for a in config.attention)):
