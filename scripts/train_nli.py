@@ -50,12 +50,11 @@ def main() -> None:
     splits = {name: encode_corpus(tokenizer, corpus, TOKENS) for name, corpus in corpora.items()}
     vectors = corpus_vectors(list(splits["train"].segments.values()), len(words(tokenizer)), DIMENSION, rng=rng)
 
-    # Every token of one text retrieves what is like it in the other; a compare layer sees both, token by token, and its
-    # mean over the tokens goes to a dense layer and a softmax over the classes.
+    # Every token of one text retrieves what is like it in the other; a compare layer sees both and their product, token
+    # by token, and its mean over the tokens goes to a dense layer and a softmax over the classes.
     attention = (AttentionConfig("premise", "hypothesis"), AttentionConfig("hypothesis", "premise"))
-    config = NetworkConfig(
-        attention, compare=128, hidden=(128,), output_activation="softmax", scale=0.075, initial_projection=8.0
-    )
+    units = {"compare": 128, "products": 0.1, "hidden": (128,), "output_activation": "softmax"}
+    config = NetworkConfig(attention, **units, scale=0.075, initial_projection=8.0)
     machine, positions = Machine(shard=SHARD), dict.fromkeys(SEGMENTS, TOKENS)
     network = build_network(config, rescale(vectors, 4.0), classes=3, positions=positions, rng=rng, machine=machine)
     learning = LearningConfig("symmetric", beta=0.1, train_embeddings=True)
