@@ -127,11 +127,11 @@ def ablation(records: Sequence[Mapping]) -> str:
             [
                 record["name"].removeprefix("snli-"),
                 f"{learning['estimator']}, β = {learning['beta']:g}",
-                str(caps["nudged_sweeps"]) if not caps["tolerance"] else "to tolerance",
+                f"{caps['free_sweeps']}, {caps['nudged_sweeps']}",
                 f"{100 * record['metrics']['accuracy']['validation']:.1f}",
                 f"{record['bias']['error']:.1e}",
                 f"{record['bias']['cosine']:.4f}",
             ]
         )
-    head = ["changed", "estimator", "K", "validation, %", "error of the gradient", "least cosine"]
+    head = ["changed", "estimator", "T, K at most", "validation, %", "error of the gradient", "least cosine"]
     return table(head, rows)
