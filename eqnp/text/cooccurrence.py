@@ -88,7 +88,7 @@ def _cooccurrences(texts: Ragged, size: int, window: int, ranks: Ranks = ALONE) 
 
 
 def _own_words(ids: np.ndarray, size: int, ranks: Ranks) -> tuple[int, int]:
-    """The words, from one to before another, that begin this rank's pairs: about as many of them as other ranks have."""
+    """The words, from one to before another, that begin this rank's pairs: about as many pairs as other ranks have."""
     if ranks.size == 1:
         return _FIRST_ID, size
     places = np.zeros(size, np.int64)
@@ -206,7 +206,7 @@ def _left_singular(
 
 
 def _qr(block: np.ndarray, mode: str = "economic") -> tuple:
-    """What `scipy.linalg.qr` makes of columns (n, k), in their place; asked for the best workspace it would copy them."""
+    """What `scipy.linalg.qr` makes of columns (n, k), in their place; to ask for its best workspace would copy them."""
     return scipy.linalg.qr(block, overwrite_a=True, mode=mode, lwork=64 * block.shape[1], check_finite=False)
 
 

@@ -87,7 +87,7 @@ def prepare(
     Several ``ranks`` share the work, to the same bits; what is prepared is at the first of them, and None at others.
     Raises DataError or VectorsError, before anything is written anywhere.
     """
-    return prepare_corpora(config, load_splits(config.data, rng), rng, say, ranks)
+    return prepare_corpora(config, load_splits(config.data, rng, ranks), rng, say, ranks)
 
 
 def prepare_corpora(
@@ -121,7 +121,7 @@ class Encoded:
     unlabelled: list[Ragged]
     tokenizer: WordTokenizer
     classes: tuple[str, ...]
-    survey: Survey | None
+    survey: Survey
 
 
 def encode_corpora(
@@ -148,8 +148,8 @@ def encode_corpora(
     say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
-    found = survey(loaded, splits, len(tokenizer.start)) if ranks.first else None
-    for finding in found.grave(told) if found else ():
+    found = survey(loaded, splits, len(tokenizer.start), ranks)
+    for finding in found.grave(told):
         say(f"look at the data: {finding.line} (eqnp data says more)")
     most = min(config.data.max_subwords, VOTES // len(train.classes))
     kept = {"longest": config.data.subwords if config.network.votes else 0, "min_texts": 2, "most": most}
@@ -161,6 +161,8 @@ def encode_corpora(
         for name, corpus in loaded.items()
     }
     unlabelled = encode_unlabelled(config, tokenizer, loaded, say, ranks)
+    for column in (column for corpus in loaded.values() for column in corpus.texts.values()):
+        column.rest()
     return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes, found)
 
 
@@ -172,10 +174,12 @@ def _complete(
     texts, specials = [*splits["train"].segments.values(), *encoded.unlabelled], encoded.tokenizer.specials
     ngrams = find_ngrams(config.data, splits["train"], len(words), ranks)
     embedding, found = embed(config, texts, words, specials, rng, ranks)
+    del texts
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
     spelling = encoded.spelling if config.network.votes else {}
     vocabulary = config.data, ngrams
-    splits = {n: together.read_in_part(each, vocabulary, spelling.get(n), ranks) for n, each in splits.items()}
+    for name in list(splits):  # one after the other, so that none is there twice
+        splits[name] = together.read_in_part(splits[name], vocabulary, spelling.get(name), ranks)
     if not ranks.first:
         return None
     if len(ngrams):
@@ -262,12 +266,15 @@ def _sources(config: Config) -> dict:
     return {"data": tree["data"], "vectors": tree["vectors"]}
 
 
-def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
-    """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
+def load_splits(config: DataConfig, rng: np.random.Generator, ranks: Ranks = ALONE) -> dict[str, Corpus]:
+    """The corpora of a run by split name; validation is drawn from train where there is none of its own.
+
+    Of texts that several ``ranks`` read in parts, each has its own.
+    """
 
     def load(source: Source, split: str, classes=(), numbered=True, several=None) -> Corpus:
         given = {"split": split, "classes": classes, "numbered": numbered, "reading": reading_of(config)}
-        given |= {"separator": config.label_separator, "several": several}
+        given |= {"separator": config.label_separator, "several": several, "ranks": ranks}
         given |= {"weight": config.weight} if split == "train" else {}
         return corpora.load_corpus(source, config.columns, config.label, **given)
 
@@ -362,7 +369,7 @@ def encode_unlabelled(
         return []
     columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns, reading_of(config.data), say)
     held = [corpus.texts[name] for split, corpus in loaded.items() if split != "train" for name in corpus.texts]
-    known = {text.strip() for column in held for text in column}
+    known = set().union(*(together.all_texts(column, ranks) for column in held))
     result, left_out = [], 0
     for column in columns.values():
         texts = corpora.Texts(text for text in column if text.strip() not in known)

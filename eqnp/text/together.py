@@ -16,6 +16,7 @@ import numpy as np
 from eqnp.machine.ranks import Ranks
 from eqnp.sections import DataConfig
 from eqnp.text import tokens
+from eqnp.text.corpora import Part
 from eqnp.text.ngrams import NGrams
 from eqnp.text.store import Split
 from eqnp.text.subwords import as_read
@@ -28,9 +29,24 @@ Columns = Mapping[str, Sequence[str]]
 
 
 def own_texts(column: Sequence[str], ranks: Ranks) -> Sequence[str]:
-    """The texts of a column that are this rank's."""
+    """The texts of a column that are this rank's: those that it has read, or as many as others have."""
+    if isinstance(column, Part):
+        return column.own
     own = ranks.part(len(column))
     return column if ranks.size == 1 else column.take(np.arange(own.start, own.stop))
+
+
+def text_of(column: Sequence[str], row: int, ranks: Ranks) -> str:
+    """A text of a column, on all ranks, of whichever one has it."""
+    if not isinstance(column, Part):
+        return column[row]
+    return next(text for text in ranks.communicator.allgather(column[row]) if text is not None)
+
+
+def all_texts(column: Sequence[str], ranks: Ranks) -> set[str]:
+    """The texts of a column without the blanks around them, on all ranks, whichever of them have it."""
+    own = {text.strip() for text in own_texts(column, ranks)}
+    return own if ranks.size == 1 else set().union(*ranks.communicator.allgather(own))
 
 
 def characters(columns: Columns, ranks: Ranks) -> int:
@@ -39,13 +55,13 @@ def characters(columns: Columns, ranks: Ranks) -> int:
     return int(ranks.concatenate([np.array([[own]])], 1, np.int64).sum())
 
 
-def put_together(own: Ragged, ranks: Ranks) -> Ragged:
-    """The sequences of all ranks, in the order of the ranks, on each of them."""
+def put_together(own: Ragged, ranks: Ranks, everywhere: bool = True) -> Ragged:
+    """The sequences of all ranks, in the order of the ranks, on each of them, or on the first one alone."""
     if ranks.size == 1:
         return own
-    ids = ranks.concatenate([own.ids[:, None]], 1, np.int32)[:, 0]
-    lengths = ranks.concatenate([own.lengths[:, None]], 1, np.int64)[:, 0]
-    return Ragged(ids, np.concatenate([[0], np.cumsum(lengths)]))
+    ids = ranks.concatenate([own.ids[:, None]], 1, np.int32, everywhere)[:, 0]
+    ends = np.cumsum(ranks.concatenate([own.lengths[:, None]], 1, np.int64, everywhere)[:, 0])
+    return Ragged(ids, np.concatenate([[0], ends]))
 
 
 def each_in_part(call: Callable[[Sequence[str]], Ragged], column: Sequence[str], ranks: Ranks) -> Ragged:
@@ -120,7 +136,10 @@ def added_up(counts: Counter, ranks: Ranks) -> Counter:
 def read_in_part(
     split: Split, vocabulary: tuple[DataConfig, NGrams], spelling: Mapping[str, Ragged] | None, ranks: Ranks
 ) -> Split:
-    """A split as a network reads it (`eqnp.text.subwords.as_read`), each rank its own part of the samples."""
+    """A split as a network reads it (`eqnp.text.subwords.as_read`), each rank its own part of the samples.
+
+    The first rank has all of it, and the others nothing.
+    """
     if ranks.size == 1:
         return as_read(split, *vocabulary, spelling)
     own = ranks.part(len(split))
@@ -128,6 +147,7 @@ def read_in_part(
     spelled = spelling and {name: texts.part(own.start, own.stop) for name, texts in spelling.items()}
     part = as_read(replace(split, segments=segments, labels=split.labels[own], weights=None), *vocabulary, spelled)
     segments, features = (
-        {name: put_together(texts, ranks) for name, texts in each.items()} for each in (part.segments, part.features)
+        {name: put_together(each.pop(name), ranks, everywhere=False) for name in list(each)}
+        for each in (part.segments, part.features)
     )
     return replace(split, segments=segments, features=features)
