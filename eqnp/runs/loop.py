@@ -158,6 +158,7 @@ class _Training:
         self.tolerance = self.config.settling.for_nudge(self.config.learning.beta).tolerance or SETTLED
         ranks, steps = self.network.machine.ranks, self.config.training.local_steps
         self.together, self.every = steps if ranks.size > 1 else 1, max(1, self.per_epoch // LINES)
+        self.last: Round | None = None
         if self.progress.rng:
             self.rng.bit_generator.state = self.progress.rng
 
@@ -165,7 +166,7 @@ class _Training:
         """All batches that are left of an epoch; what came of it."""
         progress, hooks, per_epoch, name = self.progress, self.hooks, self.per_epoch, f"{kind} {number}"
         with hooks.bar(per_epoch, f"{name}/{of}", progress.batch) as advance:
-            supply, batches = Supply(self.network), self._drawn()
+            supply, batches = Supply(self.network, stale=self.together > 1), self._drawn()
             following = list(islice(batches, self.together))
             if following:
                 supply.ask([each.batch for each in following])
@@ -211,7 +212,7 @@ class _Training:
         """Learn from the batches that ranks have between two exchanges: from one, unless there are local steps."""
         network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
         on_rows, batches = supply.take()
-        local = Round(on_rows, optimizer) if self.together > 1 else None
+        local = self.last = Round(on_rows, optimizer, len(current), self.last) if self.together > 1 else None
         with supply.meanwhile([each.batch for each in following]):
             for each, batch in zip(current, batches, strict=True):
                 own = network.machine.shards(len(each.labels))[0] if local else slice(None)
@@ -226,7 +227,7 @@ class _Training:
                     local.step(result.gradients, done)
                     started = self._count(each, result, labels, started)
         if local:
-            local.exchange()
+            local.exchange(supply.coming if following else {})
         else:
             optimizer.step(network, result.gradients, done)
             self._count(each, result, labels, started)

@@ -193,8 +193,8 @@ def _left_singular(
     iterates = np.empty((rows, 6 * width), dtype=np.float32, order="F")  # so that LAPACK needs no copy
     for start in range(0, 6 * width, width):
         own = block[:, ranks.part(width)]  # each column of a product stands alone
-        product = _columns_of_all(_product(matrix, _product(matrix.T, own)), ranks)
-        block = _qr(product.astype(np.float64, order="F"))[0].astype(np.float32)
+        block = _columns_of_all(_product(matrix, _product(matrix.T, own)), ranks)
+        block = _qr(block.astype(np.float64, order="F"))[0].astype(np.float32)
         iterates[:, start : start + width] = block
     basis = _qr(iterates)[0]
     _, values, rotation = np.linalg.svd(_triangle(matrix, basis, ranks).astype(np.float64))
@@ -218,15 +218,19 @@ def _factor(block: np.ndarray) -> np.ndarray:
 def _triangle(matrix: sp.csr_matrix, basis: np.ndarray, ranks: Ranks) -> np.ndarray:
     """The triangular factor (k, k) of Mᵀ basis, for a basis (n, k): it has the same singular values.
 
-    It is had of a slice of Mᵀ at a time. Ranks share the columns of each product, and take turns with its factor.
+    Ranks share the columns of the product, and take turns with the factors of its slices. (One rank alone has only a
+    slice of it at a time: to slice M copies it, but all of the product is more.)
     """
-    factors, starts = [], range(0, matrix.shape[1], _ROWS)
+    starts = range(0, matrix.shape[1], _ROWS)
+    if ranks.size == 1:
+        factors = [_factor(_product(matrix[:, start : start + _ROWS].T, basis)) for start in starts]
+        return _factor(np.concatenate(factors))
+    factors, product = [], _product(matrix.T, basis[:, ranks.part(basis.shape[1])])
     for first in range(0, len(starts), ranks.size):
         mine = None
         for rank, start in enumerate(starts[first : first + ranks.size]):
-            slice_of_all = matrix[:, start : start + _ROWS].T
-            product = _columns_of_all(_product(slice_of_all, basis[:, ranks.part(basis.shape[1])]), ranks)
-            mine = product if rank == ranks.rank else mine
+            rows = _columns_of_all(product[start : start + _ROWS], ranks)
+            mine = rows if rank == ranks.rank else mine
         own = [] if mine is None else [_factor(mine)]
         factors.append(ranks.concatenate(own, basis.shape[1], np.float32))
     return _factor(np.concatenate(factors))

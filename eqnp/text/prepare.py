@@ -14,6 +14,7 @@ from eqnp import files
 from eqnp.config import Config, to_tree
 from eqnp.errors import CheckpointError, DataError, some
 from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.threads import trim
 from eqnp.sections import DataConfig, Source
 from eqnp.text import corpora, together, tokens
 from eqnp.text.cooccurrence import corpus_vectors
@@ -145,10 +146,12 @@ def encode_corpora(
     for name, split in splits.items():
         if split.coverage.tokens == split.coverage.unknown:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
+    together.rest(loaded)
     say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
     found = survey(loaded, splits, len(tokenizer.start), ranks)
+    together.rest(loaded)
     for finding in found.grave(told):
         say(f"look at the data: {finding.line} (eqnp data says more)")
     most = min(config.data.max_subwords, VOTES // len(train.classes))
@@ -158,11 +161,10 @@ def encode_corpora(
     encode = partial(subwords.encode, tokenizer)
     spelling = {
         name: {segment: together.each_in_part(encode, texts, ranks) for segment, texts in corpus.texts.items()}
-        for name, corpus in loaded.items()
+        for name, corpus in (loaded.items() if config.network.votes else ())
     }
     unlabelled = encode_unlabelled(config, tokenizer, loaded, say, ranks)
-    for column in (column for corpus in loaded.values() for column in corpus.texts.values()):
-        column.rest()
+    together.rest(loaded)
     return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes, found)
 
 
@@ -173,13 +175,13 @@ def _complete(
     splits, words = encoded.splits, tokens.words(encoded.tokenizer)
     texts, specials = [*splits["train"].segments.values(), *encoded.unlabelled], encoded.tokenizer.specials
     ngrams = find_ngrams(config.data, splits["train"], len(words), ranks)
+    trim()
     embedding, found = embed(config, texts, words, specials, rng, ranks)
     del texts
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
-    spelling = encoded.spelling if config.network.votes else {}
     vocabulary = config.data, ngrams
     for name in list(splits):  # one after the other, so that none is there twice
-        splits[name] = together.read_in_part(splits[name], vocabulary, spelling.get(name), ranks)
+        splits[name] = together.read_in_part(splits[name], vocabulary, encoded.spelling.get(name), ranks)
     if not ranks.first:
         return None
     if len(ngrams):
@@ -267,10 +269,7 @@ def _sources(config: Config) -> dict:
 
 
 def load_splits(config: DataConfig, rng: np.random.Generator, ranks: Ranks = ALONE) -> dict[str, Corpus]:
-    """The corpora of a run by split name; validation is drawn from train where there is none of its own.
-
-    Of texts that several ``ranks`` read in parts, each has its own.
-    """
+    """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
 
     def load(source: Source, split: str, classes=(), numbered=True, several=None) -> Corpus:
         given = {"split": split, "classes": classes, "numbered": numbered, "reading": reading_of(config)}

@@ -16,7 +16,7 @@ import numpy as np
 from eqnp.machine.ranks import Ranks
 from eqnp.sections import DataConfig
 from eqnp.text import tokens
-from eqnp.text.corpora import Part
+from eqnp.text.corpora import Corpus, Part
 from eqnp.text.ngrams import NGrams
 from eqnp.text.store import Split
 from eqnp.text.subwords import as_read
@@ -34,6 +34,12 @@ def own_texts(column: Sequence[str], ranks: Ranks) -> Sequence[str]:
         return column.own
     own = ranks.part(len(column))
     return column if ranks.size == 1 else column.take(np.arange(own.start, own.stop))
+
+
+def rest(loaded: Mapping[str, Corpus]) -> None:
+    """Let the texts of corpora not count as this process's memory until they are looked at again."""
+    for column in (column for corpus in loaded.values() for column in corpus.texts.values()):
+        column.rest()
 
 
 def text_of(column: Sequence[str], row: int, ranks: Ranks) -> str:
@@ -60,8 +66,10 @@ def put_together(own: Ragged, ranks: Ranks, everywhere: bool = True) -> Ragged:
     if ranks.size == 1:
         return own
     ids = ranks.concatenate([own.ids[:, None]], 1, np.int32, everywhere)[:, 0]
-    ends = np.cumsum(ranks.concatenate([own.lengths[:, None]], 1, np.int64, everywhere)[:, 0])
-    return Ragged(ids, np.concatenate([[0], ends]))
+    lengths = ranks.concatenate([own.lengths[:, None].astype(np.int32)], 1, np.int32, everywhere)[:, 0]
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Ragged(ids, offsets)
 
 
 def each_in_part(call: Callable[[Sequence[str]], Ragged], column: Sequence[str], ranks: Ranks) -> Ragged:
@@ -99,25 +107,26 @@ def learn_and_encode(
     first, longest = tokenizer.start, max_tokens - len(tokenizer.start)
     encoded = {}
     for name in list(raw):
-        coverage, done = Coverage(), []
-        for texts in raw.pop(name).parts(PIECE):
-            part, found = _renumbered(texts, place, longest, first)
-            done, coverage = [*done, part], coverage + found
-        encoded[name] = joined(done), coverage
+        found: list[Coverage] = []
+        parts = (_renumbered(texts, place, longest, first, found) for texts in raw.pop(name).parts(PIECE))
+        encoded[name] = joined(parts), sum(found, Coverage())
     return tokenizer, *_all_parts(encoded, ranks)
 
 
-def _renumbered(texts: Ragged, place: np.ndarray, longest: int, first: np.ndarray) -> tuple[Ragged, Coverage]:
-    """Texts with other ids: without unknown words, cut to the ``longest``, behind the token that all begin with."""
+def _renumbered(texts: Ragged, place: np.ndarray, longest: int, first: np.ndarray, found: list[Coverage]) -> Ragged:
+    """Texts with other ids: without unknown words, cut to the ``longest``, behind the token that all begin with.
+
+    What was left out is appended to ``found``.
+    """
     ids = place[texts.ids]
     known = ids > UNKNOWN
     before = np.concatenate([[0], np.cumsum(known)])
     kept = known & (before[:-1] - np.repeat(before[texts.offsets[:-1]], texts.lengths) < longest)
     ends = np.concatenate([[0], np.cumsum(kept)])[texts.offsets]
-    coverage = Coverage(len(ids), int((~known).sum()), int(known.sum() - kept.sum()))
+    found.append(Coverage(len(ids), int((~known).sum()), int(known.sum() - kept.sum())))
     if not len(first):
-        return Ragged(ids[kept], ends), coverage
-    return Ragged(np.insert(ids[kept], ends[:-1], first[0]).astype(np.int32), ends + np.arange(len(ends))), coverage
+        return Ragged(ids[kept], ends)
+    return Ragged(np.insert(ids[kept], ends[:-1], first[0]).astype(np.int32), ends + np.arange(len(ends)))
 
 
 def _all_parts(encoded: Mapping[str, tuple[Ragged, Coverage]], ranks: Ranks) -> tuple[dict[str, Ragged], Coverage]:
