@@ -1,7 +1,7 @@
-"""Rows of local rounds: what goes from one round to the next, and changes in half precision, as ranks tell them.
+"""Changes of rows in local rounds, and in half precision, as ranks tell them: bfloat16, the upper halves of float32.
 
-These are bfloat16, the upper halves of float32, rounded to one part in 500; and uint16 here, which MPI can send. (NumPy
-takes ten times as long to make its float16.) Tables in parts are in the host's memory, so there are no twins.
+They are rounded to one part in 500, and uint16 here, which MPI can send. (NumPy takes ten times as long to make its
+float16.) Tables in parts are in the host's memory, so there are no twins.
 """
 
 from __future__ import annotations
@@ -30,15 +30,6 @@ def add_halves(halves, rows, factors, table):
         row, factor = table[rows[i]], factors[rows[i]]
         for d in range(halves.shape[1]):
             row[d] += factor * np.uint32(np.uint32(halves[i, d]) << LOWER).view(np.float32)
-
-
-@exact
-def place_rows(values, places, out):
-    """out[p] = values[i] with p = places[i], where that is not 0; values (n, D)."""
-    for i in range(values.shape[0]):
-        if places[i]:
-            for d in range(values.shape[1]):
-                out[places[i], d] = values[i, d]
 
 
 @exact

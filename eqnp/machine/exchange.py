@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from eqnp.kernels.halves import add_changes, add_halves, halve, place_rows
+from eqnp.kernels.halves import add_changes, add_halves, halve
 from eqnp.machine.buffers import Buffers
 from eqnp.machine.gradients import RowGradient, total
 from eqnp.machine.ranks import Ranks
@@ -117,17 +117,6 @@ class Need:
         factors = together(self.asked.rows, moved, steps, len(table.own)).astype(before.dtype)
         add_halves(told, self.asked.rows, factors, table.own)
 
-    def continued(self, slot: str, before: Need | None, kept: np.ndarray | None) -> np.ndarray:
-        """What an optimiser keeps of each row, like ``values``: what it had ``kept`` of it for another need, or zero.
-
-        To be called before anything else is asked for. The memory is that of two rounds ago.
-        """
-        found = self.table.buffers((slot, self.table.turn), self.values.shape, self.values.dtype)
-        found[...] = 0
-        if before is not None:
-            place_rows(kept[1:], self.find(before.wanted.rows), found)
-        return found
-
     def find(self, rows: np.ndarray) -> np.ndarray:
         """Where rows of the whole table are in ``values``, of what was asked for last; 0 where they are not."""
         places = self.table.last_places(rows)
@@ -181,7 +170,7 @@ class Table:
 
     def __init__(self, ranks: Ranks, own: np.ndarray, rows: int):
         self.ranks, self.own, self.whole = ranks, own, rows
-        self.buffers, self.turn = Buffers(), 0
+        self.buffers, self._turn = Buffers(), 0
         self._moving = np.zeros(len(own), bool)
         self._occurs, self._place = np.zeros(rows, bool), np.zeros(rows, np.int32)
 
@@ -205,8 +194,8 @@ class Table:
         late = self.alltoallv(moving, asked, counts)
         wanted = Side.of(rows, counts, late)
         ranks.traffic.needed += len(rows) * (8 + self.own.itemsize * int(np.prod(self.own.shape[1:])))
-        self.turn = 1 - self.turn  # the rows of the batch before are still in use
-        values = self.buffers(("values", self.turn), (1 + len(rows), *self.own.shape[1:]), self.own.dtype)
+        self._turn = 1 - self._turn  # the rows of the batch before are still in use
+        values = self.buffers(("values", self._turn), (1 + len(rows), *self.own.shape[1:]), self.own.dtype)
         values[0] = 0
         self._place[wanted.rows] = np.arange(1, 1 + len(rows))
         return Need(self, wanted, Side.of(places, asked, moving), values), [self._place[each] for each in ids]

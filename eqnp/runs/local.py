@@ -2,11 +2,11 @@
 
 Between two exchanges a rank moves its own copies: of the dense weights, and of the rows that its parts of k batches
 need. Then the dense weights, and what the optimiser keeps of them, become their means over the ranks; a row moves by
-what the ranks changed in it, times what `eqnp.machine.exchange.together` says. What an optimiser keeps of a row stays
-with each rank while round after round needs the row, and then begins anew: to pass it on would take three times the
-bytes. It is local stochastic gradient descent (Stich 2019), with other optimisers too, and two approximations more.
-Rows are fetched for a round while the one before it goes on: they lack what other ranks change in that one, not what
-this rank does. And changes of rows pass as bfloat16, to one part in 500.
+what the ranks changed in it, times what `eqnp.machine.exchange.together` says. What an optimiser keeps of rows begins
+anew with each exchange (with it, three times the bytes would pass). It is local stochastic gradient descent (Stich
+2019), with other optimisers too, and two approximations more. Rows are fetched for a round while the one before it goes
+on: they lack what other ranks change in that one, not what this rank does. And changes of rows pass as bfloat16, to one
+part in 500.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Round:
     """So many local ``steps`` of one rank between two exchanges.
 
     ``network`` is one with the rows that the batches of the round need (`eqnp.tables.Supply.take`); the one to learn
-    with is ``local``, which knows of no other rank. ``last`` is the round before it, if there was one.
+    with is ``local``, which knows of no other rank.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer, steps: int, last: Round | None):
+    def __init__(self, network: Network, optimizer: Optimizer, steps: int):
         self.needs: Mapping[str, Need] = network.needs
         self.machine, self.optimizer = network.machine, optimizer
         self.local = copy.copy(network)
@@ -40,10 +40,6 @@ class Round:
         self.steps, self.before = steps, {name: need.values.copy() for name, need in self.needs.items()}
         self.often = {name: np.zeros(len(need.values), np.int64) for name, need in self.needs.items()}
         self.of_rows = make_optimizer(self.local, optimizer.config)
-        for slot, held in self.of_rows.held.items():
-            for name, need in self.needs.items():
-                kept = (last.needs[name], last.of_rows.held[slot][name]) if last else (None, None)
-                held[name] = need.continued(slot, *kept)
         self.of_rows.taken = optimizer.taken  # a row's first steps are as long as those of a rare word without rounds
 
     def step(self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float) -> None:

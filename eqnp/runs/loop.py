@@ -158,7 +158,6 @@ class _Training:
         self.tolerance = self.config.settling.for_nudge(self.config.learning.beta).tolerance or SETTLED
         ranks, steps = self.network.machine.ranks, self.config.training.local_steps
         self.together, self.every = steps if ranks.size > 1 else 1, max(1, self.per_epoch // LINES)
-        self.last: Round | None = None
         if self.progress.rng:
             self.rng.bit_generator.state = self.progress.rng
 
@@ -212,7 +211,7 @@ class _Training:
         """Learn from the batches that ranks have between two exchanges: from one, unless there are local steps."""
         network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
         on_rows, batches = supply.take()
-        local = self.last = Round(on_rows, optimizer, len(current), self.last) if self.together > 1 else None
+        local = Round(on_rows, optimizer, len(current)) if self.together > 1 else None
         with supply.meanwhile([each.batch for each in following]):
             for each, batch in zip(current, batches, strict=True):
                 own = network.machine.shards(len(each.labels))[0] if local else slice(None)

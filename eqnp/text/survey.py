@@ -184,8 +184,10 @@ def _keys(corpus: Corpus, ranks: Ranks) -> np.ndarray:
         same = "\x1f".join(" ".join(part.casefold().split()) for part in parts)
         return hashlib.blake2b(same.encode(), digest_size=8).digest()
 
-    own = zip(*(own_texts(column, ranks) for column in corpus.texts.values()), strict=True)
-    keys = np.frombuffer(b"".join(map(key, own)), np.uint64)
+    found = bytearray()  # (to join them would hold all of them twice)
+    for parts in zip(*(own_texts(column, ranks) for column in corpus.texts.values()), strict=True):
+        found += key(parts)
+    keys = np.frombuffer(found, np.uint64)
     return ranks.concatenate([keys[:, None]], 1, np.uint64)[:, 0]
 
 
