@@ -117,6 +117,10 @@ class Need:
         factors = together(self.asked.rows, moved, steps, len(table.own)).astype(before.dtype)
         add_halves(told, self.asked.rows, factors, table.own)
 
+    def like(self, purpose: str) -> np.ndarray:
+        """An uninitialised array like ``values``, in the memory that the last need had for the same purpose."""
+        return self.table.buffers(("like", purpose), self.values.shape, self.values.dtype)
+
     def find(self, rows: np.ndarray) -> np.ndarray:
         """Where rows of the whole table are in ``values``, of what was asked for last; 0 where they are not."""
         places = self.table.last_places(rows)

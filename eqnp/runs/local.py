@@ -37,9 +37,15 @@ class Round:
         self.machine, self.optimizer = network.machine, optimizer
         self.local = copy.copy(network)
         self.local.machine, self.local.needs = network.machine.alone(), {}
-        self.steps, self.before = steps, {name: need.values.copy() for name, need in self.needs.items()}
+        self.steps, self.before = steps, {name: need.like("before") for name, need in self.needs.items()}
+        for name, need in self.needs.items():
+            self.before[name][...] = need.values
         self.often = {name: np.zeros(len(need.values), np.int64) for name, need in self.needs.items()}
         self.of_rows = make_optimizer(self.local, optimizer.config)
+        for slot, held in self.of_rows.held.items():
+            for name, need in self.needs.items():
+                held[name] = need.like(slot)
+                held[name][...] = 0
         self.of_rows.taken = optimizer.taken  # a row's first steps are as long as those of a rare word without rounds
 
     def step(self, gradients: Mapping[str, np.ndarray | RowGradient], progress: float) -> None:
