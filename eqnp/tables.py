@@ -19,14 +19,15 @@ from eqnp.states import Batch, Segment
 class Supply:
     """The rows that one batch after the other needs, for a network whose machine has several ranks.
 
-    With one rank there is nothing to do, and batches and network are what they were. All calls are collective.
+    With one rank there is nothing to do, and batches and network are what they were. All calls are collective. With
+    ``stale`` no rows are waited for until they have moved: they are those of before.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, stale: bool = False):
         ranks = network.machine.ranks
         names = network.tables if ranks.size > 1 else ()
         rows = {name: network.declared[name].shape[0] for name in names}
-        self.network, self.ranks = network, ranks
+        self.network, self.ranks, self.stale = network, ranks, stale
         self.tables = {name: Table(ranks, network.parameters[name], rows[name]) for name in names}
         self._batches: list[Batch] = []
         self._needs: dict[str, Need] = {}
@@ -46,15 +47,21 @@ class Supply:
         self._requests = [need.send(late=False) for need in self._needs.values()]
 
     def take(self) -> tuple[Network, list[Batch]]:
-        """The network with the rows that were asked for last, now that all of them have moved, and the batches."""
+        """The network with the rows that were asked for last, now that what moves of them has, and the batches."""
         needs, batches = self._needs, self._batches
         if not self.tables:
             return self.network, batches
-        with under_way(self._requests + [need.send(late=True) for need in needs.values()], self.ranks):
+        late = [] if self.stale else [need.send(late=True) for need in needs.values()]
+        with under_way(self._requests + late, self.ranks):
             self._requests = []
         for name, need in needs.items():
-            self.tables[name].moves(need)
+            self.tables[name].moves(None if self.stale else need)
         return _on_rows(self.network, needs), batches
+
+    @property
+    def coming(self) -> dict[str, Need]:
+        """The rows that were asked for last, by table."""
+        return self._needs
 
     def rest(self) -> None:
         """Say that nothing moves the rows that were taken."""

@@ -98,12 +98,13 @@ def measure_ranks(
         config = dataclasses.replace(config, training=training)
         dense = sum(value.nbytes for name, value in network.parameters.items() if name not in network.tables)
         found, traffic = [], ranks.traffic
-        before = [time.perf_counter(), *dataclasses.astuple(traffic)]
+        before = [0, time.perf_counter(), *dataclasses.astuple(traffic)]
 
         def after_batch(progress: Progress) -> None:
             nonlocal before
-            now = [time.perf_counter(), *dataclasses.astuple(traffic)]
-            seconds, received, sent, waited, needed, ahead = (b - a for a, b in zip(before, now, strict=True))
+            now = [progress.batch, time.perf_counter(), *dataclasses.astuple(traffic)]
+            batches, *each = (b - a for a, b in zip(before, now, strict=True))  # several, of local steps
+            seconds, received, sent, waited, needed, ahead = (one / batches for one in each)
             least = 2 * (needed + dense) * (ranks.size - 1) / ranks.size
             found.append((seconds, waited, received, sent, least, ahead))
             before = now

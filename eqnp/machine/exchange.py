@@ -18,6 +18,7 @@ from functools import partial
 
 import numpy as np
 
+from eqnp.kernels.halves import add_changes, add_halves, halve
 from eqnp.machine.buffers import Buffers
 from eqnp.machine.gradients import RowGradient, total
 from eqnp.machine.ranks import Ranks
@@ -97,6 +98,33 @@ class Need:
         sums[...] = 0
         kernels.scatter_add(values[None], place[index][None], sums)
         return RowGradient(rows, sums)
+
+    def moved_alone(self, before: np.ndarray, often: np.ndarray, steps: int, after: Need | None) -> None:
+        """Move this rank's own rows by what all ranks made of them in so many local ``steps``.
+
+        before: what ``values`` were, of which this rank moved each in ``often`` (1 + n,) of its steps. Changes pass in
+        half precision (`eqnp.kernels.halves`), and are added up times `together`. The rows of ``after``, which were
+        sent before all this, get what this rank itself changed.
+        """
+        table, counts, asked = self.table, self.wanted.part(None)[0], self.asked.part(None)[0]
+        ended, begun = self.values[1:], before[1:]
+        told = table.buffers("halves", begun.shape, np.uint16)
+        halve(ended, begun, told)
+        if after:
+            add_changes(ended, begun, after.find(self.wanted.rows), after.values)
+        told = table.alltoallv(told, counts, asked)
+        moved = table.alltoallv(often[1:].astype(np.uint16), counts, asked)
+        factors = together(self.asked.rows, moved, steps, len(table.own)).astype(before.dtype)
+        add_halves(told, self.asked.rows, factors, table.own)
+
+    def like(self, purpose: str) -> np.ndarray:
+        """An uninitialised array like ``values``, in the memory that the last need had for the same purpose."""
+        return self.table.buffers(("like", purpose), self.values.shape, self.values.dtype)
+
+    def find(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows of the whole table are in ``values``, of what was asked for last; 0 where they are not."""
+        places = self.table.last_places(rows)
+        return np.where(self.ids[np.minimum(places, len(self.values) - 1)] == rows, places, 0)
 
     def _added_up(self, parts: list[RowGradient], width: int, dtype, kernels) -> np.ndarray:
         """What is told to each of the rows asked for, by rank, (rows, D): of each rank the sum over its shards."""
@@ -182,6 +210,10 @@ class Table:
         if need is not None:
             self._moving[need.asked.rows] = True
 
+    def last_places(self, rows: np.ndarray) -> np.ndarray:
+        """Where those of these rows stand that were asked for last; of others any place."""
+        return self._place[rows]
+
     def distinct(self, places: np.ndarray) -> np.ndarray:
         """The own rows among these, rising, int32."""
         occurs = self._occurs[: len(self.own)]
@@ -227,6 +259,19 @@ class Table:
         if nbytes not in _TYPES:
             _TYPES[nbytes] = MPI.BYTE.Create_contiguous(nbytes).Commit()
         return _TYPES[nbytes]
+
+
+def together(rows: np.ndarray, moved: np.ndarray, steps: int, size: int) -> np.ndarray:
+    """What the changes of ranks count for, by row (``size``,), of which one moved each of these ``rows`` in so many
+    (``moved``) of its ``steps``.
+
+    Ranks that moved a row in u of k steps each would have moved it, if it stands in one text as likely as in another,
+    in k (1 − Π (1 − u/k)) of k steps together. By so many of their mean steps it moves: as far as on the one rank that
+    had it, or by the mean of all that had it in every step.
+    """
+    often, still = np.bincount(rows, moved, size), np.ones(size)
+    np.multiply.at(still, rows, 1 - moved / steps)
+    return steps * (1 - still) / np.maximum(often, 1)
 
 
 @contextmanager

@@ -100,17 +100,25 @@ class Ranks:
             while not request.Test():
                 time.sleep(0.01)
 
-    def concatenate(self, own: Sequence[np.ndarray], width: int, dtype) -> np.ndarray:
-        """The arrays (n, ``width``) of all ranks, in the order of the ranks, one after the other."""
-        mine = np.concatenate([np.empty((0, width), dtype), *own]).astype(dtype, copy=False)
+    def concatenate(self, own: Sequence[np.ndarray], width: int, dtype, everywhere: bool = True) -> np.ndarray:
+        """The arrays (n, ``width``) of all ranks, in the order of the ranks, one after the other.
+
+        All ranks have it, or if not ``everywhere`` the first, and the others none of it.
+        """
+        mine = own[0] if len(own) == 1 else np.concatenate([np.empty((0, width), dtype), *own])
+        mine = np.ascontiguousarray(mine, dtype)
         if self.size == 1:
             return mine
         counts = np.empty(self.size, np.int64)
         with self.traffic.counted(8 * (self.size - 1), 8 * (self.size - 1)):
             self.communicator.Allgather(np.array([len(mine)]), counts)
-        every = np.empty((counts.sum(), width), dtype)
-        with self.traffic.counted(every.nbytes - mine.nbytes, mine.nbytes * (self.size - 1)):
-            self.communicator.Allgatherv(mine, [every, counts * width])
+        every = np.empty((counts.sum() if everywhere or self.first else 0, width), dtype)
+        sent = mine.nbytes * (self.size - 1 if everywhere else int(not self.first))
+        with self.traffic.counted(every.nbytes - mine.nbytes if len(every) else 0, sent):
+            if everywhere:
+                self.communicator.Allgatherv(mine, [every, counts * width])
+            else:
+                self.communicator.Gatherv(mine, [every, counts * width] if self.first else None)
         return every
 
     def sum(self, own: list[np.ndarray], like: np.ndarray, dtype) -> np.ndarray:

@@ -91,6 +91,12 @@ def let_go(array) -> None:
         array.madvise(mmap.MADV_DONTNEED)
 
 
+def trim() -> None:
+    """Give memory that is not in use any more back to the system, where the allocator (glibc's) can be told to."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda room: 0)(0)
+
+
 def peak_resident_gib() -> float | None:
     """The largest resident set of this process so far, in GiB; None where the system does not tell."""
     try:

@@ -165,7 +165,7 @@ class _Training:
         """All batches that are left of an epoch; what came of it."""
         progress, hooks, per_epoch, name = self.progress, self.hooks, self.per_epoch, f"{kind} {number}"
         with hooks.bar(per_epoch, f"{name}/{of}", progress.batch) as advance:
-            supply, batches = Supply(self.network), self._drawn()
+            supply, batches = Supply(self.network, stale=self.together > 1), self._drawn()
             following = list(islice(batches, self.together))
             if following:
                 supply.ask([each.batch for each in following])
@@ -211,7 +211,7 @@ class _Training:
         """Learn from the batches that ranks have between two exchanges: from one, unless there are local steps."""
         network, optimizer, progress, started = self.network, self.optimizer, self.progress, time.perf_counter()
         on_rows, batches = supply.take()
-        local = Round(on_rows, optimizer) if self.together > 1 else None
+        local = Round(on_rows, optimizer, len(current)) if self.together > 1 else None
         with supply.meanwhile([each.batch for each in following]):
             for each, batch in zip(current, batches, strict=True):
                 own = network.machine.shards(len(each.labels))[0] if local else slice(None)
@@ -226,7 +226,7 @@ class _Training:
                     local.step(result.gradients, done)
                     started = self._count(each, result, labels, started)
         if local:
-            local.exchange()
+            local.exchange(supply.coming if following else {})
         else:
             optimizer.step(network, result.gradients, done)
             self._count(each, result, labels, started)

@@ -6,18 +6,21 @@ import math
 import mmap
 import tempfile
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from sys import intern
+from itertools import islice
 
 import numpy as np
 
 from eqnp.errors import DataError, some
-from eqnp.text.labels import Labels, labels_of
+from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.threads import let_go
+from eqnp.text.labels import Coded, Labels, labels_of
 from eqnp.text.sources import open_source, splits_of
 from eqnp.text.tables import Places, Reading, Table
 
 DEFAULT = Reading()
+FILES = 65  # of a source, that are too many to be open at once: ranks read such a one whole
 
 
 class Column(Sequence):
@@ -41,6 +44,33 @@ class Column(Sequence):
     def take(self, rows: np.ndarray) -> Column:
         """The texts at ``rows``, in that order."""
         return Column(self._text, self._ends, self._rows[rows])
+
+    def rest(self) -> None:
+        """Let what was read of the file not count as this process's memory."""
+        let_go(self._text)
+
+
+class Part(Sequence):
+    """A column (n,) of which this rank has ``own``, the texts from place ``start`` on, and others the rest."""
+
+    def __init__(self, own: Column, start: int, texts: int):
+        self.own, self.start, self._texts = own, start, texts
+
+    def __len__(self) -> int:
+        return self._texts
+
+    def __getitem__(self, row: int) -> str | None:
+        """A text, or None where it is another rank's."""
+        return self.own[row - self.start] if 0 <= row - self.start < len(self.own) else None
+
+    def take(self, rows: np.ndarray) -> Part:
+        """The texts at ``rows``, which rise."""
+        first, last = np.searchsorted(rows, (self.start, self.start + len(self.own)))
+        return Part(self.own.take(rows[first:last] - self.start), int(first), len(rows))
+
+    def rest(self) -> None:
+        """As of `Column`."""
+        self.own.rest()
 
 
 def as_text(value, column: str, table: Table, row: int) -> str:
@@ -75,11 +105,16 @@ class _Writer:
 
     def add(self, value, table: Table) -> None:
         """Append what stands in a row of a table; raises DataError for what is no text."""
-        row = len(self._ends) - 1
+        row = self.rows
         text = value if type(value) is str and value.isascii() else as_text(value, self.name, table, row)
         if not text.strip():
             self.blank.append(row)
         self._ends.append(self._ends[-1] + self._file.write(text.encode()))
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._ends) - 1
 
     def column(self, rows: np.ndarray, places: Places) -> Column:
         """The texts of these rows; raises DataError if one of them is empty."""
@@ -103,6 +138,9 @@ class Texts(list):
         """The texts at ``rows``, in that order."""
         return Texts(self[row] for row in rows)
 
+    def rest(self) -> None:
+        """Nothing, for they are of no file."""
+
 
 @dataclass
 class Corpus:
@@ -114,7 +152,7 @@ class Corpus:
     ``weights`` (n,) are what texts count for where they are learned from, if they have any.
     """
 
-    texts: dict[str, Column | Texts]
+    texts: dict[str, Column | Part | Texts]
     labels: np.ndarray
     classes: tuple[str, ...]
     unlabelled: int = 0
@@ -149,6 +187,7 @@ def load_corpus(
     weight: str = "",
     separator: str = "",
     several: bool | None = None,
+    ranks: Ranks = ALONE,
 ) -> Corpus:
     """Read a labelled corpus.
 
@@ -162,18 +201,19 @@ def load_corpus(
     Texts and labels are what stands in the file, labels without the blanks around them. Names match by name; bare
     numbers 0 … C−1 may stand for known ``classes`` in their order if ``numbered``, and numbers of a format with types
     must be these. Rows labelled "-", or −1 beside named classes, have no agreed label (as in SNLI): they are left out,
-    and counted.
+    and counted. Several ``ranks`` each read a part of a source that can be read so, and all have all labels.
 
     Raises DataError for a source, column, text, label or weight that cannot be used.
     """
-    read = _read(source, split, columns, label, reading, weight, separator)
+    given = (source, split, columns, label, reading, weight, separator)
+    read = (_read_in_parts(*given, ranks=ranks) if ranks.size > 1 else None) or _read(*given)
     if len(read.own_names) > 1:
         where = read.places.where
         raise DataError(f"{where}: the files name the numbers of {label!r} differently; give files that agree")
     reader = Labels(label, read.places, tuple(classes), numbered)
     own_names = read.own_names.pop() if read.own_names else ()
     if several is None:
-        several = bool(separator) or any(type(value) is tuple for value in read.labels)
+        several = bool(separator) or any(type(value) is tuple for value in read.labels.distinct)
     if several:
         indices, names = reader.read_sets(read.labels, own_names)
         kept = np.arange(len(indices))
@@ -181,7 +221,7 @@ def load_corpus(
         reader.refuse_sets(read.labels)
         indices, names, kept = reader.read(read.labels, own_names)
     weights = np.array(read.weights)[kept] if weight else None
-    return Corpus(read.texts(kept), indices, names, len(read.labels) - len(kept), tuple(read.notes), weights=weights)
+    return Corpus(read.texts(kept), indices, names, read.rows - len(kept), tuple(read.notes), weights=weights)
 
 
 def load_unlabelled(
@@ -204,19 +244,62 @@ def load_unlabelled(
 
 @dataclass
 class _Read:
-    """What was read of a source: texts by segment, labels, weights, where each row stands, and what was decided."""
+    """What was read of a source: texts by segment, labels, weights, where each row stands, and what was decided.
+
+    Of a source in parts the texts are those of one rank, from row ``start`` on, and the rest is that of all.
+    """
 
     writers: dict[str, _Writer]
-    labels: list = field(default_factory=list)
+    labels: Coded = field(default_factory=Coded)
     weights: array = field(default_factory=lambda: array("d"))
     places: Places = field(default_factory=Places)
     notes: list[str] = field(default_factory=list)
     own_names: set[tuple[str, ...]] = field(default_factory=set)
     rows: int = 0
+    start: int | None = None
 
-    def texts(self, rows: np.ndarray) -> dict[str, Column]:
+    def texts(self, rows: np.ndarray) -> dict[str, Column | Part]:
         """The texts of these rows by segment; raises DataError if one of them is empty."""
-        return {segment: writer.column(rows, self.places) for segment, writer in self.writers.items()}
+        if self.start is None:
+            return {segment: writer.column(rows, self.places) for segment, writer in self.writers.items()}
+        first = int(np.searchsorted(rows, self.start))
+        own = rows[first : np.searchsorted(rows, self.start + next(iter(self.writers.values())).rows)] - self.start
+        columns = {segment: writer.column(own, self.places) for segment, writer in self.writers.items()}
+        return {segment: Part(column, first, len(rows)) for segment, column in columns.items()}
+
+    def add(self, rows: Iterable[Sequence], table: Table, separator: str, labelled: bool, weight: str) -> None:
+        """Read rows of a table: their texts, then the label if they are ``labelled``, and the ``weight`` if it is one.
+
+        Raises DataError.
+        """
+        known: dict[str, int] = {}  # labels as they stand in the source, and their codes
+        place, codes = len(self.writers), self.labels.codes
+        for row in rows:
+            for writer, text in zip(self.writers.values(), row, strict=False):
+                writer.add(text, table)
+            if labelled:
+                given = row[place]
+                code = known.get(given) if type(given) is str else None
+                if code is None:
+                    code = self.labels.code(labels_of(given, separator))
+                    if type(given) is str:
+                        known[given] = code
+                codes.append(code)
+            if weight:
+                self.weights.append(_weight_of(row[-1], weight, table, self.rows))
+            self.rows += 1
+
+    def of_all(self, ranks: Ranks) -> None:
+        """Learn what the others read of the same source."""
+        each = ranks.communicator.allgather((self.rows, self.labels.distinct))
+        labels = Coded()
+        codes = [[labels.code(value) for value in distinct] for _, distinct in each][ranks.rank]
+        own = Coded(codes, self.labels.codes).of(codes).astype(np.int32)
+        labels.codes = ranks.concatenate([own[:, None]], 1, np.int32)[:, 0]
+        self.labels, self.start = labels, sum(rows for rows, _ in each[: ranks.rank])
+        self.rows = sum(rows for rows, _ in each)
+        if len(self.weights):
+            self.weights = ranks.concatenate([np.array(self.weights)[:, None]], 1, np.float64)[:, 0]
 
 
 def _read(
@@ -230,31 +313,66 @@ def _read(
 ) -> _Read:
     """Read all tables of a source; without a ``label``, their texts alone, and weights if they have a column."""
     labelled = label is not None
-    wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
-    wanted |= {"data.label": label} if labelled else {}
-    wanted |= {"data.weight": weight} if weight else {}
+    wanted = _wanted(columns, label, weight)
     read = _Read({segment: _Writer(column) for segment, column in columns.items()})
-    known: dict[str, object] = {}  # labels as they stand in the source, and what they are
     for table in open_source(source, split, list(wanted.values()), labelled=labelled, reading=reading):
         check_columns(table, wanted)
         read.places.add(table.where, read.rows)
         table.start = read.rows
-        for row in table.read(list(wanted.values())):
-            for writer, text in zip(read.writers.values(), row, strict=False):  # after them the label, and the weight
-                writer.add(text, table)
-            if labelled:
-                given = row[len(columns)]
-                if type(given) is not str:
-                    value = labels_of(given, separator)
-                elif (value := known.get(given)) is None:
-                    value = known[given] = labels_of(given, separator)
-                read.labels.append(intern(value) if type(value) is str else value)
-            if weight:
-                read.weights.append(_weight_of(row[-1], weight, table, read.rows))
-            read.rows += 1
+        read.add(table.read(list(wanted.values())), table, separator, labelled, weight)
         read.notes += table.notes
         read.own_names.add(table.own_names.get(label, ()))
     return read
+
+
+def _read_in_parts(
+    source: str | Sequence[str],
+    split: str,
+    columns: Mapping[str, str],
+    label: str,
+    reading: Reading,
+    weight: str,
+    separator: str,
+    ranks: Ranks,
+) -> _Read | None:
+    """What `_read` makes of a source, of whose texts each rank reads its part.
+
+    None where a table of it cannot be read in parts, or where any rank finds anything wrong: what `_read` says of that
+    has the number of its row.
+    """
+    wanted = _wanted(columns, label, weight)
+    read, counts, end = _Read({segment: _Writer(column) for segment, column in columns.items()}), [], 0
+    try:
+        tables = list(islice(open_source(source, split, list(wanted.values()), labelled=True, reading=reading), FILES))
+        whole = len(tables) == FILES or not all(table.size for table in tables)
+        own = ranks.part(sum(table.size for table in tables))
+        for table in () if whole else tables:
+            check_columns(table, wanted)
+            before, end = read.rows, end + table.size
+            start, stop = (min(max(0, place - end + table.size), table.size) for place in (own.start, own.stop))
+            if start < stop:
+                read.add(table.part(list(wanted.values()), start, stop), table, separator, True, weight)
+            counts.append((read.rows - before, table.spanning))
+        whole |= any(writer.blank for writer in read.writers.values())
+    except DataError:
+        whole = True
+    if ranks.any(int(whole)):
+        return None
+    read.of_all(ranks)
+    counts, start = ranks.concatenate([np.array(counts).reshape(1, -1)], 2 * len(tables), np.int64).sum(axis=0), 0
+    for table, (rows, spanning) in zip(tables, counts.reshape(-1, 2).tolist(), strict=True):
+        read.places.add(table.where, start)
+        read.notes += [*table.notes, *table.spans(spanning)]
+        read.own_names.add(table.own_names.get(label, ()))
+        start += rows
+    return read
+
+
+def _wanted(columns: Mapping[str, str], label: str | None, weight: str) -> dict[str, str]:
+    """The columns to read, by the keys that name them: texts, then the label, and the weight."""
+    wanted = {f"data.columns.{segment}": column for segment, column in columns.items()}
+    wanted |= {"data.label": label} if label is not None else {}
+    return wanted | ({"data.weight": weight} if weight else {})
 
 
 def _weight_of(value, column: str, table: Table, row: int) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from eqnp.errors import DataError, some
@@ -42,20 +43,25 @@ DECODER = json.JSONDecoder(
 def json_table(file: TextFile, wanted: Sequence[str]) -> Table:
     """A table of JSON: an object per line, a list of objects, or an object of columns."""
     beginning = list(itertools.islice((line for line in file.lines("replace") if line.strip()), 2))
-    rows = _rows_of_lines(file) if _is_row(wanted, *beginning) else _rows_of_document(file)
+    by_line = _is_row(wanted, *beginning)
+    rows = _rows_of_lines(file, file.lines()) if by_line else _rows_of_document(file)
     head = next(rows, None) if beginning else None
     if head is None:
         raise DataError(f"{file.where}: {NO_ROWS}")
     names = [key.strip() for key in head]
     keys = dict(zip(names, head, strict=True))
 
-    def read(columns: Sequence[str]) -> Iterator[list]:
+    def read(columns: Sequence[str], rows: Iterable[dict] = itertools.chain([head], rows)) -> Iterator[list]:
         wanted = [keys[column] for column in columns]
-        for row in itertools.chain([head], rows):
+        for row in rows:
             file.rows += 1
             yield [row.get(key) for key in wanted]
 
-    return Table(file.where, names, read, file.notes)
+    def part(columns: Sequence[str], start: int, stop: int) -> Iterator[list]:
+        lines = file.part(*(file.begin(place, quotes=False) for place in (start, stop)))
+        return read(columns, _rows_of_lines(file, lines))
+
+    return Table(file.where, names, read, file.notes, size=file.size if by_line else 0, part=part)
 
 
 def _is_row(wanted: Sequence[str], first: str = "", second: str = "") -> bool:
@@ -70,8 +76,8 @@ def _is_row(wanted: Sequence[str], first: str = "", second: str = "") -> bool:
     return whole or not any(isinstance(each, list | dict) for each in value.values())
 
 
-def _rows_of_lines(file: TextFile) -> Iterator[dict]:
-    for number, line in enumerate(file.lines(), start=1):
+def _rows_of_lines(file: TextFile, lines: Iterable[str]) -> Iterator[dict]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 row = DECODER.decode(line)
@@ -89,7 +95,7 @@ def _rows_of_document(file: TextFile) -> Iterator[dict]:
         value = DECODER.decode("".join(file.lines()))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # more than one value: one per line
-            yield from _rows_of_lines(file)
+            yield from _rows_of_lines(file, file.lines())
             return
         why = _fault(error)
         raise DataError(f"{file.where}: line {error.lineno} is no JSON ({why}); {LIST} is needed") from error
@@ -146,18 +152,26 @@ def parquet_table(path: Path, where: str) -> Table:
         raise DataError(f"{where}: cannot be read as Parquet ({_first_line(error)}); write it again") from error
     keys = {name.strip(): name for name in schema.names}
 
-    def read(columns: Sequence[str]) -> Iterator[tuple]:
+    def part(columns: Sequence[str], start: int, stop: int) -> Iterator[tuple]:
         wanted = [keys[column] for column in columns]
+        ends = list(itertools.accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)))
+        first, last = bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop)  # of the groups that have them
+        at, groups = ends[first - 1] if first else 0, range(first, min(last + 1, len(ends)))
         try:
-            for batch in file.iter_batches(CHUNK, columns=sorted(set(wanted))):
-                yield from zip(*(batch.column(name).to_pylist() for name in wanted), strict=True)
+            for batch in file.iter_batches(CHUNK, row_groups=groups, columns=sorted(set(wanted))):
+                own = batch.slice(min(max(0, start - at), len(batch)), max(0, stop - max(start, at)))
+                yield from zip(*(own.column(name).to_pylist() for name in wanted), strict=True)
+                at += len(batch)
+                if at >= stop:
+                    break
         except broken as error:
             raise DataError(f"{where}: cannot be read to its end ({_first_line(error)}); write it again") from error
 
-    if not file.metadata.num_rows:
+    if not (size := file.metadata.num_rows):
         raise DataError(f"{where}: {NO_ROWS}")
     types = {name.strip(): kind for name, kind in zip(schema.names, schema.types, strict=True)}
-    return Table(where, [name.strip() for name in schema.names], read, own_names=_class_names(schema), types=types)
+    about = {"own_names": _class_names(schema), "types": types, "size": size, "part": part}
+    return Table(where, [name.strip() for name in schema.names], lambda names: part(names, 0, size), **about)
 
 
 def _class_names(schema) -> dict[str, tuple[str, ...]]:
@@ -260,12 +274,13 @@ def dataset_table(dataset, where: str) -> Table:
     keys = {name.strip(): name for name in dataset.column_names}
     own = {name: tuple(getattr(dataset.features[key], "names", None) or ()) for name, key in keys.items()}
 
-    def read(columns: Sequence[str]) -> Iterator[tuple]:
+    def part(columns: Sequence[str], start: int, stop: int) -> Iterator[tuple]:
         wanted = [keys[column] for column in columns]
-        part = dataset.select_columns(sorted(set(wanted)))
-        for start in range(0, len(part), CHUNK):
-            rows = part[start : start + CHUNK]
+        chosen = dataset.select_columns(sorted(set(wanted)))
+        for first in range(start, stop, CHUNK):
+            rows = chosen[first : min(first + CHUNK, stop)]
             yield from zip(*(rows[name] for name in wanted), strict=True)
 
-    own = {name: names for name, names in own.items() if names}
-    return Table(where, [name.strip() for name in dataset.column_names], read, own_names=own)
+    own, size = {name: names for name, names in own.items() if names}, len(dataset)
+    names = [name.strip() for name in dataset.column_names]
+    return Table(where, names, lambda names: part(names, 0, size), own_names=own, size=size, part=part)

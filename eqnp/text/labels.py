@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import chain
 
 import numpy as np
 
@@ -59,6 +61,34 @@ def class_counts(labels: np.ndarray, classes: int = 0) -> np.ndarray:
     return np.bincount(labels, minlength=classes)
 
 
+@dataclass
+class Coded:
+    """What stands in a column: its ``distinct`` values, as they stand first, and which of them each row has, (n,)."""
+
+    distinct: list = field(default_factory=list)
+    codes: array | np.ndarray = field(default_factory=lambda: array("i"))
+    _places: dict = field(default_factory=dict)
+
+    def code(self, value) -> int:
+        """The place of a value among the distinct ones, to which it may be new."""
+        try:
+            place = self._places.setdefault(value, len(self.distinct))
+        except TypeError:  # a list or a table, which is refused when all is read
+            place = len(self.distinct)
+        if place == len(self.distinct):
+            self.distinct.append(value)
+        return place
+
+    def row(self, which: Callable[[object], bool]) -> int | None:
+        """The first row with such a value."""
+        places = [place for place, value in enumerate(self.distinct) if which(value)]
+        return int(np.isin(self.codes, places).argmax()) if places else None
+
+    def of(self, indices: Iterable[int]) -> np.ndarray:
+        """Numbers of the distinct values, as those of the rows, (n,) int64."""
+        return np.array([*indices], np.int64)[self.codes]
+
+
 @dataclass(frozen=True)
 class Labels:
     """Turns the labels of a source into indices of class names.
@@ -71,50 +101,52 @@ class Labels:
     classes: tuple[str, ...]
     numbered: bool
 
-    def read(self, values: list, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    def read(self, values: Coded, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
         """(indices, class names, rows that have a label) of what `label_of` made of a column.
 
         ``own_names`` are those that the data set gives to its numbers. Raises DataError.
         """
-        missing = next((row for row, value in enumerate(values) if value is None), None)
+        missing = values.row(lambda value: value is None)
         if missing is not None:
             self.refuse(f"{self.places.at(missing)} has no label; remove or fill such rows")
-        strange = next((row for row, value in enumerate(values) if not _is_label(value)), None)
+        strange = values.row(lambda value: not _is_label(value))
         if strange is not None:
-            self.refuse_kind(strange, values[strange])
-        signs = self.unlabelled({*values}, own_names)
-        kept = np.flatnonzero([value not in signs for value in values])
-        values = [values[row] for row in kept]
-        if not values:
+            self.refuse_kind(strange, values.distinct[values.codes[strange]])
+        signs = self.unlabelled({*values.distinct}, own_names)
+        kept = np.flatnonzero(values.of(value not in signs for value in values.distinct))
+        place = np.cumsum([value not in signs for value in values.distinct]) - 1
+        values = Coded([value for value in values.distinct if value not in signs], place[values.codes][kept])
+        if not values.distinct:
             self.refuse("no row has a label; at least one is needed")
-        distinct = {*values}
-        typed = all(isinstance(value, int) for value in distinct)
+        typed = all(isinstance(value, int) for value in values.distinct)
         if typed and own_names:
             return *self.indices(values, own_names), kept
         if not typed:
-            values = list(map(str, values))
+            values = Coded(list(map(str, values.distinct)), values.codes)
         if self.classes:
             return *self.known(values, typed, kept), kept
         return *self.found(values, typed), kept
 
-    def read_sets(self, values: list, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    def read_sets(self, values: Coded, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
         """(0 or 1 for each row and class (n, C) uint8, class names) of the tuples that `labels_of` made of a column.
 
         Rows may be without a label; a label that stands for none is left out. Raises DataError.
         """
-        values = [value if isinstance(value, tuple) else (value,) for value in values]
-        rows = np.repeat(np.arange(len(values)), [len(value) for value in values])
+        each, apart = Coded(), [value if isinstance(value, tuple) else (value,) for value in values.distinct]
+        codes = [[each.code(label) for label in value] for value in apart]
+        rows = np.repeat(np.arange(len(values.codes)), values.of(map(len, apart)))
         if not len(rows):
             self.refuse("no row has a label; at least one is needed")
+        each.codes = np.fromiter(chain.from_iterable(codes[code] for code in values.codes), np.int64)
         reader = replace(self, places=_OfLabels(self.places, rows))
-        indices, names, kept = reader.read([label for value in values for label in value], own_names)
-        sets = np.zeros((len(values), len(names)), np.uint8)
+        indices, names, kept = reader.read(each, own_names)
+        sets = np.zeros((len(values.codes), len(names)), np.uint8)
         sets[rows[kept], indices] = 1
         return sets, names
 
-    def refuse_sets(self, values: list) -> None:
+    def refuse_sets(self, values: Coded) -> None:
         """Raise DataError if a row has several labels, where a text has one."""
-        found = next((row for row, value in enumerate(values) if isinstance(value, tuple)), None)
+        found = values.row(lambda value: isinstance(value, tuple))
         if found is not None:
             self.refuse(
                 f"{self.places.at(found)} has a list of labels, and the texts that were trained on have one each; "
@@ -134,46 +166,45 @@ class Labels:
         no_number = {-1, "-1"} if own_names or (complete and named) else set()
         return no_number | ({"-"} if named else set())
 
-    def indices(self, values: list[int], own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    def indices(self, values: Coded, own_names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
         """Of numbers that the data set itself has names for."""
-        self.check_range(values, len(own_names))
-        indices = np.array(values, np.int64)
+        self.check_range(values.distinct, len(own_names))
         if not self.classes or self.classes == own_names:
-            return indices, own_names
+            return values.of(values.distinct), own_names
         if {*own_names} == {*self.classes}:
-            return np.array([self.classes.index(name) for name in own_names])[indices], self.classes
+            return values.of(self.classes.index(own_names[number]) for number in values.distinct), self.classes
         if self.numbered and len(own_names) == len(self.classes):
-            return indices, self.classes
+            return values.of(values.distinct), self.classes
         self.refuse_numbers(f" named {some(own_names)}")
 
-    def known(self, values: list, typed: bool, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    def known(self, values: Coded, typed: bool, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """Of classes that are known: by name, or by number where all are numbers."""
         index = {name: i for i, name in enumerate(self.classes)}
-        names = {value: str(value) for value in {*values}}
-        if {*names.values()} <= {*index}:
-            return np.array([index[names[value]] for value in values], np.int64), self.classes
-        numbers = {value: _number(name) for value, name in names.items()}
+        names = list(map(str, values.distinct))
+        if {*names} <= {*index}:
+            return values.of(index[name] for name in names), self.classes
+        numbers = list(map(_number, names))
         count, own = len(self.classes), {_number(name): i for i, name in enumerate(self.classes)}
-        indices = None if None in numbers.values() else [numbers[value] for value in values]
+        numeric = None not in numbers
         if None not in own and len(own) == count:  # the classes are numbers, and match by what they are
             if typed and sorted(own) == list(range(count)):
-                self.check_range(indices, count)
-            if indices is not None and {*indices} <= {*own}:
-                return np.array([own[number] for number in indices], np.int64), self.classes
-        elif indices is not None and {*names.values()}.isdisjoint(index):
+                self.check_range(numbers, count)
+            if numeric and {*numbers} <= {*own}:
+                return values.of(own[number] for number in numbers), self.classes
+        elif numeric and {*names}.isdisjoint(index):
             if not self.numbered:
                 self.refuse_numbers("")
-            if typed or max(indices) < count:
-                self.check_range(indices, count)
-                return np.array(indices, np.int64), self.classes
-        self.refuse_unknown([names[value] for value in values], rows)
+            if typed or max(numbers) < count:
+                self.check_range(numbers, count)
+                return values.of(numbers), self.classes
+        self.refuse_unknown(Coded(names, values.codes), rows)
 
-    def found(self, values: list, typed: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    def found(self, values: Coded, typed: bool) -> tuple[np.ndarray, tuple[str, ...]]:
         """Of classes that are those of the data: numbers in their order, else by the alphabet."""
-        distinct = {*values}
+        distinct = {*values.distinct}
         numbers = {value: _number(str(value)) for value in distinct}
         if typed:
-            self.check_range(values, len(distinct))
+            self.check_range(distinct, len(distinct))
         elif "-1" in distinct and None not in numbers.values():
             named = f"--set 'data.classes={json.dumps(sorted(distinct))}'"
             self.refuse(
@@ -185,7 +216,7 @@ class Labels:
         else:
             order = sorted(distinct, key=lambda value: (numbers[value], str(value)))
         index = {value: i for i, value in enumerate(order)}
-        return np.array([index[value] for value in values], np.int64), tuple(map(str, order))
+        return values.of(index[value] for value in values.distinct), tuple(map(str, order))
 
     def check_range(self, values: Iterable[int], count: int) -> None:
         """Raise DataError unless numbers are indices of so many classes."""
@@ -199,14 +230,15 @@ class Labels:
         """The first of some numbers, in order."""
         return some([str(number) for number in sorted({*numbers})])
 
-    def refuse_unknown(self, names: Sequence[str], rows: np.ndarray) -> None:
+    def refuse_unknown(self, names: Coded, rows: np.ndarray) -> None:
         """Raise DataError for labels that are none of the known classes; ``rows`` are their places in the file."""
-        strange = [i for i, name in enumerate(names) if name not in self.classes]
-        name, every = names[strange[0]], [*self.classes, *sorted({names[i] for i in strange})]
+        others = np.flatnonzero(names.of(name not in self.classes for name in names.distinct))
+        strange = {name for name in names.distinct if name not in self.classes}
+        name, every = names.distinct[names.codes[others[0]]], [*self.classes, *sorted(strange)]
         naming = f", or with --set 'data.classes={json.dumps(every, ensure_ascii=False)}'" if len(every) <= FEW else ""
         self.refuse(
-            f"unknown label {name!r} ({len(strange):,} row(s) with classes that are not known, the first in "
-            f"{self.places.at(rows[strange[0]])}); the classes are {some(self.classes)}{close(name, self.classes)}; "
+            f"unknown label {name!r} ({len(others):,} row(s) with classes that are not known, the first in "
+            f"{self.places.at(rows[others[0]])}); the classes are {some(self.classes)}{close(name, self.classes)}; "
             f"leave such rows out, or train on data with all classes{naming}"
         )
 

@@ -10,7 +10,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,8 @@ MARKS = {  # of byte order, the longer before what it begins with, by encoding
     "utf-16": codecs.BOM_UTF16_LE,
     "utf-16 ": codecs.BOM_UTF16_BE,
 }
+UTF_8 = ("utf-8", "utf-8-sig")
+CHUNK = 1 << 20  # bytes looked at together
 STATEFUL = ("iso2022", "hz", "utf-7")  # whose lines cannot be read one by one
 
 
@@ -89,14 +91,42 @@ class TextFile:
         Raises DataError for bytes of another encoding, unless ``errors`` is "replace" (for a look ahead), and for what
         cannot be read.
         """
-        single = not codecs.lookup(self.encoding).name.startswith(STATEFUL) and "\n".encode(self.encoding) == b"\n"
-        old_ends = b"\r" in self.beginning and b"\n" not in self.beginning
         with self._opened() as file:
-            yield from (self._decoded_by_line if single and not old_ends else self._decoded)(file, errors)
+            yield from (self._decoded_by_line if self._by_line else self._decoded)(file, errors)
 
-    def _decoded_by_line(self, file, errors: str) -> Iterator[str]:
+    @property
+    def _by_line(self) -> bool:
+        """Whether line ends are seen in its bytes."""
+        single = not codecs.lookup(self.encoding).name.startswith(STATEFUL) and "\n".encode(self.encoding) == b"\n"
+        return single and (b"\r" not in self.beginning or b"\n" in self.beginning)
+
+    @property
+    def size(self) -> int:
+        """Its bytes, if it can be read from any line on; 0 if not: it is compressed, or of another encoding."""
+        plain = self._by_line and codecs.lookup(self.encoding).name in UTF_8
+        with open(self.path, "rb") as file:
+            return self.path.stat().st_size if plain and file.read(2) != b"\x1f\x8b" else 0
+
+    def part(self, start: int, stop: int) -> Iterator[str]:
+        """The lines from one byte to before another, each of which begins a line; raises DataError as `lines` does."""
+        with self._opened() as file:
+            file.seek(start)
+            yield from self._decoded_by_line(_until(file, stop - start), "strict", 1 if start == 0 else 2)
+
+    def begin(self, place: int, quotes: bool) -> int:
+        """The first byte at or after a place that begins a line; with ``quotes``, one before which they are even."""
+        with self._opened() as file:
+            even = not quotes or not sum(chunk.count(b'"') for chunk in _chunks(file, place)) % 2
+            file.seek(max(0, place - 1))
+            line = file.readline() if place else b""  # what is left of a line, with the end of it
+            even, at = even != bool(quotes and line[1:].count(b'"') % 2), max(0, place - 1) + len(line)
+            while not even and (line := file.readline()):
+                even, at = even != bool(line.count(b'"') % 2), at + len(line)
+            return at
+
+    def _decoded_by_line(self, file: Iterable[bytes], errors: str, first: int = 1) -> Iterator[str]:
         utf_8 = None  # whether it would be UTF-8 too, as far as that can be told
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(file, start=first):
             try:
                 text = line.decode(self.encoding, errors)
             except UnicodeError as error:
@@ -109,7 +139,7 @@ class TextFile:
                 yield from LINE.findall(text)
             else:
                 yield text
-        if utf_8 and errors == "strict" and codecs.lookup(self.encoding).name not in ("utf-8", "utf-8-sig"):
+        if utf_8 and errors == "strict" and codecs.lookup(self.encoding).name not in UTF_8:
             self.notes.append(f"{self.where}: is read as {self.encoding}, as data.encoding says; it is valid UTF-8 too")
 
     def _decoded(self, file, errors: str) -> Iterator[str]:
@@ -133,6 +163,20 @@ class TextFile:
             f"save the file as UTF-8, or say what it is when training: --set data.encoding={other} if it is of Western "
             "Europe (else cp1251, shift_jis, gb18030, …)"
         )
+
+
+def _until(file, size: int) -> Iterator[bytes]:
+    """The lines of so many bytes."""
+    while size > 0 and (line := file.readline()):
+        size -= len(line)
+        yield line
+
+
+def _chunks(file, size: int) -> Iterator[bytes]:
+    """So many bytes, some at a time."""
+    while size > 0 and (chunk := file.read(min(size, CHUNK))):
+        size -= len(chunk)
+        yield chunk
 
 
 def _decodes(line: bytes, encoding: str) -> bool:

@@ -152,11 +152,11 @@ def learn_ngrams(
     columns: word ids of all texts, ``words`` the size of the vocabulary. Of too many, those in most texts are kept.
     Those that begin with one range of words are counted after those that begin with another, for most n-grams of a
     large corpus stand in one text alone, and all of them together would need many times its memory. Ranks, which have
-    all texts, share these ranges; the first one, which looks at the texts meanwhile, has none.
+    all texts, share these ranges.
     """
     parts, counts = [np.zeros((0, max(2, longest)), np.int32)], [np.zeros(0, np.int64)]
     tasks = [(length, *ends) for length in range(2, longest + 1) for ends in _ranges(columns, words)]
-    for length, first, last in tasks[_part_of_others(len(tasks), ranks)]:
+    for length, first, last in tasks[ranks.part(len(tasks))]:
         codes, texts = _counted(columns, length, words, first, last)
         codes, texts = codes[texts >= min_texts], texts[texts >= min_texts]
         rows = np.zeros((len(codes), parts[0].shape[1]), np.int32)
@@ -170,14 +170,6 @@ def learn_ngrams(
     every, often = np.concatenate(parts), np.concatenate(counts)
     kept = np.sort(np.argsort(-often, kind="stable")[:most])
     return NGrams(every[kept], words)
-
-
-def _part_of_others(count: int, ranks: Ranks) -> slice:
-    """This rank's part of so many tasks where the first of several has none."""
-    if ranks.size == 1:
-        return slice(None)
-    others = ranks.size - 1
-    return slice(count * max(0, ranks.rank - 1) // others, count * ranks.rank // others)
 
 
 def _ranges(columns: Sequence[Ragged], words: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from eqnp import files
 from eqnp.config import Config, to_tree
 from eqnp.errors import CheckpointError, DataError, some
 from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.threads import trim
 from eqnp.sections import DataConfig, Source
 from eqnp.text import corpora, together, tokens
 from eqnp.text.cooccurrence import corpus_vectors
@@ -87,7 +88,7 @@ def prepare(
     Several ``ranks`` share the work, to the same bits; what is prepared is at the first of them, and None at others.
     Raises DataError or VectorsError, before anything is written anywhere.
     """
-    return prepare_corpora(config, load_splits(config.data, rng), rng, say, ranks)
+    return prepare_corpora(config, load_splits(config.data, rng, ranks), rng, say, ranks)
 
 
 def prepare_corpora(
@@ -121,7 +122,7 @@ class Encoded:
     unlabelled: list[Ragged]
     tokenizer: WordTokenizer
     classes: tuple[str, ...]
-    survey: Survey | None
+    survey: Survey
 
 
 def encode_corpora(
@@ -145,11 +146,13 @@ def encode_corpora(
     for name, split in splits.items():
         if split.coverage.tokens == split.coverage.unknown:
             raise DataError(f"no text of the {name} data has a known word; check the language and data.min_count")
+    together.rest(loaded)
     say(f"vocabulary: {len(tokenizer) - tokenizer.specials:,} words")
     for name, split in splits.items():
         say(f"  {name}: {split.coverage.tokens:,} tokens, {split.coverage}")
-    found = survey(loaded, splits, len(tokenizer.start)) if ranks.first else None
-    for finding in found.grave(told) if found else ():
+    found = survey(loaded, splits, len(tokenizer.start), ranks)
+    together.rest(loaded)
+    for finding in found.grave(told):
         say(f"look at the data: {finding.line} (eqnp data says more)")
     most = min(config.data.max_subwords, VOTES // len(train.classes))
     kept = {"longest": config.data.subwords if config.network.votes else 0, "min_texts": 2, "most": most}
@@ -158,9 +161,10 @@ def encode_corpora(
     encode = partial(subwords.encode, tokenizer)
     spelling = {
         name: {segment: together.each_in_part(encode, texts, ranks) for segment, texts in corpus.texts.items()}
-        for name, corpus in loaded.items()
+        for name, corpus in (loaded.items() if config.network.votes else ())
     }
     unlabelled = encode_unlabelled(config, tokenizer, loaded, say, ranks)
+    together.rest(loaded)
     return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes, found)
 
 
@@ -171,11 +175,13 @@ def _complete(
     splits, words = encoded.splits, tokens.words(encoded.tokenizer)
     texts, specials = [*splits["train"].segments.values(), *encoded.unlabelled], encoded.tokenizer.specials
     ngrams = find_ngrams(config.data, splits["train"], len(words), ranks)
+    trim()
     embedding, found = embed(config, texts, words, specials, rng, ranks)
+    del texts
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
-    spelling = encoded.spelling if config.network.votes else {}
     vocabulary = config.data, ngrams
-    splits = {n: together.read_in_part(each, vocabulary, spelling.get(n), ranks) for n, each in splits.items()}
+    for name in list(splits):  # one after the other, so that none is there twice
+        splits[name] = together.read_in_part(splits[name], vocabulary, encoded.spelling.get(name), ranks)
     if not ranks.first:
         return None
     if len(ngrams):
@@ -262,12 +268,12 @@ def _sources(config: Config) -> dict:
     return {"data": tree["data"], "vectors": tree["vectors"]}
 
 
-def load_splits(config: DataConfig, rng: np.random.Generator) -> dict[str, Corpus]:
+def load_splits(config: DataConfig, rng: np.random.Generator, ranks: Ranks = ALONE) -> dict[str, Corpus]:
     """The corpora of a run by split name; validation is drawn from train where there is none of its own."""
 
     def load(source: Source, split: str, classes=(), numbered=True, several=None) -> Corpus:
         given = {"split": split, "classes": classes, "numbered": numbered, "reading": reading_of(config)}
-        given |= {"separator": config.label_separator, "several": several}
+        given |= {"separator": config.label_separator, "several": several, "ranks": ranks}
         given |= {"weight": config.weight} if split == "train" else {}
         return corpora.load_corpus(source, config.columns, config.label, **given)
 
@@ -362,7 +368,7 @@ def encode_unlabelled(
         return []
     columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns, reading_of(config.data), say)
     held = [corpus.texts[name] for split, corpus in loaded.items() if split != "train" for name in corpus.texts]
-    known = {text.strip() for column in held for text in column}
+    known = set().union(*(together.all_texts(column, ranks) for column in held))
     result, left_out = [], 0
     for column in columns.values():
         texts = corpora.Texts(text for text in column if text.strip() not in known)

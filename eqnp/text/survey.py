@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eqnp.errors import some
+from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.text.corpora import Corpus
 from eqnp.text.labels import class_counts
 from eqnp.text.store import Split
+from eqnp.text.together import own_texts, text_of
 
 FEW, LOPSIDED = 10, 0.8  # texts of a class that are few; a share of the largest class that hides the others
 STRANGE = 0.1  # more of the tokens unknown than in training texts: another language, time or source
@@ -57,11 +59,11 @@ class Survey:
         return [each for each in self.findings[:most] if each.gravity >= GRAVE]
 
 
-def survey(loaded: Mapping[str, Corpus], encoded: Mapping[str, Split], begun: int = 0) -> Survey:
+def survey(loaded: Mapping[str, Corpus], encoded: Mapping[str, Split], begun: int = 0, ranks: Ranks = ALONE) -> Survey:
     """Look at corpora by split name, "train" among them, and at the same encoded, whose texts begin with ``begun``
-    tokens that are none of their own."""
+    tokens that are none of their own. Several ``ranks`` share the texts, and all of them have what is found."""
     own = {name: corpus for name, corpus in loaded.items() if name == "train" or corpus.held_out}
-    train, classes = _Texts(list(own.values())), loaded["train"].classes
+    train, classes = _Texts(list(own.values()), ranks), loaded["train"].classes
     counts = sum(class_counts(corpus.labels, len(classes)) for corpus in own.values())
     findings, overlap = [train.contradictions(), train.repetitions(), *_of_classes(counts, classes)], {}
     for name in [name for name in loaded if name not in own]:
@@ -75,7 +77,7 @@ def survey(loaded: Mapping[str, Corpus], encoded: Mapping[str, Split], begun: in
         dict(zip(classes, counts.tolist(), strict=True)),
         {name: int(np.quantile(lengths, q)) for name, q in quantiles.items()},
         len(train.labels) - len(train.first),
-        int(train.disputed[train.group].sum()),
+        int(train.size[train.disputed].sum()),
         train.ceiling,
         overlap,
         sorted((each for each in findings if each and each.gravity > 0), key=lambda each: -each.gravity),
@@ -85,24 +87,26 @@ def survey(loaded: Mapping[str, Corpus], encoded: Mapping[str, Split], begun: in
 class _Texts:
     """The texts of several corpora, in groups of the same text; several labels of one are a label of their own.
 
-    ``group`` (n,) is that of each row, ``first`` (G,) the first row of each, ``size`` (G,) its rows.
+    ``first`` (G,) is the first row of each group, ``size`` (G,) its rows.
     """
 
-    def __init__(self, corpora: Sequence[Corpus]):
-        self.corpora, self.starts = corpora, np.cumsum([0, *map(len, corpora)])
+    def __init__(self, corpora: Sequence[Corpus], ranks: Ranks = ALONE):
+        self.corpora, self.starts, self.ranks = corpora, np.cumsum([0, *map(len, corpora)]), ranks
         self.labels, self.names = np.concatenate([corpus.labels for corpus in corpora]), corpora[0].classes
         if corpora[0].several:
             sets, self.labels = np.unique(self.labels, axis=0, return_inverse=True)
             self.labels = self.labels.reshape(-1)
             self.names = [" | ".join(self.names[i] for i in np.flatnonzero(each)) or "none" for each in sets]
-        keys = np.concatenate(list(map(_keys, corpora)))
-        self.keys, self.first, self.group, self.size = np.unique(
-            keys, return_index=True, return_inverse=True, return_counts=True
-        )
-        width = self.labels.max(initial=0) + 1
-        pairs, rows = np.unique(self.group * width + self.labels, return_counts=True)
-        self.pairs = pairs // width, pairs % width, rows  # of a group and a label, and the rows that have both
-        largest = np.zeros(len(self.first), np.int64)
+        keys = np.concatenate([_keys(corpus, ranks) for corpus in corpora])
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        keys = keys[order]
+        begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        self.keys, self.first, self.size = keys[begins], order[begins], np.diff(begins, append=len(keys))
+        several, width = np.flatnonzero(self.size > 1), self.labels.max(initial=0) + 1
+        labels = self.labels[order[np.repeat(self.size > 1, self.size)]]
+        pairs, rows = np.unique(np.repeat(several, self.size[several]) * width + labels, return_counts=True)
+        self.pairs = pairs // width, pairs % width, rows  # of such a group and a label, and the rows that have both
+        largest = np.ones(len(self.first), np.int64)
         np.maximum.at(largest, pairs // width, rows)
         self.disputed = largest < self.size
         self.ceiling = float(largest.sum() / max(1, len(self.labels)))
@@ -111,7 +115,7 @@ class _Texts:
         """The text of a group, as it stands first."""
         part = np.searchsorted(self.starts, self.first[group], side="right") - 1
         row = self.first[group] - self.starts[part]
-        return " | ".join(column[row] for column in self.corpora[part].texts.values())
+        return " | ".join(text_of(column, row, self.ranks) for column in self.corpora[part].texts.values())
 
     def examples(self, groups: np.ndarray) -> list[dict]:
         """The groups with most rows among these."""
@@ -119,7 +123,9 @@ class _Texts:
         found = []
         for group in groups[np.argsort(-self.size[groups], kind="stable")][:EXAMPLES]:
             own = range(np.searchsorted(of, group), np.searchsorted(of, group, side="right"))
-            found.append({"text": self.text(group), "labels": {self.names[label[i]]: int(rows[i]) for i in own}})
+            labels = {self.names[label[i]]: int(rows[i]) for i in own}
+            labels = labels or {self.names[self.labels[self.first[group]]]: 1}
+            found.append({"text": self.text(group), "labels": labels})
         return found
 
     def contradictions(self) -> Finding:
@@ -152,7 +158,7 @@ class _Texts:
 
     def overlap(self, name: str, other: Corpus) -> tuple[int, Finding]:
         """Texts of another corpus that stand here."""
-        keys = _keys(other)
+        keys = _keys(other, self.ranks)
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         known = self.keys[place] == keys
         rows, share = int(known.sum()), float(known.mean())
@@ -171,14 +177,18 @@ def _short(example: Mapping) -> str:
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
-def _keys(corpus: Corpus) -> np.ndarray:
+def _keys(corpus: Corpus, ranks: Ranks) -> np.ndarray:
     """A number for each text, (n,) uint64, the same for the same text and else another: of its words in one case."""
 
     def key(parts: Sequence[str]) -> bytes:
         same = "\x1f".join(" ".join(part.casefold().split()) for part in parts)
         return hashlib.blake2b(same.encode(), digest_size=8).digest()
 
-    return np.frombuffer(b"".join(map(key, zip(*corpus.texts.values(), strict=True))), np.uint64)
+    found = bytearray()  # (to join them would hold all of them twice)
+    for parts in zip(*(own_texts(column, ranks) for column in corpus.texts.values()), strict=True):
+        found += key(parts)
+    keys = np.frombuffer(found, np.uint64)
+    return ranks.concatenate([keys[:, None]], 1, np.uint64)[:, 0]
 
 
 def _of_classes(counts: np.ndarray, classes: Sequence[str]) -> list[Finding]:

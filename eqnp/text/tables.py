@@ -7,10 +7,11 @@ open is decided by a rule and said in a note; what it contradicts is a DataError
 from __future__ import annotations
 
 import bisect
+import codecs
 import csv
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -41,6 +42,10 @@ class Table:
     the format has types. ``own_names`` are the class names that a data set gives to the numbers of a column. ``notes``
     say what was decided, and are complete when all rows are read. ``advice`` is for who asks for a column in vain.
     ``start`` is the number of rows of the source before it. ``types`` are those of pyarrow, by column, of Parquet.
+
+    A table that has a ``size`` can be read in parts: ``part(columns, start, stop)`` yields what ``read`` does of the
+    rows that begin from one place in it to before another, and leaves in ``spanning`` how many of them go over several
+    lines. What is wrong with a row is then said without its number, or of another one: ``read`` says it.
     """
 
     where: str
@@ -51,10 +56,17 @@ class Table:
     advice: str = ""
     start: int = 0
     types: dict[str, object] = field(default_factory=dict)
+    size: int = 0
+    part: Callable[[Sequence[str], int, int], Iterator[Sequence]] | None = None
+    spanning: int = 0
 
     def row(self, row: int) -> int:
         """The number, from 1, that a row of the whole source has in this table."""
         return row - self.start + 1
+
+    def spans(self, rows: int) -> list[str]:
+        """What a note says of rows that go over several lines, if there are some."""
+        return [f"{self.where}: a field goes over several lines in {rows:,} row(s)"] if rows else []
 
 
 class Places:
@@ -93,6 +105,7 @@ def delimited(file: TextFile, tabs: bool, reading: Reading, wanted: Sequence[str
     records = _Records(file, separator, separator != "\t" or _quotes_count(file, notes))
     rows = itertools.islice(records, 1 if declared else 0, None)
     first = next(rows, None)
+    before = records.reader.line_num if reading.header else int(bool(declared))  # lines that are no rows
     second = next(rows, None) if reading.header and first else first
     if first is None or second is None:
         raise DataError(f"{file.where}: {NO_ROWS}")
@@ -101,32 +114,46 @@ def delimited(file: TextFile, tabs: bool, reading: Reading, wanted: Sequence[str
     if shape.named:
         notes.append(f"{file.where}: the header is one name short, so the number before each row is its name, as in R")
 
-    def read(columns: Sequence[str]) -> Iterator[list[str]]:
+    def checked(columns: Sequence[str], rows: Iterable[tuple[int, list[str]]]) -> Iterator[list[str]]:
         places = [shape.names.index(column) + shape.named for column in columns]
-        for line, fields in itertools.chain([second], rows):
+        for line, fields in rows:
             shape.check(line, fields)
             file.rows += 1
             yield [fields[place] for place in places]
-        if records.spanning:
-            notes.append(f"{file.where}: a field goes over several lines in {records.spanning:,} row(s)")
+
+    def read(columns: Sequence[str]) -> Iterator[list[str]]:
+        yield from checked(columns, itertools.chain([second], rows))
+        notes.extend(table.spans(records.spanning))
+
+    def part(columns: Sequence[str], start: int, stop: int) -> Iterator[list[str]]:
+        # A wrong guess at where a row begins leaves a quote open at the end of one part or another, which is a fault.
+        lines = itertools.islice(file.lines("replace"), before)
+        head = sum(len(line.encode()) for line in lines) + file.beginning.startswith(codecs.BOM_UTF8) * 3
+        begin, end = (head if place <= head else file.begin(place, quotes=True) for place in (start, stop))
+        own = _Records(file, separator, quotes=True, lines=file.part(begin, end))
+        yield from checked(columns, own)
+        table.spanning = own.spanning
 
     if reading.header:
         advice = "; is it a file without a header? then --set data.header=false"
     else:
         advice = "; without a header (data.header=false) columns go by number, as in --set data.columns.text=1"
-    return Table(file.where, shape.names, read, notes, advice=advice)
+    size = 0 if shape.named or separator == "\t" else file.size  # (between tabs quotes may be anything)
+    table = Table(file.where, shape.names, read, notes, advice=advice, size=size, part=part)
+    return table
 
 
 class _Records:
     """The rows of a file as `csv` splits them, each with the number of its first line; empty lines are left out."""
 
-    def __init__(self, file: TextFile, separator: str, quotes: bool, errors: str = "strict"):
+    def __init__(self, file: TextFile, separator: str, quotes: bool, lines: Iterable[str] | None = None):
         self.file, self.spanning, self.line, self.separator = file, 0, "", separator
         quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-        self.reader = csv.reader(self._lines(errors), delimiter=separator, quoting=quoting, strict=True)
+        given = self._lines(file.lines() if lines is None else lines)
+        self.reader = csv.reader(given, delimiter=separator, quoting=quoting, strict=True)
 
-    def _lines(self, errors: str) -> Iterator[str]:
-        for line in self.file.lines(errors):
+    def _lines(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
             self.line = line
             yield line
 
@@ -256,7 +283,7 @@ def _quotes_count(file: TextFile, notes: list[str]) -> bool:
 
 def _first_fault(file: TextFile, quotes: bool) -> _Fault | None:
     """Where a file of tabs contradicts itself, if it does: in its quotes, or the number of fields of a row."""
-    records, width = _Records(file, "\t", quotes, "replace"), 0
+    records, width = _Records(file, "\t", quotes, file.lines("replace")), 0
     try:
         for row, (line, fields) in enumerate(records):
             width = len(fields) if row < 2 else width

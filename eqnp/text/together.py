@@ -16,6 +16,7 @@ import numpy as np
 from eqnp.machine.ranks import Ranks
 from eqnp.sections import DataConfig
 from eqnp.text import tokens
+from eqnp.text.corpora import Corpus, Part
 from eqnp.text.ngrams import NGrams
 from eqnp.text.store import Split
 from eqnp.text.subwords import as_read
@@ -28,9 +29,30 @@ Columns = Mapping[str, Sequence[str]]
 
 
 def own_texts(column: Sequence[str], ranks: Ranks) -> Sequence[str]:
-    """The texts of a column that are this rank's."""
+    """The texts of a column that are this rank's: those that it has read, or as many as others have."""
+    if isinstance(column, Part):
+        return column.own
     own = ranks.part(len(column))
     return column if ranks.size == 1 else column.take(np.arange(own.start, own.stop))
+
+
+def rest(loaded: Mapping[str, Corpus]) -> None:
+    """Let the texts of corpora not count as this process's memory until they are looked at again."""
+    for column in (column for corpus in loaded.values() for column in corpus.texts.values()):
+        column.rest()
+
+
+def text_of(column: Sequence[str], row: int, ranks: Ranks) -> str:
+    """A text of a column, on all ranks, of whichever one has it."""
+    if not isinstance(column, Part):
+        return column[row]
+    return next(text for text in ranks.communicator.allgather(column[row]) if text is not None)
+
+
+def all_texts(column: Sequence[str], ranks: Ranks) -> set[str]:
+    """The texts of a column without the blanks around them, on all ranks, whichever of them have it."""
+    own = {text.strip() for text in own_texts(column, ranks)}
+    return own if ranks.size == 1 else set().union(*ranks.communicator.allgather(own))
 
 
 def characters(columns: Columns, ranks: Ranks) -> int:
@@ -39,13 +61,15 @@ def characters(columns: Columns, ranks: Ranks) -> int:
     return int(ranks.concatenate([np.array([[own]])], 1, np.int64).sum())
 
 
-def put_together(own: Ragged, ranks: Ranks) -> Ragged:
-    """The sequences of all ranks, in the order of the ranks, on each of them."""
+def put_together(own: Ragged, ranks: Ranks, everywhere: bool = True) -> Ragged:
+    """The sequences of all ranks, in the order of the ranks, on each of them, or on the first one alone."""
     if ranks.size == 1:
         return own
-    ids = ranks.concatenate([own.ids[:, None]], 1, np.int32)[:, 0]
-    lengths = ranks.concatenate([own.lengths[:, None]], 1, np.int64)[:, 0]
-    return Ragged(ids, np.concatenate([[0], np.cumsum(lengths)]))
+    ids = ranks.concatenate([own.ids[:, None]], 1, np.int32, everywhere)[:, 0]
+    lengths = ranks.concatenate([own.lengths[:, None].astype(np.int32)], 1, np.int32, everywhere)[:, 0]
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Ragged(ids, offsets)
 
 
 def each_in_part(call: Callable[[Sequence[str]], Ragged], column: Sequence[str], ranks: Ranks) -> Ragged:
@@ -83,25 +107,26 @@ def learn_and_encode(
     first, longest = tokenizer.start, max_tokens - len(tokenizer.start)
     encoded = {}
     for name in list(raw):
-        coverage, done = Coverage(), []
-        for texts in raw.pop(name).parts(PIECE):
-            part, found = _renumbered(texts, place, longest, first)
-            done, coverage = [*done, part], coverage + found
-        encoded[name] = joined(done), coverage
+        found: list[Coverage] = []
+        parts = (_renumbered(texts, place, longest, first, found) for texts in raw.pop(name).parts(PIECE))
+        encoded[name] = joined(parts), sum(found, Coverage())
     return tokenizer, *_all_parts(encoded, ranks)
 
 
-def _renumbered(texts: Ragged, place: np.ndarray, longest: int, first: np.ndarray) -> tuple[Ragged, Coverage]:
-    """Texts with other ids: without unknown words, cut to the ``longest``, behind the token that all begin with."""
+def _renumbered(texts: Ragged, place: np.ndarray, longest: int, first: np.ndarray, found: list[Coverage]) -> Ragged:
+    """Texts with other ids: without unknown words, cut to the ``longest``, behind the token that all begin with.
+
+    What was left out is appended to ``found``.
+    """
     ids = place[texts.ids]
     known = ids > UNKNOWN
     before = np.concatenate([[0], np.cumsum(known)])
     kept = known & (before[:-1] - np.repeat(before[texts.offsets[:-1]], texts.lengths) < longest)
     ends = np.concatenate([[0], np.cumsum(kept)])[texts.offsets]
-    coverage = Coverage(len(ids), int((~known).sum()), int(known.sum() - kept.sum()))
+    found.append(Coverage(len(ids), int((~known).sum()), int(known.sum() - kept.sum())))
     if not len(first):
-        return Ragged(ids[kept], ends), coverage
-    return Ragged(np.insert(ids[kept], ends[:-1], first[0]).astype(np.int32), ends + np.arange(len(ends))), coverage
+        return Ragged(ids[kept], ends)
+    return Ragged(np.insert(ids[kept], ends[:-1], first[0]).astype(np.int32), ends + np.arange(len(ends)))
 
 
 def _all_parts(encoded: Mapping[str, tuple[Ragged, Coverage]], ranks: Ranks) -> tuple[dict[str, Ragged], Coverage]:
@@ -120,7 +145,10 @@ def added_up(counts: Counter, ranks: Ranks) -> Counter:
 def read_in_part(
     split: Split, vocabulary: tuple[DataConfig, NGrams], spelling: Mapping[str, Ragged] | None, ranks: Ranks
 ) -> Split:
-    """A split as a network reads it (`eqnp.text.subwords.as_read`), each rank its own part of the samples."""
+    """A split as a network reads it (`eqnp.text.subwords.as_read`), each rank its own part of the samples.
+
+    The first rank has all of it, and the others nothing.
+    """
     if ranks.size == 1:
         return as_read(split, *vocabulary, spelling)
     own = ranks.part(len(split))
@@ -128,6 +156,7 @@ def read_in_part(
     spelled = spelling and {name: texts.part(own.start, own.stop) for name, texts in spelling.items()}
     part = as_read(replace(split, segments=segments, labels=split.labels[own], weights=None), *vocabulary, spelled)
     segments, features = (
-        {name: put_together(texts, ranks) for name, texts in each.items()} for each in (part.segments, part.features)
+        {name: put_together(each.pop(name), ranks, everywhere=False) for name in list(each)}
+        for each in (part.segments, part.features)
     )
     return replace(split, segments=segments, features=features)

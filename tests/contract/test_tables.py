@@ -695,3 +695,60 @@ def test_a_column_can_be_taken_from_in_any_order(tmp_path):
     part = corpus.take(order[:100]).take(np.arange(99, -1, -1))
     assert list(part.texts["text"]) == [rows[i][0] for i in order[99::-1]]
     assert part.texts["text"][3:5] == [rows[order[96]][0], rows[order[95]][0]]
+
+
+def in_parts(path, number: int) -> tuple[list, int]:
+    """The rows of a file that so many ranks read, each its part, and how many of them go over several lines."""
+    rows, spanning = [], 0
+    for part in range(number):
+        (table,) = sources.open_source(str(path), "train", ["text", "label"], labelled=True, reading=Reading())
+        start, stop = (table.size * place // number for place in (part, part + 1))
+        rows += [tuple(row) for row in table.part(["text", "label"], start, stop)] if start < stop else []
+        spanning += table.spanning
+    return rows, spanning
+
+
+LINES = st.lists(
+    st.tuples(st.text('ab\n\r",é;', min_size=1, max_size=9), st.sampled_from(["x", "y\nz", 'q"'])),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(rows=LINES, mark=st.booleans(), number=st.integers(2, 5))
+@example(rows=[('a\n\n"b"\nc', "x")] * 5, mark=True, number=3)
+def test_parts_of_a_table_are_all_of_it(tmp_path_factory, rows, mark, number):
+    """If this fails, a rank begins to read within a text, and texts are lost, cut or there twice."""
+    folder = tmp_path_factory.mktemp("parts")
+    begins = b"\xef\xbb\xbf" if mark else b""
+    files = {
+        "rows.csv": begins + b'"text",label\n' + table(rows, header=None).encode(),
+        "rows.jsonl": begins + "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows).encode(),
+    }
+    for name, content in files.items():
+        assert in_parts(written(folder / name, content), number)[0] == rows
+    every = pa.table({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
+    for size in (1, 2, 100):
+        pyarrow.parquet.write_table(every, folder / "rows.parquet", row_group_size=size)
+        assert in_parts(folder / "rows.parquet", number)[0] == rows
+
+
+def test_what_cannot_be_read_in_parts_says_so(tmp_path):
+    """If this fails, ranks read parts of what has to be read from its beginning, or take a wrong guess for a row."""
+    content = table(ROWS)
+    for name, whole in {"a.csv": content.encode("utf-16"), "a.csv.gz": gzip.compress(content.encode())}.items():
+        path, reading = written(tmp_path / name, whole), Reading("utf-16" if name == "a.csv" else "utf-8")
+        (found,) = sources.open_source(str(path), "train", ["text", "label"], labelled=True, reading=reading)
+        assert not found.size
+    document = written(tmp_path / "a.json", json.dumps([{"text": "a", "label": "b"}]))
+    tabs, named = (
+        written(tmp_path / "a.tsv", table(ROWS, "\t")),
+        written(tmp_path / "r.csv", "text,label\n1,a,b\n2,c,d\n"),
+    )
+    for path in (document, tabs, named):
+        (found,) = sources.open_source(str(path), "train", ["text", "label"], labelled=True, reading=Reading())
+        assert not found.size
+    inches = written(tmp_path / "inches.csv", 'text,label\n5" long,a\n' + '"one\ntwo",b\n' * 30)
+    with pytest.raises(DataError):
+        in_parts(inches, 4)
+    assert len(read(inches)) == 31

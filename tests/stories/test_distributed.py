@@ -187,6 +187,30 @@ def test_ranks_prepare_what_one_does(small):
         assert Path("several", name).read_bytes() == Path("one", name).read_bytes(), name
 
 
+def test_ranks_that_read_their_own_parts_prepare_the_same(small, capsys):
+    """If this fails, texts depend on how many ranks read them, or a wrong row has another number where several do."""
+    lines = Path("own.csv").read_text("utf-8").splitlines()
+    rows = [(text, ["cold", "hot"][int(label)]) for text, label in (line.rsplit(",", 1) for line in lines[1:])]
+    broken = [f'"{text},\n""so""",{label}' for text, label in rows[:50]]
+    Path("first.csv").write_text("\n".join([lines[0], *broken, "of none,-", ""]))
+    Path("second.jsonl").write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows[50:]))
+    several = ["prepare", *TRAIN[1:-1], '--set=data.train=["first.csv", "second.jsonl"]']
+    assert main([*several, "--out", "one"]) == 0
+    said = finished(ranks(3, *several, "--distributed", "mpi", "--out", "several"))
+    assert "first.csv: a field goes over several lines in 50 row(s)" in said
+    for name in ("start.h5", "data.h5"):
+        assert Path("several", name).read_bytes() == Path("one", name).read_bytes(), name
+    good = Path("second.jsonl").read_text()
+    for wrong in ("{}", '{"text": "no label"}', '{"text": "", "label": "hot"}', "no JSON"):
+        with Path("second.jsonl").open("a") as file:
+            file.write(f"{wrong}\n" + json.dumps({"text": "late", "label": "hot"}) + "\n")
+        assert main([*several, "--out", "no"]) == 2
+        process = ranks(3, *several, "--distributed", "mpi", "--out", "no")
+        why = capsys.readouterr().err.splitlines()[-1].removeprefix("eqnp: ")
+        assert why in process.communicate(timeout=60)[1]
+        Path("second.jsonl").write_text(good)
+
+
 def test_a_mistake_on_several_ranks_is_said_once(small):
     """If this fails, a wrong option hangs the job, or fills the screen."""
     process = ranks(2, "train", "imbd", "--distributed", "mpi")
