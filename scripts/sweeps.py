@@ -36,17 +36,17 @@ def main():
 
     orders = {"even–odd": ("even-odd",), "accelerated": ("even-odd", True), "synchronous": ("synchronous",)}
     free = {name: energies(*order)[0] for name, order in orders.items()}
-    least, sweeps = min(energy.min() for energy in free.values()), np.arange(1, SWEEPS + 1)
+    least = min(energy.min() for energy in free.values())
     for name, energy in free.items():
         taken = int(np.argmax(energy - least < 1e-6)) + 1
         print(f"{name:12} within 10⁻⁶ of the minimum after {taken} sweeps; largest rise {np.diff(energy).max():.0e}")
-    left = {name: (sweeps, energy - least) for name, energy in free.items()}
+    left = {name: (np.arange(len(energy)) + 1, energy - least) for name, energy in free.items()}
     start, target = energies("even-odd")[1], np.eye(2)[:1]
     phases = {"free": None, f"β = {BETA}": Nudge(BETA, target), f"β = −{BETA}": Nudge(-BETA, target)}
     right = {}
     for name, nudge in phases.items():
         energy = energies("even-odd", nudge=nudge, start=start if nudge else None)[0]
-        right[name] = (sweeps, energy - energy.min())
+        right[name] = (np.arange(len(energy)) + 1, energy - energy.min())
     panels = (
         ("F above its minimum, free, in three orders", left),
         ("F above its minimum in the phases, even–odd", right),

@@ -18,7 +18,6 @@ from functools import partial
 
 import numpy as np
 
-from eqnp.kernels.halves import add_changes, add_halves, halve
 from eqnp.machine.buffers import Buffers
 from eqnp.machine.gradients import RowGradient, total
 from eqnp.machine.ranks import Ranks
@@ -106,6 +105,8 @@ class Need:
         half precision (`eqnp.kernels.halves`), and are added up times `together`. The rows of ``after``, which were
         sent before all this, get what this rank itself changed.
         """
+        from eqnp.kernels.halves import add_changes, add_halves, halve  # which take Numba with them
+
         table, counts, asked = self.table, self.wanted.part(None)[0], self.asked.part(None)[0]
         ended, begun = self.values[1:], before[1:]
         told = table.buffers("halves", begun.shape, np.uint16)

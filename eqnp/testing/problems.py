@@ -72,7 +72,7 @@ def problem(
     bias = 1.0 if "clipped" in (activation, output_activation) else 0.0
     output, cost = ("logistic", "cross-entropy") if several else (output_activation, "")
     config = NetworkConfig(attention, compare, hidden, activation, output, scale, padding, bias)
-    config = replace(config, votes=float(kind == "votes"), products=float(kind == "products"), cost=cost)
+    config = replace(config, votes=float(kind == "votes"), products=0.3 * (kind == "products"), cost=cost)
     table = rng.standard_normal((9, width))
     table[0] = 0
     words = 7 if kind == "windows" else None  # beside n-grams
