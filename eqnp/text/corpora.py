@@ -289,8 +289,8 @@ class _Read:
                 self.weights.append(_weight_of(row[-1], weight, table, self.rows))
             self.rows += 1
 
-    def of_all(self, ranks: Ranks) -> None:
-        """Learn what the others read of the same source."""
+    def of_all(self, ranks: Ranks, weighted: bool) -> None:
+        """Learn what the others read of the same source; this rank may have no row of it."""
         each = ranks.communicator.allgather((self.rows, self.labels.distinct))
         labels = Coded()
         codes = [[labels.code(value) for value in distinct] for _, distinct in each][ranks.rank]
@@ -298,7 +298,7 @@ class _Read:
         labels.codes = ranks.concatenate([own[:, None]], 1, np.int32)[:, 0]
         self.labels, self.start = labels, sum(rows for rows, _ in each[: ranks.rank])
         self.rows = sum(rows for rows, _ in each)
-        if len(self.weights):
+        if weighted:
             self.weights = ranks.concatenate([np.array(self.weights)[:, None]], 1, np.float64)[:, 0]
 
 
@@ -358,7 +358,7 @@ def _read_in_parts(
         whole = True
     if ranks.any(int(whole)):
         return None
-    read.of_all(ranks)
+    read.of_all(ranks, bool(weight))
     counts, start = ranks.concatenate([np.array(counts).reshape(1, -1)], 2 * len(tables), np.int64).sum(axis=0), 0
     for table, (rows, spanning) in zip(tables, counts.reshape(-1, 2).tolist(), strict=True):
         read.places.add(table.where, start)

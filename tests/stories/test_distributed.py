@@ -211,6 +211,17 @@ def test_ranks_that_read_their_own_parts_prepare_the_same(small, capsys):
         Path("second.jsonl").write_text(good)
 
 
+def test_a_rank_without_a_row_of_weighted_texts(small):
+    """If this fails, a job stands still where a text is so long that one rank's part of the file begins no row."""
+    rows = [f"{'hot' if i % 2 else 'cold'} film x{i % 3},{i % 2},{1 + i % 2}\n" for i in range(30)]
+    Path("weighted.csv").write_text("text,label,weight\n" + "cold " * 4000 + ",0,2\n" + "".join(rows))
+    prepare = ["prepare", "text", "--data", "weighted.csv", "--set=data.weight=weight"]
+    assert main([*prepare, "--out", "one"]) == 0
+    finished(ranks(3, *prepare, "--distributed", "mpi", "--out", "several"))
+    for name in ("start.h5", "data.h5"):
+        assert Path("several", name).read_bytes() == Path("one", name).read_bytes(), name
+
+
 def test_a_mistake_on_several_ranks_is_said_once(small):
     """If this fails, a wrong option hangs the job, or fills the screen."""
     process = ranks(2, "train", "imbd", "--distributed", "mpi")
