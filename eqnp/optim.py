@@ -205,6 +205,12 @@ class Momentum(Optimizer):
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "momentum": Momentum}
 
 
+def begun(network: Network, first: Mapping[str, np.ndarray], config: OptimizerConfig) -> Optimizer:
+    """An optimiser for a network that has its ``first`` weights back."""
+    network.assign(first)
+    return make_optimizer(network, config)
+
+
 def make_optimizer(network: Network, config: OptimizerConfig) -> Optimizer:
     """The optimiser that a configuration names; raises ConfigError as `Optimizer` does."""
     return OPTIMIZERS[config.name](network, config)

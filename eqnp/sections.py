@@ -109,7 +109,8 @@ class VectorsConfig:
     source : "corpus" (learned from the training texts: PPMI and SVD), a file, or an installed package
     unlabelled : further texts for "corpus" to learn from, without those that stand in validation or test data
     dimension (1 or greater) : dimensions of vectors from the corpus; files bring their own
-    norm (above 0) : the length that every vector is rescaled to
+    topics (0 or greater) : dimensions beside those, learned from which texts a slot stands in (also unlabelled ones)
+    norm (above 0) : the length that every vector is rescaled to, and so are its topics
     rarity (0 or greater) : embeddings start as vectors times the idf of their slot to this power
     ratio (0 or greater) : and with so many times the log-count ratio of each class as further dimensions; 0: without
     """
@@ -117,12 +118,14 @@ class VectorsConfig:
     source: str = "corpus"
     unlabelled: Source = ""
     dimension: int = 100
+    topics: int = 0
     norm: float = 3.0
     rarity: float = 0.0
     ratio: float = 0.0
 
     def __post_init__(self):
         _at_least(1, "vectors.dimension", self.dimension)
+        _at_least(0, "vectors.topics", self.topics)
         _at_least(0, "vectors.rarity", self.rarity)
         _at_least(0, "vectors.ratio", self.ratio)
         if self.unlabelled and self.source != "corpus":
@@ -149,6 +152,8 @@ class TrainingConfig:
     checkpoint_seconds (0 or greater) : time between two checkpoints within an epoch
     precision (single or half) : how embeddings are written to the model file; half takes half of the room
     min_updates (0 or greater) : updates at least: small data get more epochs
+    self_training (0 to 1) : the surest share of the unlabelled texts, which the network labels itself after
+        training, to begin again with them
     refit : whether to train once more on all texts where validation texts were held out of them, to the last epoch
     metric (accuracy, macro-f1 or loss) : what the best epoch is best by, on validation data; equals by the loss
     class_weight : what a text counts for by its class: "balanced", or {class = weight}; left empty: all alike
@@ -164,6 +169,7 @@ class TrainingConfig:
     checkpoint_seconds: float = 300.0
     precision: str = "single"
     min_updates: int = 0
+    self_training: float = 0.0
     refit: bool = False
     metric: str = "accuracy"
     class_weight: str | dict[str, float] = ""
@@ -186,6 +192,10 @@ class TrainingConfig:
             )
         for name, weight in self.class_weight.items() if by_name else ():
             _at_least(0, f"training.class_weight.{name}", weight)
+        if not 0 <= self.self_training <= 1:
+            raise ConfigError(f"training.self_training is {self.self_training}; it must be in [0, 1]")
+        if self.self_training and self.refit:
+            raise ConfigError("training.self_training and training.refit both train a second time; give one of them")
         if not 0 <= self.word_dropout < 1:
             raise ConfigError(f"training.word_dropout is {self.word_dropout}; it must be in [0, 1)")
 

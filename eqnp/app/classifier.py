@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,17 @@ from eqnp.app.samples import (
 from eqnp.config import Config, load_config, segments_named, to_tree
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.machine import Machine
-from eqnp.optim import make_optimizer
+from eqnp.optim import begun, make_optimizer
 from eqnp.runs import label_sets
 from eqnp.runs.console import epoch_line, progress_bar
-from eqnp.runs.loop import Hooks, drawn_side, epochs_of, fit, gradients, one_hot, refit
+from eqnp.runs.loop import Hooks, drawn_side, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
 from eqnp.runs.model import FEW, Model
+from eqnp.runs.own_labels import epochs_in_all, learn_own_labels
 from eqnp.runs.progress import Progress
-from eqnp.runs.warmstart import grown, of_classes
-from eqnp.text.fitting import filled, of_labels
-from eqnp.text.prepare import hold_out, prepare_corpora
+from eqnp.runs.warmstart import as_before, grown, of_classes
+from eqnp.text.holding import hold_out
+from eqnp.text.prepare import prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
 
 
@@ -144,7 +146,7 @@ class SequenceClassifier:
         config, rng = self._config(), generator(self.random_state)
         go_on = self.warm_start and hasattr(self, "model_")
         if go_on:
-            config = self._as_before(config)
+            config = as_before(config, self.model_)
             if self.model_.several or label_sets_of(X, y, config.data.label):
                 raise DataError("warm_start is for texts of one label each; leave it out, or use partial_fit")
             classes = np.union1d(self.classes_, labels_of(X, y, config.data.label))
@@ -164,26 +166,30 @@ class SequenceClassifier:
         model, splits = Model.fresh(config, prepared, rng, Machine()), prepared.splits
 
         def after_epoch(progress: Progress) -> None:
-            epoch = progress.epochs[-1]
-            print(epoch_line(epoch, epochs_of(config, len(splits["train"])), progress.best == epoch.epoch))
+            epoch, epochs = progress.epochs[-1], epochs_in_all(config, progress, len(splits["train"]))
+            print(epoch_line(epoch, epochs, progress.best == epoch.epoch))
 
         hooks = Hooks(progress_bar, after_epoch=after_epoch) if self.verbose else Hooks()
         optimizer = make_optimizer(model.network, config.optimizer)
-        first = {n: v.copy() for n, v in model.network.host_parameters().items()} if config.training.refit else {}
+        again = config.training.refit or prepared.unlabelled is not None
+        first = {n: v.copy() for n, v in model.network.host_parameters().items()} if again else {}
         with Machine().at_work(threads_of(self.n_jobs)) as machine:
             working = model.on(machine)
             network = working.network
+            begin_again = partial(begun, network, first, config.optimizer)
             if config.training.refit:  # which ends with an epoch like the last
                 hooks.after_last = lambda: working.calibrate(splits["validation"])
             self.progress_ = fit(network, optimizer, config, *texts, rng, hooks=hooks)
+            kept = {"progress": self.progress_, "hooks": hooks}
+            if prepared.unlabelled is not None:
+                optimizer = learn_own_labels(network, optimizer, config, prepared, rng, **kept, begin_again=begin_again)
             if not config.training.refit:
                 working.calibrate(splits["validation"])
             for key in ("temperature", "floor", "offset"):
                 setattr(model, key, getattr(working, key))
             if config.training.refit:
-                network.assign(first)
-                optimizer = make_optimizer(network, config.optimizer)
-                refit(network, optimizer, config, *texts, rng, progress=self.progress_, hooks=hooks)
+                optimizer = begin_again()
+                refit(network, optimizer, config, *texts, rng, **kept)
         self.model_, self.classes_, self._optimizer, self._rng = model, classes, optimizer, rng
         return self
 
@@ -223,19 +229,10 @@ class SequenceClassifier:
                 self._optimizer.step(network, result.gradients)
         return self
 
-    def _as_before(self, config: Config) -> Config:
-        """The configuration with what it leaves open as it was chosen before; raises ConfigError for another shape."""
-        own = self.model_.config
-        config = of_labels(filled(config, own), self.model_.several)
-        if (config.network, config.data, config.vectors) != (own.network, own.data, own.vectors):
-            raise ConfigError(
-                "settings of the network, its data or its vectors were changed after the first call; fit anew"
-            )
-        return config
-
     def _further(self, config: Config, X: Sequence, y: Sequence, classes: Sequence | None) -> Split:
         """More samples for a fitted model, whose learning may have been given other settings since."""
-        config, model = self._as_before(config), self.model_
+        model = self.model_
+        config = as_before(config, model)
         if classes is not None and not np.array_equal(np.unique(classes), np.sort(self.classes_)):
             raise DataError(
                 f"the classes are {some(self.classes_)} since the first call; use a new estimator for others"

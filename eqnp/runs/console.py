@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import NormalDist
 from textwrap import shorten
@@ -62,6 +62,13 @@ def refit_line(event: Mapping, epochs: int) -> str:
     """What an epoch on all texts came to."""
     score, place = Score(**event["train"]), f"{event['epoch']}/{epochs}"
     return f"on all texts {place}: train loss {score.loss:.4f}, {figure(score)}; {event['seconds']:.0f} s"
+
+
+def own_labels_line(labels: np.ndarray, classes: Sequence[str]) -> str:
+    """How many unlabelled texts the network has labelled itself, (n,); −1 where it is not sure."""
+    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+    each = ", ".join(f"{count:,} {name}" for count, name in zip(counts, classes, strict=True))
+    return f"self-training: {counts.sum():,} of {len(labels):,} unlabelled texts get a label ({each}); beginning again"
 
 
 def figure(score: Score, accuracy: str = "") -> str:

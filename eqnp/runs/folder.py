@@ -3,12 +3,13 @@
 RUN/config.toml    the whole configuration, every key
 RUN/start.h5       tokenizer, classes, and the vectors or weights that training starts from (see `eqnp.text.prepare`)
 RUN/data.h5        token ids, lengths, labels and vocabulary (see `eqnp.text.store`)
+RUN/unlabelled.h5  texts that the network is to label itself (``training.self_training``), as token ids
 RUN/log.jsonl      ten to nineteen lines an epoch (of fewer batches than ten, one for each), and one at its end
 RUN/model.h5       the best epoch by ``training.metric`` on the validation texts (see `eqnp.runs.model`)
 RUN/last.h5        while training is under way: the last state, to go on from
 RUN/metrics.json   when it is finished: figures and the environment they were measured in
 
-The first three files make `eqnp train RUN` repeat the run without its sources.
+The files before the log make `eqnp train RUN` repeat the run without its sources.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from eqnp.machine.threads import available_cores
 from eqnp.runs.contents import CONFIG, LAST, LOG, METRICS, MODEL, instead, quoted
 from eqnp.runs.model import PARAMETERS, Model
 from eqnp.sections import Source
-from eqnp.text.prepare import START
+from eqnp.text.prepare import START, UNLABELLED
 from eqnp.text.sources import paths_of
 from eqnp.text.store import STORE
 
@@ -73,14 +74,14 @@ def check_writable_file(path: Path, option: str) -> None:
 
 def _is_beginning(path: Path) -> bool:
     """Whether a file is one that is written before the configuration, which makes a folder a run."""
-    begun = path.name in (START, STORE, LOG) and not (path.parent / CONFIG).exists()
+    begun = path.name in (START, STORE, UNLABELLED, LOG) and not (path.parent / CONFIG).exists()
     return begun or (path.name.startswith(".") and path.name.endswith(".tmp"))
 
 
 def abandon(folder: Path) -> None:
     """Remove the files of a run that came to nothing, and the folder if nothing else is in it."""
     files.remove_leftovers(folder)
-    for name in (CONFIG, LOG, START, STORE, LAST, MODEL):
+    for name in (CONFIG, LOG, START, STORE, UNLABELLED, LAST, MODEL):
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

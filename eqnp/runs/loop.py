@@ -74,8 +74,11 @@ def fit(
     *,
     progress: Progress | None = None,
     hooks: Hooks | None = None,
+    epochs: int = 0,
 ) -> Progress:
     """Train ``network`` in place, from wherever ``progress`` is; it ends with the parameters of the best epoch.
+
+    There are ``epochs``, or as many as the configuration has it, beside those before the network labelled texts itself.
 
     Texts whose split has ``weights`` count for these, divided by their mean.
     With the ``progress`` of an earlier call, and its weights and optimiser, it goes on as if it had never stopped. Of
@@ -84,8 +87,9 @@ def fit(
     weight.
     """
     progress, hooks, training = progress or Progress(), hooks or Hooks(), config.training
-    epochs, metric = epochs_of(config, len(train)), training.metric
+    epochs, metric = epochs or epochs_of(config, len(train)), training.metric
     texts = _Training(network, optimizer, config, train, rng, progress, hooks, epochs)
+    epochs += progress.labelled
     while not progress.finished(epochs, training.patience):
         number = len(progress.epochs) + 1
         tally = texts.epoch("epoch", number, epochs)

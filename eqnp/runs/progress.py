@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -123,7 +124,9 @@ class Progress:
     validation texts, 0 before the first. ``refitted`` counts the epochs of training once more on all texts, −1 before
     that begins. ``events`` are the lines of the log. ``figures`` are those of the best epoch on the validation texts
     (`eqnp.runs.metrics.figures`), and ``calibration`` that of a temperature fitted to them
-    (`eqnp.runs.calibration.calibration`), both empty until the epoch is chosen. All of it is JSON.
+    (`eqnp.runs.calibration.calibration`), both empty until the epoch is chosen. ``own_labels`` are the classes that the
+    network gave to unlabelled texts after ``labelled`` epochs, −1 for those that it leaves out; empty before. All of it
+    is JSON.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -137,6 +140,8 @@ class Progress:
     refitted: int = -1
     figures: dict = field(default_factory=dict)
     calibration: dict = field(default_factory=dict)
+    own_labels: list[int] = field(default_factory=list)
+    labelled: int = 0
 
     @property
     def best_epoch(self) -> Epoch:
@@ -146,7 +151,13 @@ class Progress:
     def finished(self, epochs: int, patience: int) -> bool:
         """Whether all epochs are done, or the last ``patience`` (if not 0) of them were no better than one before."""
         done = len(self.epochs)
-        return done >= epochs or bool(patience and done - self.best >= patience)
+        return done >= epochs or bool(patience and done - max(self.best, self.labelled) >= patience)
+
+    def give(self, labels: list[int]) -> None:
+        """Take the labels that the network gave to unlabelled texts, with which training begins again."""
+        self.own_labels, self.labelled, self.rng = labels, len(self.epochs), {}
+        given = Counter(label for label in labels if label >= 0)
+        self.events.append({"event": "own labels", "texts": len(labels), "given": [given[i] for i in sorted(given)]})
 
     @classmethod
     def from_tree(cls, tree: Mapping) -> Progress:

@@ -62,6 +62,7 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
         "baseline_samples": {name: len(split) for name, split in thinned(splits).items()},
         "best_epoch": best.epoch,
         "epochs": len(progress.epochs),
+        "own_labels": sum(label >= 0 for label in progress.own_labels),
         "refit": (len(splits["train"]) + len(splits["validation"])) * (progress.refitted > 0),
         "classes": list(prepared.classes),
         "samples": {name: len(split) for name, split in splits.items()},

@@ -8,6 +8,7 @@ import time
 from collections import ChainMap
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -36,14 +37,15 @@ from eqnp.runs.folder import (
     read_json,
 )
 from eqnp.runs.local import check_local
-from eqnp.runs.loop import Hooks, check_weights, epochs_of, fit, refit, silent
+from eqnp.runs.loop import Hooks, check_weights, fit, refit, silent
 from eqnp.runs.model import PARAMETERS, Model
+from eqnp.runs.own_labels import epochs_in_all, learn_own_labels
 from eqnp.runs.progress import Progress
 from eqnp.runs.results import measured
 from eqnp.runs.signals import StopRequest
 from eqnp.runs.warmstart import Beginning
 from eqnp.runs.warmup import warm_up
-from eqnp.text.prepare import START, Prepared, load_prepared, prepare, save_prepared
+from eqnp.text.prepare import START, Prepared, load_prepared, prepare, read_unlabelled, save_prepared
 from eqnp.text.store import STORE, Split, read_store
 
 
@@ -135,9 +137,12 @@ def run_training(
             model, optimizer = untrained(made, machine)
             folder = claim_and_fill(folder, numbered, made, is_run=True)
             made.splits.clear()  # those in memory go before the same are mapped
+            made.unlabelled = None
             made.embedding = made.embedding if ranks.size == 1 else None
             return_freed_memory()
-            made.splits |= read_store(folder / STORE) if ranks.size == 1 else {}
+            if ranks.size == 1:
+                made.splits |= read_store(folder / STORE)
+                made.unlabelled = read_unlabelled(folder, config)
         folder, config = ranks.share((folder, config))
         if ranks.size > 1:
             made = load_prepared(folder, config, mapped=True)
@@ -254,7 +259,8 @@ class TrainingRun:
 
         def after_epoch(progress: Progress) -> None:
             epoch = progress.epochs[-1]
-            print(epoch_line(epoch, epochs_of(self.config, len(splits["train"])), progress.best == epoch.epoch))
+            epochs = epochs_in_all(self.config, progress, len(splits["train"]))
+            print(epoch_line(epoch, epochs, progress.best == epoch.epoch))
             for warning in epoch_warnings(progress, splits["train"].labels, splits["validation"].labels, self.config):
                 print(warning)
             checkpoint()
@@ -275,14 +281,19 @@ class TrainingRun:
                 kept = {"progress": self.progress, "hooks": hooks}
                 seed = self.config.training.seed
                 if self.progress.refitted < 0:
-                    fit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
+                    given = self.model.network, self.optimizer, self.config
+                    if not self.progress.own_labels:
+                        fit(*given, *texts, generators(seed)[2], **kept)
+                    if self.prepared.unlabelled is not None:
+                        rng, begin_again = generators(seed)[2], partial(self.begin_again, best)
+                        learn_own_labels(*given, self.prepared, rng, **kept, begin_again=begin_again, say=print)
                     if not again:
                         self.calibrate()
                         best.keep(self.model.network)
                     self.progress.figures, _ = self.model.evaluate(texts[1])
                 if again:
-                    self.begin_again()
-                    best.optimizer = self.optimizer
+                    if self.progress.refitted < 0:  # or it has gone on from there a second time
+                        self.begin_again(best)
                     refit(self.model.network, self.optimizer, self.config, *texts, generators(seed)[2], **kept)
             except SettlingError as error:
                 if self.fresh and not (self.folder / LAST).exists():
@@ -296,14 +307,15 @@ class TrainingRun:
             return
         self.progress.calibration = self.model.calibrate(self.prepared.splits["validation"])
 
-    def begin_again(self) -> None:
-        """Be where training began, unless it has gone on from there a second time."""
-        if self.progress.refitted < 0:
-            start = files.load(self.folder / START, "start", mapped=self.ranks.size > 1)[0]
-            embedding = start[EMBEDDING]  # that of before has learned
-            prepared = dataclasses.replace(self.prepared, embedding=embedding)
-            first, self.optimizer = untrained(prepared, self.model.network.machine)
-            self.model.network.assign(first.network.host_parameters())
+    def begin_again(self, best: BestOnDisk) -> Optimizer:
+        """Be where training began; the optimiser for it."""
+        start = files.load(self.folder / START, "start", mapped=self.ranks.size > 1)[0]
+        embedding = start[EMBEDDING]  # that of before has learned
+        prepared = dataclasses.replace(self.prepared, embedding=embedding)
+        first, self.optimizer = untrained(prepared, self.model.network.machine)
+        self.model.network.assign(first.network.host_parameters())
+        best.optimizer = self.optimizer
+        return self.optimizer
 
     def save(self) -> None:
         """Write the checkpoint; raises SettlingError rather than put a number on the disk that is not finite."""

@@ -24,9 +24,11 @@ from eqnp.runs.loop import epochs_of
 from eqnp.runs.model import Model
 from eqnp.text import tokens
 from eqnp.text.corpora import Corpus, load_corpus
+from eqnp.text.fitting import filled, of_labels
 from eqnp.text.growing import from_neighbours, moved_up, with_rows, with_words_of
+from eqnp.text.holding import hold_out
 from eqnp.text.ngrams import NGrams
-from eqnp.text.prepare import Prepared, Warm, encode_corpus, hold_out, is_numbered, load_prepared, reading_of
+from eqnp.text.prepare import Prepared, Warm, encode_corpus, is_numbered, load_prepared, reading_of
 from eqnp.text.start import first_votes
 from eqnp.text.store import Split
 from eqnp.text.subwords import with_slots
@@ -126,6 +128,17 @@ def _read(source, split: str, data, classes: tuple[str, ...], numbered: bool, gr
         if corpus is None or set(corpus.classes) <= set(classes):
             raise
         return of_classes(corpus, (*classes, *(name for name in corpus.classes if name not in classes)))
+
+
+def as_before(config: Config, model: Model) -> Config:
+    """A configuration with what it leaves open as it was chosen for a model; raises ConfigError for another shape."""
+    own = model.config
+    config = of_labels(filled(config, own), model.several)
+    if (config.network, config.data, config.vectors) != (own.network, own.data, own.vectors):
+        raise ConfigError(
+            "settings of the network, its data or its vectors were changed after the first call; fit anew"
+        )
+    return config
 
 
 def of_classes(corpus: Corpus, classes: tuple[str, ...]) -> Corpus:

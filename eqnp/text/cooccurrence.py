@@ -193,7 +193,7 @@ def _left_singular(
     iterates = np.empty((rows, 6 * width), dtype=np.float32, order="F")  # so that LAPACK needs no copy
     for start in range(0, 6 * width, width):
         own = block[:, ranks.part(width)]  # each column of a product stands alone
-        block = _columns_of_all(_product(matrix, _product(matrix.T, own)), ranks)
+        block = _columns_of_all(product(matrix, product(matrix.T, own)), ranks)
         block = _qr(block.astype(np.float64, order="F"))[0].astype(np.float32)
         iterates[:, start : start + width] = block
     basis = _qr(iterates)[0]
@@ -223,20 +223,20 @@ def _triangle(matrix: sp.csr_matrix, basis: np.ndarray, ranks: Ranks) -> np.ndar
     """
     starts = range(0, matrix.shape[1], _ROWS)
     if ranks.size == 1:
-        factors = [_factor(_product(matrix[:, start : start + _ROWS].T, basis)) for start in starts]
+        factors = [_factor(product(matrix[:, start : start + _ROWS].T, basis)) for start in starts]
         return _factor(np.concatenate(factors))
-    factors, product = [], _product(matrix.T, basis[:, ranks.part(basis.shape[1])])
+    factors, whole = [], product(matrix.T, basis[:, ranks.part(basis.shape[1])])
     for first in range(0, len(starts), ranks.size):
         mine = None
         for rank, start in enumerate(starts[first : first + ranks.size]):
-            rows = _columns_of_all(product[start : start + _ROWS], ranks)
+            rows = _columns_of_all(whole[start : start + _ROWS], ranks)
             mine = rows if rank == ranks.rank else mine
         own = [] if mine is None else [_factor(mine)]
         factors.append(ranks.concatenate(own, basis.shape[1], np.float32))
     return _factor(np.concatenate(factors))
 
 
-def _product(matrix: sp.spmatrix, block: np.ndarray) -> np.ndarray:
+def product(matrix: sp.spmatrix, block: np.ndarray) -> np.ndarray:
     """The product (n, k) of a sparse matrix and a block (m, k), few columns at a time: so many stay in the cache."""
     result = np.empty((matrix.shape[0], block.shape[1]), block.dtype)
     for start in range(0, block.shape[1], _COLUMNS):

@@ -12,7 +12,7 @@ import numpy as np
 
 from eqnp import files
 from eqnp.config import Config, to_tree
-from eqnp.errors import CheckpointError, DataError, some
+from eqnp.errors import CheckpointError, ConfigError, DataError, some
 from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.machine.threads import trim
 from eqnp.sections import DataConfig, Source
@@ -20,19 +20,21 @@ from eqnp.text import corpora, together, tokens
 from eqnp.text.cooccurrence import corpus_vectors
 from eqnp.text.corpora import Corpus
 from eqnp.text.fitting import fitted
+from eqnp.text.holding import hold_out
 from eqnp.text.labels import class_counts
 from eqnp.text.ngrams import NGrams, learn_ngrams
 from eqnp.text.sources import splits_of
 from eqnp.text.start import first_votes, informed
-from eqnp.text.store import STORE, Split, read_store, write_store
+from eqnp.text.store import STORE, Split, read_split, read_store, write_store
 from eqnp.text.subwords import Subwords, learn_subwords, slots_of
 from eqnp.text.survey import Survey, survey
 from eqnp.text.tables import Reading
 from eqnp.text.tokens import Ragged, WordTokenizer
+from eqnp.text.topics import topic_vectors
 from eqnp.text.vectors import load_vectors, rescale
 from eqnp.text.weights import weighed
 
-START = "start.h5"
+START, UNLABELLED = "start.h5", "unlabelled.h5"
 VOTES_OF, WARM = "votes/", "warm/"  # the names of features and of trained parameters, in that file
 VOTES = 20_000_000  # of subwords for classes, at most: each is three numbers in training
 TOLD = 2  # findings about the texts that are told unasked
@@ -58,7 +60,8 @@ class Prepared:
 
     ``words`` has the n-grams after the words. ``found`` counts the words of the vocabulary that have a word vector; the
     others start at zero. ``config`` is the configuration with what it left open chosen. ``held_out`` says that the
-    validation texts are some of those given for training. ``warm`` is there where training goes on from a model.
+    validation texts are some of those given for training. ``warm`` is there where training goes on from a model, and
+    ``unlabelled`` texts where the network is to label them itself.
     """
 
     splits: dict[str, Split]
@@ -73,10 +76,11 @@ class Prepared:
     config: Config
     held_out: bool = False
     warm: Warm | None = None
+    unlabelled: Split | None = None
 
-    def weighed_texts(self) -> tuple[Split, Split]:
-        """Training and validation texts with what each counts for; raises ConfigError and DataError as `weighed`."""
-        train, validation = self.splits["train"], self.splits["validation"]
+    def weighed_texts(self, train: Split | None = None) -> tuple[Split, Split]:
+        """Training texts (or these), and validation texts, with what each counts for; raises as `weighed`."""
+        train, validation = train or self.splits["train"], self.splits["validation"]
         return weighed(train, validation, self.classes, self.config.training.class_weight)
 
 
@@ -114,12 +118,12 @@ def fitted_to(config: Config, train: Corpus, ranks: Ranks = ALONE) -> tuple[Conf
 
 @dataclass
 class Encoded:
-    """Corpora as word ids, with the ids of the unlabelled texts by segment, if there are any, and what was found."""
+    """Corpora as word ids, with the unlabelled texts if there are any (and no label of theirs), and what was found."""
 
     splits: dict[str, Split]
     subwords: Subwords
     spelling: dict[str, dict[str, Ragged]]
-    unlabelled: list[Ragged]
+    unlabelled: Split | None
     tokenizer: WordTokenizer
     classes: tuple[str, ...]
     survey: Survey
@@ -130,6 +134,8 @@ def encode_corpora(
 ) -> Encoded:
     """Learn the vocabulary and encode all texts, which are not needed after that; the worst findings are ``told``."""
     train = loaded["train"]
+    if train.several and config.vectors.unlabelled and config.training.self_training:
+        raise ConfigError("training.self_training is for one label to a text; --set training.self_training=0")
     counts = ", ".join(f"{len(corpus):,} {name}" for name, corpus in loaded.items())
     for note in dict.fromkeys(note for corpus in loaded.values() for note in corpus.notes):
         say(note)
@@ -163,7 +169,13 @@ def encode_corpora(
         name: {segment: together.each_in_part(encode, texts, ranks) for segment, texts in corpus.texts.items()}
         for name, corpus in (loaded.items() if config.network.votes else ())
     }
-    unlabelled = encode_unlabelled(config, tokenizer, loaded, say, ranks)
+    unlabelled = None
+    if config.vectors.unlabelled:
+        columns = unlabelled_texts(config, loaded, say, ranks)
+        segments, _ = together.encode_part(tokenizer, columns, config.data.max_tokens, ranks)
+        unlabelled = Split(segments, np.zeros(len(next(iter(columns.values()))), np.int64))
+        if config.network.votes and config.training.self_training:
+            spelling[UNLABELLED] = {n: together.each_in_part(encode, texts, ranks) for n, texts in columns.items()}
     together.rest(loaded)
     return Encoded(splits, subwords, spelling, unlabelled, tokenizer, train.classes, found)
 
@@ -173,21 +185,31 @@ def _complete(
 ) -> Prepared | None:
     """Add word vectors, and the n-grams of the training texts as memory slots."""
     splits, words = encoded.splits, tokens.words(encoded.tokenizer)
-    texts, specials = [*splits["train"].segments.values(), *encoded.unlabelled], encoded.tokenizer.specials
+    further = {} if encoded.unlabelled is None else {UNLABELLED: encoded.unlabelled}
+    texts = [ids for split in (splits["train"], *further.values()) for ids in split.segments.values()]
+    specials = encoded.tokenizer.specials
     ngrams = find_ngrams(config.data, splits["train"], len(words), ranks)
     trim()
     embedding, found = embed(config, texts, words, specials, rng, ranks)
     del texts
     say(f"vectors: {config.vectors.source}, {found:,} of {len(words) - specials:,} words have one")
     vocabulary = config.data, ngrams
-    for name in list(splits):  # one after the other, so that none is there twice
-        splits[name] = together.read_in_part(splits[name], vocabulary, encoded.spelling.get(name), ranks)
+    if not (config.vectors.topics or config.training.self_training):
+        further.clear()  # what was of use for vectors alone
+    for each in (splits, further):
+        for name in list(each):  # one after the other, so that none is there twice
+            each[name] = together.read_in_part(each[name], vocabulary, encoded.spelling.get(name), ranks)
     if not ranks.first:
         return None
     if len(ngrams):
         say(f"n-grams: {len(ngrams):,} of {'2' if config.data.ngrams == 2 else '2 or 3'} words")
         if config.data.ngram_slots:
             embedding = np.concatenate([embedding, ngrams.vectors(embedding)])
+    if config.vectors.topics:
+        slots = [ids for split in (splits["train"], *further.values()) for ids in split.segments.values()]
+        topics = topic_vectors(slots, len(embedding), config.vectors.topics, rng)
+        embedding = np.hstack([embedding, rescale(topics, config.vectors.norm)])
+        del slots, topics
     words += ngrams.names(words)
     embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
     votes, features = {}, len(words) + len(encoded.subwords)
@@ -196,7 +218,7 @@ def _complete(
         say(f"votes: of {features:,} features, {len(encoded.subwords):,} of them subwords")
     vocabulary = (encoded.tokenizer, ngrams, encoded.subwords, words, encoded.classes)
     made = (splits, *vocabulary, embedding, votes, found, config)
-    return Prepared(*made, held_out)
+    return Prepared(*made, held_out, unlabelled=further.get(UNLABELLED) if config.training.self_training else None)
 
 
 def save_prepared(folder: Path, prepared: Prepared) -> None:
@@ -210,6 +232,8 @@ def save_prepared(folder: Path, prepared: Prepared) -> None:
         "made_by": _sources(prepared.config),
     }
     write_store(folder / STORE, prepared.splits, prepared.words)
+    if prepared.unlabelled is not None:
+        write_store(folder / UNLABELLED, {UNLABELLED: prepared.unlabelled}, [])
     votes = {VOTES_OF + name: table for name, table in prepared.votes.items()}
     arrays = {"embedding.weight": prepared.embedding, "ngrams": prepared.ngrams.parts, **votes}
     if warm := prepared.warm:
@@ -256,11 +280,21 @@ def load_prepared(folder: Path, config: Config, mapped: bool = False) -> Prepare
         vocabulary = (tokenizer, ngrams, subwords, words, classes)
         parameters = {n.removeprefix(WARM): value for n, value in arrays.items() if n.startswith(WARM)}
         warm = Warm(parameters, **about["warm"]) if parameters else None
-        return Prepared(splits, *vocabulary, embedding, votes, found, config, held_out, warm)
+        further = read_unlabelled(folder, config)
+        return Prepared(splits, *vocabulary, embedding, votes, found, config, held_out, warm, further)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the JSON inside may hold
         raise CheckpointError(f"{folder}: damaged ({error}); prepare again") from error
+
+
+def read_unlabelled(folder: Path, config: Config) -> Split | None:
+    """The unlabelled texts of a folder, if the network is to label some; raises CheckpointError if they are missing."""
+    if not (config.vectors.unlabelled and config.training.self_training):
+        return None
+    if not (folder / UNLABELLED).is_file():
+        raise CheckpointError(f"{folder} holds no {UNLABELLED} for training.self_training; prepare again with that")
+    return read_split(folder / UNLABELLED, UNLABELLED)
 
 
 def _sources(config: Config) -> dict:
@@ -305,49 +339,6 @@ def is_numbered(config: DataConfig, classes: Sequence[str]) -> bool:
     return bool(given) or [name.removesuffix(".0") for name in classes] == [str(i) for i in range(len(classes))]
 
 
-def hold_out(corpus: Corpus, share: float, rng: np.random.Generator) -> tuple[Corpus, Corpus]:
-    """Training and validation samples, in the order that they had; the latter are a random share of every class.
-
-    Each class with two texts or more has at least one in either part, and one with a single text keeps it for training,
-    which a note says. A text of several labels is taken for one of the rarest of them. Raises DataError where nothing
-    could be held out.
-    """
-    labels = rarest_of(corpus.labels) if corpus.several else corpus.labels
-    counts = np.bincount(labels, minlength=len(corpus.classes))
-    held = _shares(counts, share)
-    if not held.sum():
-        raise DataError(
-            f"{len(corpus)} sample(s), and no class has two: nothing can be held out for validation; give more data, "
-            "or validation data (--val-data F)"
-        )
-    order = rng.permutation(len(corpus))
-    taken = np.zeros(len(corpus), bool)
-    for label, number in enumerate(held):
-        taken[order[labels[order] == label][:number]] = True
-    train, validation = corpus.take(np.flatnonzero(~taken)), corpus.take(np.flatnonzero(taken))
-    validation.unlabelled, validation.held_out = 0, True  # counted once
-    if not corpus.several and (single := [corpus.classes[label] for label in np.flatnonzero(counts == 1)]):
-        note = f"validation: has no text of {some(map(repr, single))}, of which there is one, to learn from"
-        train.notes = (*train.notes, note)
-    return train, validation
-
-
-def rarest_of(labels: np.ndarray) -> np.ndarray:
-    """Of the labels of each text, (n, C), the one that the fewest texts have; C where a text has none. (n,)"""
-    counts = class_counts(labels)
-    ranked = np.where(labels > 0, counts, len(labels) + 1)
-    return np.where(labels.any(axis=1), ranked.argmin(axis=1), labels.shape[1])
-
-
-def _shares(counts: np.ndarray, share: float) -> np.ndarray:
-    """How many of each class to hold out: together the share of all, by largest remainders, but one, and not all."""
-    exact = share * counts
-    held = np.floor(exact).astype(np.int64)
-    short = max(1, round(share * counts.sum())) - held.sum()
-    held[np.argsort(held - exact, kind="stable")[: max(0, short)]] += 1
-    return np.clip(held, np.minimum(1, counts // 2), np.maximum(counts - 1, 0))
-
-
 def encode_corpus(tokenizer: WordTokenizer, corpus: Corpus, max_tokens: int, ranks: Ranks = ALONE) -> Split:
     """Token ids of a corpus, with the count of what was left out."""
     segments, coverage = together.encode_part(tokenizer, corpus.texts, max_tokens, ranks)
@@ -360,22 +351,18 @@ def find_ngrams(config: DataConfig, train: Split, words: int, ranks: Ranks = ALO
     return learn_ngrams(list(train.segments.values()), words, **options, ranks=ranks)
 
 
-def encode_unlabelled(
-    config: Config, tokenizer: WordTokenizer, loaded: dict[str, Corpus], say: Callable[[str], None], ranks: Ranks
-) -> list[Ragged]:
-    """Token ids of the unlabelled texts, if there are any, without those that stand in validation or test data."""
-    if not config.vectors.unlabelled:
-        return []
+def unlabelled_texts(
+    config: Config, loaded: dict[str, Corpus], say: Callable[[str], None], ranks: Ranks
+) -> dict[str, corpora.Texts]:
+    """The unlabelled texts by segment, without the rows of which a text stands in validation or test data."""
     columns = corpora.load_unlabelled(config.vectors.unlabelled, config.data.columns, reading_of(config.data), say)
     held = [corpus.texts[name] for split, corpus in loaded.items() if split != "train" for name in corpus.texts]
     known = set().union(*(together.all_texts(column, ranks) for column in held))
-    result, left_out = [], 0
-    for column in columns.values():
-        texts = corpora.Texts(text for text in column if text.strip() not in known)
-        left_out += len(column) - len(texts)
-        result.append(together.encode_part(tokenizer, {"": texts}, config.data.max_tokens, ranks)[0][""])
-    say(f"unlabelled: {sum(map(len, result)):,} texts; {left_out:,} that stand in validation or test data left out")
-    return result
+    rows = zip(*columns.values(), strict=True)
+    kept = [row for row in rows if not any(text.strip() in known for text in row)]
+    left_out = len(next(iter(columns.values()))) - len(kept)
+    say(f"unlabelled: {len(kept):,} texts; {left_out:,} that stand in validation or test data left out")
+    return {name: corpora.Texts(row[i] for row in kept) for i, name in enumerate(columns)}
 
 
 def embed(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eqnp.app.cli import main
 from eqnp.errors import DataError
 from eqnp.text.corpora import Corpus, Texts
-from eqnp.text.prepare import hold_out
+from eqnp.text.holding import hold_out
 
 CLIPPED = {  # outputs that may die
     "network.attention": "[{queries=8, memory='text'}]",

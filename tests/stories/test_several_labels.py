@@ -19,7 +19,7 @@ from eqnp.errors import EqnpError
 from eqnp.runs.calibration import calibration_of_sets, fitted_shift, shifted
 from eqnp.runs.model import Model
 from eqnp.text.corpora import load_corpus
-from eqnp.text.prepare import hold_out, rarest_of
+from eqnp.text.holding import hold_out, rarest_of
 from eqnp.text.store import STORE, read_split
 
 WORDS = {"cold": ["ice", "snow", "frost"], "hot": ["fire", "sun", "lava"], "wet": ["rain", "sea", "mud"]}
