@@ -121,8 +121,8 @@ class Progress:
 
     ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
     state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by ``training.metric`` on the
-    validation texts, of those with own labels once there are any, 0 before the first. ``refitted`` counts the epochs of training once more on all texts, −1 before
-    that begins. ``events`` are the lines of the log. ``figures`` are those of the best epoch on the validation texts
+    validation texts, of those with own labels once there are any, 0 before the first. ``refitted`` counts the epochs
+    of training once more on all texts, −1 before that begins. ``events`` are the lines of the log. ``figures`` are those of the best epoch on the validation texts
     (`eqnp.runs.metrics.figures`), and ``calibration`` that of a temperature fitted to them
     (`eqnp.runs.calibration.calibration`), both empty until the epoch is chosen. ``own_labels`` are the classes that the
     network gave to unlabelled texts after ``labelled`` epochs, −1 for those that it leaves out; empty before. All of it
@@ -154,8 +154,9 @@ class Progress:
         return done >= epochs or bool(patience and done - max(self.best, self.labelled) >= patience)
 
     def give(self, labels: list[int]) -> None:
-        """Take the labels that the network gave to unlabelled texts: training begins again, and so does the choice of an
-        epoch. (Validation texts that are like the labelled ones do not show what others teach.)
+        """Take the labels that the network gave to unlabelled texts: training and the choice of an epoch begin again.
+
+        (Validation texts that are like the labelled ones, as reviews of the same films, do not show what others teach.)
         """
         self.own_labels, self.labelled, self.best, self.rng = labels, len(self.epochs), 0, {}
         given = Counter(label for label in labels if label >= 0)
