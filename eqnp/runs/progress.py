@@ -121,12 +121,12 @@ class Progress:
 
     ``batch`` counts the batches done of the epoch after the last of ``epochs``. The generator drew their order in the
     state ``order``; ``rng`` is its state now. ``best`` is the number of the best epoch by ``training.metric`` on the
-    validation texts, of those with own labels once there are any, 0 before the first. ``refitted`` counts the epochs
-    of training once more on all texts, −1 before that begins. ``events`` are the lines of the log. ``figures`` are those
-    of the best epoch on the validation texts (`eqnp.runs.metrics.figures`), and ``calibration`` that of a temperature
-    fitted to them (`eqnp.runs.calibration.calibration`), both empty until the epoch is chosen. ``own_labels`` are the
-    classes that the network gave to unlabelled texts after ``labelled`` epochs, −1 for those that it leaves out; empty
-    before. All of it is JSON.
+    validation texts, 0 before the first, and again when the network has labelled texts. ``refitted`` counts the epochs
+    of training once more on all texts, −1 before that begins. ``events`` are the lines of the log. ``figures`` are
+    those of the best epoch on the validation texts (`eqnp.runs.metrics.figures`), and ``calibration`` that of a
+    temperature fitted to them (`eqnp.runs.calibration.calibration`), both empty until the epoch is chosen.
+    ``own_labels`` are the classes that the network gave to unlabelled texts after ``labelled`` epochs, −1 for those
+    that it leaves out; empty before. All of it is JSON.
     """
 
     epochs: list[Epoch] = field(default_factory=list)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import html
 import html.entities
+import json
 import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -29,6 +30,11 @@ ENTITY = r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
 MARKUP = re.compile(f"(?!{'|'.join(SPECIAL)}){TAG}|{ENTITY}")
 UNSEEN = r"[\p{Cf}\x{FE00}-\x{FE0F}]"  # format characters and variation selectors: how a word looks, not what it is
 WORD = r"\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
+NOT = re.compile(r"n't\b")  # with a blank before it, plain ASCII is split by what is quicker to find:
+PLAIN_WORD = re.compile(r"n't\b|\w+|[^\w\s\x00-\x1f\x7f']|'(?:(?:s|re|ve|ll|d|m)\b)?|\x00", re.ASCII)
+END, ENDS = "\0", -1  # of a text among others, and its id
+SPECIAL_WORD = re.compile("|".join([*SPECIAL, START]))
+FEW = 16  # texts, for which it is not worth the while to look at the vocabulary
 CHUNK = 1000  # texts encoded at a time: an encoding holds far more than the ids that are kept of it
 
 
@@ -155,6 +161,17 @@ class WordTokenizer:
         found = self.rules.token_to_id(START)
         return np.array([] if found is None else [found], np.int32)
 
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every word."""
+        return self.rules.get_vocab()
+
+    @cached_property
+    def is_common(self) -> bool:
+        """Whether it reads texts by the rules of this release, and not by those of an earlier one."""
+        own, common = (json.loads(rules.to_str()) for rules in (self.rules, _rules(start=False)[0]))
+        return self.markup and all(own[part] == common[part] for part in ("normalizer", "pre_tokenizer"))
+
     @property
     def specials(self) -> int:
         """How many ids, the first ones, are no words."""
@@ -218,8 +235,34 @@ def _rules(start: bool) -> tuple[Tokenizer, list[str]]:
 
 def words(tokenizer: WordTokenizer) -> list[str]:
     """The vocabulary in the order of ids, special ones included."""
-    vocabulary = tokenizer.rules.get_vocab()
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    return sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
+
+
+def ids_of(tokenizer: WordTokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """The ids (n,) int32 of all tokens of texts without markup.
+
+    Many texts of plain ASCII are read in a quarter of the time that the library takes, to the same ids.
+    """
+    quick = [i for i, text in enumerate(texts) if text.isascii() and not ("<" in text and SPECIAL_WORD.search(text))]
+    if len(quick) < FEW or not tokenizer.is_common:
+        quick = []
+    result = dict(zip(quick, _ascii_ids(tokenizer, [texts[i] for i in quick]), strict=True))
+    others = [i for i in range(len(texts)) if i not in result]
+    encoded = tokenizer.rules.encode_batch_fast([texts[i] for i in others])
+    result |= {i: np.array(each.ids, np.int32) for i, each in zip(others, encoded, strict=True)}
+    return [result[i] for i in range(len(texts))]
+
+
+def _ascii_ids(tokenizer: WordTokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """The same for texts of ASCII characters without special words."""
+    if not texts:
+        return []
+    together = END.join(text.replace(END, " ") for text in texts).lower().replace("`", "'")
+    found = PLAIN_WORD.findall(NOT.sub(" n't", together))
+    known = tokenizer.vocabulary | {END: ENDS}
+    ids = np.fromiter(map(known.get, found, repeat(UNKNOWN)), np.int32, len(found))
+    ends = np.flatnonzero(ids == ENDS)
+    return np.split(ids, ends)[:1] + [each[1:] for each in np.split(ids, ends)[1:]]
 
 
 def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
@@ -231,8 +274,7 @@ def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> t
 
     def encoded(chunk: list[str]) -> Ragged:
         nonlocal coverage
-        chunk = list(map(plain, chunk)) if tokenizer.markup else chunk
-        every = [np.array(encoding.ids, np.int32) for encoding in tokenizer.rules.encode_batch_fast(chunk)]
+        every = ids_of(tokenizer, list(map(plain, chunk)) if tokenizer.markup else chunk)
         known = [ids[ids > UNKNOWN] for ids in every]
         kept = [ids[: max_tokens - len(start)] for ids in known]
         tokens, inside, left = (sum(map(len, each)) for each in (every, known, kept))
