@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import Whitespace
 
 from eqnp import files
 from eqnp.config import load_config
@@ -20,7 +21,7 @@ from eqnp.sections import DataConfig
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
-from eqnp.text.tokens import Coverage, Ragged, WordTokenizer, encode, learn_tokenizer, plain, ragged, words
+from eqnp.text.tokens import Coverage, Ragged, WordTokenizer, encode, ids_of, learn_tokenizer, plain, ragged, words
 from tests.conftest import ROOT
 
 TEXTS = ["I don't LIKE it.<br /><br />It's bad!", "it is what it is, isn’t it?", "<b>Café</b> 10/10"]
@@ -414,3 +415,30 @@ def test_numbers_are_named_where_there_are_as_many(tmp_path):
         found = loaded["train"].classes
         assert found == expected
         assert loaded["test"].classes == found
+
+
+ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=30)
+PIECES = st.lists(
+    st.sampled_from([*"ab n't`'", "can't", "n't", "it's", "'ll", "<unk>", "<s>", "\0", "_1", "Ünt"]) | ASCII
+)
+
+
+@given(st.lists(PIECES.map("".join), min_size=16, max_size=20))
+def test_plain_ascii_is_read_as_the_library_reads_it(texts):
+    """If this fails, the quick way to split texts finds other words than the library does."""
+    known = learn_tokenizer([*texts, "can n't it 's a b _1 <unk> '", "it ' ll"], min_count=1, max_words=500)
+    quick = ids_of(known, texts)
+    slow = [each.ids for each in known.rules.encode_batch_fast(texts)]
+    assert [ids.tolist() for ids in quick] == slow
+    assert all(ids.dtype == np.int32 for ids in quick)
+
+
+def test_rules_of_earlier_releases_are_kept():
+    """If this fails, a model of an earlier release reads texts by the rules of this one."""
+    known = learn_tokenizer(["don't stop it"], min_count=1, max_words=9)
+    assert known.is_common
+    known.rules.pre_tokenizer = Whitespace()
+    assert not WordTokenizer(known.rules).is_common
+    texts = ["stop it"] * 20
+    assert len(ids_of(WordTokenizer(known.rules), ["don't"] * 20)[0]) == 3
+    assert [ids.tolist() for ids in ids_of(known, texts)] == [each.ids for each in known.rules.encode_batch_fast(texts)]

@@ -11,9 +11,10 @@ from eqnp import SequenceClassifier
 from eqnp.app.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
+from eqnp.runs.model import Model
 from eqnp.runs.own_labels import NONE, own_labels
-from eqnp.text.topics import topic_vectors
 from eqnp.text.tokens import ragged
+from eqnp.text.topics import topic_vectors
 from tests.runs import TRAIN, killed_after, outcome, weights
 
 LABELLED = (["ice", "snow", "frost", "cold"], ["fire", "sun", "lava", "hot"])
@@ -36,7 +37,9 @@ def texts(small):
     write("own.csv", rows)
     more = [[f"{' '.join(rng.choice(LABELLED[i % 2], 3))} {' '.join(rng.choice(ALONE[i % 2], 2))}"] for i in range(400)]
     write("more.csv", more)
-    write("test.csv", [[f"there was {rng.choice(ALONE[i % 2])} and {rng.choice(ALONE[i % 2])}", i % 2] for i in range(80)])
+    write(
+        "test.csv", [[f"there was {rng.choice(ALONE[i % 2])} and {rng.choice(ALONE[i % 2])}", i % 2] for i in range(80)]
+    )
 
 
 def test_words_of_unlabelled_texts_are_learned(texts):
@@ -74,7 +77,8 @@ def test_without_unlabelled_texts_nothing_changes(small):
 
 def test_a_classifier_labels_texts_too(texts):
     """If this fails, `SequenceClassifier` leaves the unlabelled texts of its settings out."""
-    rows = list(csv.DictReader(open("own.csv")))
+    with open("own.csv") as file:
+        rows = list(csv.DictReader(file))
     settings = {"vectors.unlabelled": "more.csv", "training.refit": False, "training.epochs": 6}
     fitted = [
         SequenceClassifier(settings={**settings, "training.self_training": share}, random_state=0).fit(
@@ -88,12 +92,11 @@ def test_a_classifier_labels_texts_too(texts):
 
 def test_the_surest_share_of_each_class_gets_labels(texts):
     """If this fails, one class crowds the others out, or the least sure are taken."""
-    from eqnp.runs.model import Model
-    from eqnp.text.store import Split
-
     assert main([*TRAIN, "--set=training.epochs=20", "--out", "run"]) == 0
     model = Model.load(Path("run"))
-    split: Split = model.encode({"text": ["ice snow frost", "ice snow", "ice", "fire", "sun sun fire", "lava hot fire"]})
+    split: Split = model.encode(
+        {"text": ["ice snow frost", "ice snow", "ice", "fire", "sun sun fire", "lava hot fire"]}
+    )
     drives = model.outputs(split)
     labels = own_labels(model.network, split, 1 / 3, model.config.settling)
     assert sorted(labels[labels != NONE]) == [0, 1]
@@ -135,7 +138,8 @@ def test_topics_are_those_of_a_dense_decomposition():
     np.testing.assert_allclose(found @ found.T, expected, atol=1e-4)
     again = topic_vectors(halves, 20, 30, np.random.default_rng(0))
     np.testing.assert_allclose(again[:, :5] @ again[:, :5].T, expected, atol=1e-4)
-    assert not again[:, 20:].any() and not again[:2].any()
+    assert not again[:, 20:].any()
+    assert not again[:2].any()
     assert not topic_vectors([ragged([[1], [0, 1]])], 4, 2, rng).any()
 
 
