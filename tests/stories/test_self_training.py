@@ -94,9 +94,7 @@ def test_the_surest_share_of_each_class_gets_labels(texts):
     """If this fails, one class crowds the others out, or the least sure are taken."""
     assert main([*TRAIN, "--set=training.epochs=20", "--out", "run"]) == 0
     model = Model.load(Path("run"))
-    split: Split = model.encode(
-        {"text": ["ice snow frost", "ice snow", "ice", "fire", "sun sun fire", "lava hot fire"]}
-    )
+    split = model.encode({"text": ["ice snow frost", "ice snow", "ice", "fire", "sun sun fire", "lava hot fire"]})
     drives = model.outputs(split)
     labels = own_labels(model.network, split, 1 / 3, model.config.settling)
     assert sorted(labels[labels != NONE]) == [0, 1]
