@@ -110,7 +110,8 @@ class VectorsConfig:
     unlabelled : further texts for "corpus" to learn from, without those that stand in validation or test data
     dimension (1 or greater) : dimensions of vectors from the corpus; files bring their own
     topics (0 or greater) : dimensions beside those, learned from which texts a slot stands in (also unlabelled ones)
-    norm (above 0) : the length that every vector is rescaled to, and so are its topics
+    norm (above 0) : the length that every vector is rescaled to
+    topic_norm (above 0) : the length that the topics of every slot are rescaled to
     rarity (0 or greater) : embeddings start as vectors times the idf of their slot to this power
     ratio (0 or greater) : and with so many times the log-count ratio of each class as further dimensions; 0: without
     """
@@ -120,6 +121,7 @@ class VectorsConfig:
     dimension: int = 100
     topics: int = 0
     norm: float = 3.0
+    topic_norm: float = 8.0
     rarity: float = 0.0
     ratio: float = 0.0
 
@@ -130,8 +132,9 @@ class VectorsConfig:
         _at_least(0, "vectors.ratio", self.ratio)
         if self.unlabelled and self.source != "corpus":
             raise ConfigError('vectors.unlabelled is for vectors.source = "corpus"; leave it out, or --vectors corpus')
-        if not self.norm > 0:
-            raise ConfigError(f"vectors.norm is {self.norm}; it must be greater than 0")
+        for key in ("norm", "topic_norm"):
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"vectors.{key} is {getattr(self, key)}; it must be greater than 0")
 
 
 @dataclass(frozen=True)

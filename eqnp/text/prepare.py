@@ -208,7 +208,7 @@ def _complete(
     if config.vectors.topics:
         slots = [ids for split in (splits["train"], *further.values()) for ids in split.segments.values()]
         topics = topic_vectors(slots, len(embedding), config.vectors.topics, rng)
-        embedding = np.hstack([embedding, rescale(topics, config.vectors.norm)])
+        embedding = np.hstack([embedding, rescale(topics, config.vectors.topic_norm)])
         del slots, topics
     words += ngrams.names(words)
     embedding = informed(embedding, splits["train"], len(encoded.classes), config.vectors.rarity, config.vectors.ratio)
