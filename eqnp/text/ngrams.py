@@ -17,6 +17,7 @@ from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.text.store import Split
 from eqnp.text.tokens import Ragged, joined
 
+MANY = 20_000  # tokens, for which a compiled kernel pays
 TOKENS = 1 << 21  # looked at together: what is made of them takes a hundred bytes of each
 
 
@@ -87,11 +88,25 @@ def memory_slots(split: Split, ngrams: NGrams, distinct: bool) -> Split:
         return split
 
     def slots(texts: Ragged) -> Ragged:
+        if len(texts.ids) >= MANY and len(ngrams):
+            return _in_one_pass(texts, ngrams, distinct)
         longer = ngrams.appended(texts)
         return without_repeats(longer) if distinct else longer
 
     segments = {name: joined(map(slots, texts.parts(TOKENS))) for name, texts in split.segments.items()}
     return replace(split, segments=segments)
+
+
+def _in_one_pass(texts: Ragged, ngrams: NGrams, distinct: bool) -> Ragged:
+    """Many texts with the ids of their n-grams, as `NGrams.appended` has them, and with ``distinct`` each id once."""
+    from eqnp.kernels.slots import fill_slots
+
+    runs = tuple((length, places.codes, places.table, ids) for length, ids, places in ngrams._by_length)
+    seen = np.zeros(ngrams.first_id + len(ngrams), np.int32)
+    out = np.empty((1 + len(runs)) * len(texts.ids), np.int32)
+    ends = np.zeros(len(texts) + 1, np.int64)
+    fill_slots(np.ascontiguousarray(texts.ids), texts.offsets, ngrams.first_id, runs, distinct, seen, out, ends)
+    return Ragged(out[: ends[-1]].copy(), ends)
 
 
 def without_repeats(texts: Ragged) -> Ragged:

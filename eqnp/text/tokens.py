@@ -120,7 +120,8 @@ class Coverage:
 
 def plain(text: str) -> str:
     """The text without markup: tags become blanks, entities what they stand for, which is not looked at again."""
-    return MARKUP.sub(_meaning, text) if "<" in text or "&" in text else text
+    quick = text.replace("<br />", " ")  # often the only markup there is
+    return MARKUP.sub(_meaning, text) if "<" in quick or "&" in quick else quick
 
 
 def _meaning(markup: re.Match) -> str:

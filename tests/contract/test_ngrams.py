@@ -21,6 +21,7 @@ from eqnp.text.tokens import ragged
 from tests.runs import SETTINGS, TRAIN
 
 TEXTS = st.lists(st.lists(st.integers(2, 6), max_size=9), min_size=1, max_size=8)
+PARTS = st.sampled_from([4, ngrams.TOKENS])  # of which a large corpus has many
 
 
 def runs(text: list[int], longest: int) -> list[tuple[int, ...]]:
@@ -28,14 +29,18 @@ def runs(text: list[int], longest: int) -> list[tuple[int, ...]]:
     return [tuple(text[i : i + n]) for n in range(2, longest + 1) for i in range(len(text) - n + 1)]
 
 
-@given(TEXTS, st.integers(2, 3), st.integers(1, 3), st.integers(1, 12), st.sampled_from([4, ngrams.TOKENS]))
-def test_ngrams_are_those_of_the_definition(texts, longest, min_texts, most, tokens):
+@given(TEXTS, st.integers(2, 3), st.integers(1, 3), st.integers(1, 12), PARTS, st.booleans())
+def test_ngrams_are_those_of_the_definition(texts, longest, min_texts, most, tokens, compiled):
     """If this fails, an n-gram is counted twice in a text, missed, or crosses from one text into the next."""
     column = ragged([np.array(text, np.int32) for text in texts])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ngrams, "TOKENS", tokens)  # of which a large corpus has many parts
         learned = learn_ngrams([column], 7, longest=longest, min_texts=min_texts, most=most)
-        slots = memory_slots(Split({"text": column}, np.zeros(len(texts))), learned, distinct=True)
+        patch.setattr(ngrams, "MANY", 0 if compiled else ngrams.MANY)
+        slots, all_slots = (
+            memory_slots(Split({"text": column}, np.zeros(len(texts))), learned, distinct).segments["text"]
+            for distinct in (True, False)
+        )
     counts = Counter(run for text in texts for run in set(runs(text, longest)))
     often = {run: n for run, n in counts.items() if n >= min_texts}
     found = [tuple(i for i in row if i) for row in learned.parts.tolist()]
@@ -47,7 +52,8 @@ def test_ngrams_are_those_of_the_definition(texts, longest, min_texts, most, tok
     for i, text in enumerate(texts):
         expected = [ids[run] for run in runs(text, longest) if run in ids]
         assert longer[i].tolist() == text + expected
-        assert slots.segments["text"][i].tolist() == list(dict.fromkeys(text + expected))
+        assert all_slots[i].tolist() == text + expected
+        assert slots[i].tolist() == list(dict.fromkeys(text + expected))
     assert learned.names([str(i) for i in range(7)]) == [" ".join(map(str, run)) for run in found]
 
 
