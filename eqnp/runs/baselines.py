@@ -35,24 +35,28 @@ class Baseline:
     strength: float
 
 
-def baselines(splits: dict[str, Split], embedding: np.ndarray, classes: int) -> dict[str, Baseline]:
+def baselines(
+    splits: dict[str, Split], embedding: np.ndarray, classes: int, each: Callable = map
+) -> dict[str, Baseline]:
     """All rivals by name; embedding (V, D) holds the word vectors that the network starts from.
 
-    Of texts with several labels, those that answer yes or no to each class.
+    Of texts with several labels, those that answer yes or no to each class. ``each`` calls a function for every rival,
+    as `map` does.
     """
-    splits = thinned(splits)
-    if splits["train"].several:
-        return {
-            "bag_of_words": bag_of_words(splits, len(embedding), classes),
-            "mean_vector": mean_vector(splits, embedding, classes),
-        }
-    return {
-        "majority": majority(splits),
-        "bag_of_words": bag_of_words(splits, len(embedding), classes),
-        "nb_svm": nb_svm(splits, len(embedding), classes),
-        "mean_vector": mean_vector(splits, embedding, classes),
-        "perceptron": hidden_layer(splits, len(embedding), classes),
+    splits, words = thinned(splits), len(embedding)
+    rivals: dict[str, Callable[[], Baseline]] = {
+        "bag_of_words": lambda: bag_of_words(splits, words, classes),
+        "mean_vector": lambda: mean_vector(splits, embedding, classes),
     }
+    if not splits["train"].several:
+        rivals = {
+            "majority": lambda: majority(splits),
+            "bag_of_words": rivals["bag_of_words"],
+            "nb_svm": lambda: nb_svm(splits, words, classes),
+            "mean_vector": rivals["mean_vector"],
+            "perceptron": lambda: hidden_layer(splits, words, classes),
+        }
+    return dict(zip(rivals, each(lambda rival: rival(), rivals.values()), strict=True))
 
 
 def thinned(splits: dict[str, Split]) -> dict[str, Split]:

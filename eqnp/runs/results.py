@@ -76,7 +76,7 @@ def measured(folder: Path, config: Config, prepared: Prepared, model: Model, pro
     print(headline(found))  # the rivals take their time
     start = files.load(folder / START, "start", mapped=True)[0][EMBEDDING]
     start = start[:, : start.shape[1] - bool(config.vectors.ratio) * len(prepared.classes)]
-    rivals = baselines(splits, start, len(prepared.classes))
+    rivals = baselines(splits, start, len(prepared.classes), model.network.machine.map)
     found["baselines"] = {name: rival.accuracy for name, rival in rivals.items()}
     for line in further_lines(found):
         print(line)
