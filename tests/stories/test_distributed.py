@@ -31,6 +31,7 @@ SMALL = ["network.hidden=[8]", "network.compare=8", "vectors.dimension=16", "tra
 PLAIN = ["optimizer.epsilon=1", "optimizer.learning_rate=1"]  # steps in proportion to the gradient, rounding and all
 WINDOWS = ["network.attention=[{queries=2, memory='text', window=1}]", "data.ngrams=2", "data.ngram_min_texts=5"]
 WINDOWS += ["training.refit=true", "network.votes=0.3", "data.subwords=3", "training.shard=2", "optimizer.clip=0.01"]
+ITSELF = ["vectors.unlabelled=more.csv", "training.self_training=0.5", "vectors.topics=4"]
 NLI = ["train", "mini-nli", "--threads=1", *(f"--set={setting}" for setting in (*SMALL, *PLAIN))]
 
 
@@ -56,9 +57,12 @@ def parameters(folder) -> dict[str, np.ndarray]:
     return load(Path(folder) / "model.h5", "model")[0]
 
 
-@pytest.mark.parametrize(("number", "settings"), [(2, WINDOWS), (3, ())])
+@pytest.mark.parametrize(("number", "settings"), [(2, WINDOWS), (3, ITSELF)])
 def test_ranks_of_a_fixed_order_train_to_the_same_bits(number, settings, small):
     """If this fails, the result depends on how many machines it was trained on."""
+    Path("more.csv").write_text(
+        "text\n" + "\n".join(f"snow and {word} and lava" for word in ["ice", "fire"] * 30) + "\n"
+    )
     train = [*TRAIN, *(f"--set={setting}" for setting in settings), "--reduction", "fixed"]
     assert main([*train, "--out", "one"]) == 0
     said = finished(ranks(number, *train, "--distributed", "mpi", "--out", "several"))
