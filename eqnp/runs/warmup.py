@@ -37,7 +37,7 @@ def warm_up(config: Config, classes: int, say: Callable[[str], None], device: st
         compiling()
     rng, tokens, width = np.random.default_rng(0), 2, 2
     if on_gpu:  # whose kernels are made for a number of queries, and a width of vectors
-        tokens, width = config.data.max_tokens, config.vectors.dimension
+        tokens, width = config.data.max_tokens, config.vectors.dimension + config.vectors.topics
     positions = dict.fromkeys(config.data.columns, tokens)
     small = dataclasses.replace(config.network, hidden=tuple(2 for _ in config.network.hidden))
     embedding = rng.standard_normal((3, width), np.float32)
