@@ -60,4 +60,5 @@ if __name__ == "__main__":
     print(", ".join(f"{name} {rate:,.0f} texts a second" for name, rate in rates.items()), f"ratio {ratio:.1f}")
     if options.out:
         found = {"texts": len(texts), "rounds": options.rounds, "rates": rates, "ratio": ratio}
-        options.out.write_text(json.dumps(found | {"environment": {**environment(None), "device": "cpu"}}, indent=2) + "\n")
+        found["environment"] = {**environment(None), "device": "cpu"}
+        options.out.write_text(json.dumps(found, indent=2) + "\n")
