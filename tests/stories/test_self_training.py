@@ -11,6 +11,7 @@ from eqnp import SequenceClassifier
 from eqnp.app.cli import main
 from eqnp.config import load_config
 from eqnp.errors import ConfigError
+from eqnp.runs.loop import free_outputs
 from eqnp.runs.model import Model
 from eqnp.runs.own_labels import NONE, own_labels
 from eqnp.text.tokens import ragged
@@ -95,9 +96,11 @@ def test_the_surest_share_of_each_class_gets_labels(texts):
     assert main([*TRAIN, "--set=training.epochs=20", "--out", "run"]) == 0
     model = Model.load(Path("run"))
     split = model.encode({"text": ["ice snow frost", "ice snow", "ice", "fire", "sun sun fire", "lava hot fire"]})
-    drives = model.outputs(split)
-    labels = own_labels(model.network, split, 1 / 3, model.config.settling)
+    drives = free_outputs(model.network, split, model.config.settling, drives=True)
+    labels, margin = own_labels(model.network, split, 1 / 3, model.config.settling), np.ptp(drives, axis=1)
     assert sorted(labels[labels != NONE]) == [0, 1]
+    for label in (0, 1):
+        assert margin[labels == label] == margin[drives.argmax(axis=1) == label].max()
     every = own_labels(model.network, split, 1.0, model.config.settling)
     np.testing.assert_array_equal(every, drives.argmax(axis=1))
 
