@@ -17,7 +17,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio
 def fill_slots(ids, offsets, words, runs, distinct, seen, out, ends):
     """Ids of each text and then of its n-grams, into ``out`` from the start on; ``ends`` (texts + 1,) says where.
 
-    ``runs`` has for each number of words: that number, codes, table and ids, as in `eqnp.text.ngrams.Places`. With
+    ``runs`` has for each number of words: that number, bits, codes, table (as in `eqnp.text.ngrams.Places`) and ids. With
     ``distinct`` each id is written once, where it stands first; ``seen`` (slots,) int32 is zero before.
     """
     filled = 0
@@ -28,15 +28,12 @@ def fill_slots(ids, offsets, words, runs, distinct, seen, out, ends):
                 seen[ids[i]] = text + 1
                 out[filled] = ids[i]
                 filled += 1
-        for length, codes, table, names in runs:
-            bits = np.uint64(0)
-            while (1 << bits) < len(table):
-                bits += np.uint64(1)
+        for length, bits, codes, table, names in runs:
             for i in range(start, stop - length + 1):
                 code = np.int64(0)
                 for place in range(length):
                     code = code * words + ids[i + place]
-                slot = np.int64((np.uint64(code) * GOLDEN) >> (np.uint64(64) - bits))
+                slot = np.int64((np.uint64(code) * GOLDEN) >> np.uint64(64 - bits))
                 while table[slot] >= 0 and codes[table[slot]] != code:
                     slot = (slot + 1) % len(table)
                 if table[slot] >= 0:

@@ -66,8 +66,10 @@ class Beginning:
         """
         tree = to_tree(self.model.config)
         tree["data"] |= dict.fromkeys(SPLITS, "")
-        tree["training"] |= {"epochs": -1, "min_updates": 0}
+        tree["training"] |= {"epochs": -1, "min_updates": 0, "self_training": 0.0}
         config = from_tree(tree, settings, given)
+        if config.training.self_training:
+            raise ConfigError("training.self_training begins again, and --from goes on; give one of them")
         own, new = to_tree(self.model.config), to_tree(config)
         fixed = [(section, key) for section in own if section not in (*LEARNING, "name") for key in own[section]]
         for section, key in fixed:

@@ -101,7 +101,7 @@ def _in_one_pass(texts: Ragged, ngrams: NGrams, distinct: bool) -> Ragged:
     """Many texts with the ids of their n-grams, as `NGrams.appended` has them, and with ``distinct`` each id once."""
     from eqnp.kernels.slots import fill_slots
 
-    runs = tuple((length, places.codes, places.table, ids) for length, ids, places in ngrams._by_length)
+    runs = tuple((length, places.bits, places.codes, places.table, ids) for length, ids, places in ngrams._by_length)
     seen = np.zeros(ngrams.first_id + len(ngrams), np.int32)
     out = np.empty((1 + len(runs)) * len(texts.ids), np.int32)
     ends = np.zeros(len(texts) + 1, np.int64)

@@ -263,7 +263,7 @@ def _ascii_ids(tokenizer: WordTokenizer, texts: Sequence[str]) -> list[np.ndarra
     known = tokenizer.vocabulary | {END: ENDS}
     ids = np.fromiter(map(known.get, found, repeat(UNKNOWN)), np.int32, len(found))
     ends = np.flatnonzero(ids == ENDS)
-    return np.split(ids, ends)[:1] + [each[1:] for each in np.split(ids, ends)[1:]]
+    return np.split(np.delete(ids, ends), ends - np.arange(len(ends)))
 
 
 def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:

@@ -13,9 +13,8 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from eqnp.text.cooccurrence import product
-from eqnp.text.tokens import Ragged
+from eqnp.text.tokens import UNKNOWN, Ragged
 
-FIRST_ID = 2  # ids 0 and 1 are padding and the unknown word
 PASSES, MORE = 3, 20  # of subspace iteration, with so many vectors more than are wanted
 
 
@@ -55,7 +54,7 @@ def _telling(texts: Sequence[Ragged], slots: int) -> sp.csr_matrix:
         stands.sum_duplicates()
         parts.append(stands)
     matrix = sp.vstack(parts, format="csr") if len(parts) > 1 else parts[0]
-    matrix.data[:] = matrix.indices >= FIRST_ID
+    matrix.data[:] = matrix.indices > UNKNOWN
     matrix.eliminate_zeros()
     of_slots = np.bincount(matrix.indices, minlength=slots) ** 0.75
     of_slots /= max(of_slots.sum(), 1)

@@ -76,6 +76,16 @@ def test_without_unlabelled_texts_nothing_changes(small):
     assert not Path("asked/unlabelled.h5").exists()
 
 
+def test_going_on_from_such_a_run(texts, capsys):
+    """If this fails, a run that labelled texts itself cannot be gone on from, or a folder is left behind."""
+    assert main([*TRAIN, *ITSELF, "--out", "run"]) == 0
+    assert main(["train", "--from", "run", "--data", "test.csv", "--threads=1", "--out", "on"]) == 0
+    assert not Path("on/unlabelled.h5").exists()
+    assert main(["train", "--from", "run", "--data", "test.csv", ITSELF[1], "--out", "both"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert not Path("both").exists()
+
+
 def test_a_classifier_labels_texts_too(texts):
     """If this fails, `SequenceClassifier` leaves the unlabelled texts of its settings out."""
     with open("own.csv") as file:
