@@ -17,8 +17,8 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio
 def fill_slots(ids, offsets, words, runs, distinct, seen, out, ends):
     """Ids of each text and then of its n-grams, into ``out`` from the start on; ``ends`` (texts + 1,) says where.
 
-    ``runs`` has for each number of words: that number, bits, codes, table (as in `eqnp.text.ngrams.Places`) and ids. With
-    ``distinct`` each id is written once, where it stands first; ``seen`` (slots,) int32 is zero before.
+    ``runs`` has for each number of words that number, and bits, codes and table of `eqnp.text.ngrams.Places`, and ids.
+    With ``distinct`` each id is written once, where it stands first; ``seen`` (slots,) int32 is zero before.
     """
     filled = 0
     for text in range(len(offsets) - 1):
