@@ -47,23 +47,37 @@ def estimate(
 
 
 def _solve(around: Linearised, right: Layers, tolerance: float) -> Layers:
-    """μ with (I − A H) μ = right."""
+    """μ with (I − A H) μ = right.
+
+    No two layers of a block are coupled, so what μ is there follows from the rest. The largest block is eliminated:
+    the solver's vectors are then short, and it needs about half as many of them.
+    """
     from scipy.sparse.linalg import LinearOperator, gmres
 
-    shapes = {name: value.shape for name, value in right.items()}
-    size = sum(value.size for value in right.values())
+    units = {name: value.size for name, value in right.items()}
+    easy = max(around.network.blocks, key=lambda block: sum(units[layer.name] for layer in block))
+    easy = {layer.name for layer in easy}
+    shapes = {name: value.shape for name, value in right.items() if name not in easy}
+
+    def passed_on(mu: Layers) -> Layers:
+        """A H μ, where μ is zero in the layers that are not given."""
+        return around.coupling(around.hessian(mu))
 
     def apply(vector: np.ndarray) -> np.ndarray:
         mu = _unpack(vector, shapes)
-        back = around.coupling(around.hessian(mu))
-        return _pack({name: mu[name] - back[name] for name in mu})
+        back = passed_on(mu)
+        through = passed_on({name: back[name] for name in easy})
+        return _pack({name: mu[name] - back[name] - through[name] for name in shapes})
 
-    b = _pack(right)
-    operator = LinearOperator((size, size), matvec=apply, dtype=b.dtype)
-    mu, failed = gmres(operator, b, rtol=tolerance, atol=0.0, restart=50, maxiter=40)
+    passed = passed_on({name: right[name] for name in easy})
+    b = _pack({name: right[name] + passed[name] for name in shapes})
+    operator = LinearOperator((b.size, b.size), matvec=apply, dtype=b.dtype)
+    solution, failed = gmres(operator, b, rtol=tolerance, atol=0.0, restart=50, maxiter=40)
     if failed:
         raise SettlingError("the linear solve of implicit differentiation did not converge; settle more tightly")
-    return _unpack(mu, shapes)
+    mu = _unpack(solution, shapes)
+    back = passed_on(mu)
+    return mu | {name: right[name] + back[name] for name in easy}
 
 
 def _pack(layers: Layers) -> np.ndarray:

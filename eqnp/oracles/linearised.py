@@ -36,14 +36,14 @@ class Linearised:
 
     def hessian(self, v: Mapping[str, np.ndarray]) -> Layers:
         """H v."""
-        return {name: hessian(v[name]) for name, hessian in self.hessians.items()}
+        return {name: self.hessians[name](change) for name, change in v.items()}
 
     def coupling(self, v: Mapping[str, np.ndarray]) -> Layers:
-        """A v: what the drives of all layers change by when the states change by v."""
-        result = {layer.name: np.zeros_like(v[layer.name]) for layer in self.network.layers}
+        """A v: what the drives of all layers change by when the states of some layers change by v."""
+        result = {name: np.zeros_like(state) for name, state in self.states.items()}
         for synapse in self.network.synapses:
             joined = [synapse.post, *synapse.pres]
-            for by in joined:
+            for by in (layer for layer in joined if layer.name in v):
                 for at in joined:
                     # Terms are linear in each layer, and those of one pre layer add up with those of another.
                     if at is not by and (synapse.post in (at, by) or synapse.crossed):
