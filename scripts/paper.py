@@ -3,9 +3,10 @@
     python scripts/paper.py --quick
     python scripts/paper.py --data FOLDER --vectors F
 
-Hours. What is done is kept as JSON, and not done again; what was stopped goes on. FOLDER has snli_train.parquet,
-snli_dev.parquet, snli_test.parquet, imdb_train.parquet and imdb_test.parquet. With --quick a small network of the same
-kind reads embedded texts for minutes.
+Hours; `--device auto` has a GPU train by EP, where there is one, and `--only NAME` is one training, so that several
+commands can share the work. What is done is kept as JSON, and not done again; what was stopped goes on. FOLDER has
+snli_train.parquet, snli_dev.parquet, snli_test.parquet, imdb_train.parquet and imdb_test.parquet. With --quick a small
+network of the same kind reads embedded texts for minutes.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from eqnp.errors import EqnpError, Interrupted
 from eqnp.files import write_text
 from eqnp.paper.experiment import TITLES, Experiment
+from eqnp.paper.plan import named
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -26,14 +28,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the trainings (default: runs/paper, or runs/paper-quick)")
     parser.add_argument("--data", type=Path, help="folder of both corpora (default: as the presets say)")
     parser.add_argument("--vectors", help="word vectors (default: learned from the training texts)")
+    parser.add_argument(
+        "--device", default="cpu", help="where EP trains: cpu (default), or auto: a GPU, if one is ready"
+    )
+    parser.add_argument("--only", metavar="NAME", action="append", help="this training alone; may be given again")
     parser.add_argument("--write", action="store_true", help="train nothing: tables and pictures alone")
     options = parser.parse_args()
     runs = options.out or Path("runs") / ("paper-quick" if options.quick else "paper")
     results = runs / "results" if options.quick else DOCS / "results" / "paper"
-    experiment = Experiment(runs, results, options.data, options.vectors, options.quick)
+    experiment = Experiment(runs, results, options.data, options.vectors, options.quick, options.device)
     tasks = [options.task] if options.task else TITLES
     try:
-        for task in () if options.write else tasks:
+        if options.only:
+            for trial in named(options.only):
+                experiment.train(trial)
+        for task in () if options.write or options.only else tasks:
             experiment.run(task)
     except Interrupted as stopped:
         sys.exit(str(stopped))

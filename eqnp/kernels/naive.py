@@ -121,7 +121,8 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
     """One retrieval of a modern Hopfield network, s = softmax(κ u Xᵀ) X, per sample and row.
 
     drive, state (B, R, D); memory (A, M, D); slots, phantoms, rows (A,) int; scale κ > 0; residual, value (B,).
-    samples (B,) int says which of the A memories each sample of the drive reads: those that still settle are B of A.
+    samples (B,) int says which of the A memories each sample of the drive reads: those that still settle are B of A,
+    in their order.
     Rows beyond ``rows[b]`` and samples without any pattern get the zero state, and add nothing to Λ.
     """
     memory, slots, phantoms, rows = (array[samples] for array in (memory, slots, phantoms, rows))

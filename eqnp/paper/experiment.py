@@ -39,6 +39,7 @@ class Experiment:
     """Where the paper's experiment stands: ``runs`` has folders of trainings, ``results`` a JSON file for each figure.
 
     ``data`` is a folder of `eqnp.paper.plan.FILES`, ``vectors`` word vectors; with ``quick``, embedded texts instead.
+    ``device`` is where EP trains: "auto" takes a GPU where there is one, and leaves the other algorithms to the CPU.
     """
 
     runs: Path
@@ -46,17 +47,23 @@ class Experiment:
     data: Path | None = None
     vectors: str | None = None
     quick: bool = False
+    device: str = "cpu"
 
     def run(self, task: str) -> None:
         """Train and measure what is missing of a task; raises EqnpError, and Interrupted where a signal came."""
-        self.results.mkdir(parents=True, exist_ok=True)
         for trial in self.trials(task):
-            record = result(trial, self.runs, self.results, data=self.data, vectors=self.vectors, quick=self.quick)
-            if trial.part == "ablation" and "bias" not in record:
-                self._keep(trial.name, {**record, "bias": self._bias(trial)})
+            self.train(trial)
             if trial == self.trials(task)[0]:
                 for what, measured in self._measures(trial).items():
                     self._measure(f"{task}-{what}", measured)
+
+    def train(self, trial: Trial) -> None:
+        """What one training comes to, with the bias of its gradient where that is asked for; raises as `run`."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        source = {"data": self.data, "vectors": self.vectors, "quick": self.quick}
+        record = result(trial, self.runs, self.results, self.device, **source)
+        if trial.part == "ablation" and "bias" not in record:
+            self._keep(trial.name, {**record, "bias": self._bias(trial)})
 
     def trials(self, task: str) -> list[Trial]:
         """The trainings of a task: for a quick look one seed, and every second of the ablation."""

@@ -6,11 +6,12 @@ settings have patience they are the most. The epoch is chosen on validation data
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eqnp.config import Config, load_config
+from eqnp.errors import ConfigError, nearest
 
 TASKS = {"snli": "snli-paper", "imdb": "imdb-paper"}  # and their presets
 SETTLED = {"settling.order": "even-odd", "settling.accelerate": True, "settling.tolerance": 1e-3}
@@ -70,7 +71,7 @@ def trials(task: str) -> list[Trial]:
     """All trainings of a task, those first that the others are held against."""
     if task == "imdb":
         return [
-            Trial("imdb-ep-0", task, "accuracy", {**SETTLED, "training.epochs": 2}),
+            Trial("imdb-ep-0", task, "accuracy", {**SETTLED, "training.epochs": 6}),
             *(_short(algorithm) for algorithm in ("ep", "implicit", "bptt")),
         ]
     accuracy = [
@@ -80,6 +81,15 @@ def trials(task: str) -> list[Trial]:
     ]
     fixed = [Trial(f"snli-fixed-{algorithm}-0", task, "fixed", FIXED, algorithm) for algorithm in ("ep", "bptt")]
     return [*accuracy, *fixed, *_ablations()]
+
+
+def named(names: Sequence[str]) -> list[Trial]:
+    """Trainings of either task by their names; raises ConfigError."""
+    every = {trial.name: trial for task in TASKS for trial in trials(task)}
+    unknown = next((name for name in names if name not in every), None)
+    if unknown is not None:
+        raise ConfigError(f"no training is called {unknown!r}{nearest(unknown, every)}")
+    return [every[name] for name in names]
 
 
 def _short(algorithm: str) -> Trial:

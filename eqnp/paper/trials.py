@@ -16,10 +16,11 @@ from eqnp.runs.training import resume_training, run_training
 CURVE = ("epoch", "train", "validation", "sweeps", "settled", "seconds")
 
 
-def result(trial: Trial, runs: Path, results: Path, **source) -> dict:
+def result(trial: Trial, runs: Path, results: Path, device: str = "cpu", **source) -> dict:
     """What a training came to: from ``results``, or by training it, or what is left of it, in a folder of ``runs``.
 
-    ``source`` is that of `Trial.config`. Raises EqnpError, and Interrupted where a signal came.
+    ``device`` is that of `run_training`, ``source`` that of `Trial.config`. Raises EqnpError, and Interrupted where a
+    signal came.
     """
     kept = results / f"{trial.name}.json"
     if kept.is_file():
@@ -29,9 +30,9 @@ def result(trial: Trial, runs: Path, results: Path, **source) -> dict:
     config = trial.config(**source)
     if not (folder / METRICS).is_file():
         if (folder / CONFIG).is_file():
-            resume_training(folder)
+            resume_training(folder, device=device)
         else:
-            run_training(config, folder)
+            run_training(config, folder, device=device)
     record = {
         "name": trial.name,
         "part": trial.part,

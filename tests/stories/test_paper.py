@@ -123,3 +123,15 @@ def test_a_block_of_the_page_that_is_not_there():
     assert document.filled(page, {"one": "new"}) == "a\n<!-- one -->\nnew\n<!-- end -->\nb\n"
     with pytest.raises(KeyError, match="two"):
         document.filled(page, {"two": "new"})
+
+
+def test_one_training_by_its_name(tmp_path):
+    """If this fails, several machines cannot share the trainings, or a typo in a name ends in a traceback."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, SCRIPT, "--quick", "--out", tmp_path / "out", "--only"]
+    ended = subprocess.run([*command, "snli-implict-0"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == "paper.py: no training is called 'snli-implict-0'; did you mean 'snli-implicit-0'?\n"
+    ended = subprocess.run([*command, "imdb-150-ep-0"], env=environment, capture_output=True, text=True, check=True)
+    assert [path.name for path in (tmp_path / "out" / "results").iterdir()] == ["imdb-150-ep-0.json"]
+    assert ended.stdout.count("---") == 1

@@ -75,6 +75,7 @@ def compiler(monkeypatch):
         ctypes.memset(out, 0, size)
         return (0,)
 
+    monkeypatch.setattr("eqnp.kernels.cuda.products.cublas", None)  # ours, also where it is there
     entries = {}
     monkeypatch.setattr(driver._thread, "read", [], raising=False)
     monkeypatch.setattr(dispatcher, "get_current_device", lambda: Hopper)
@@ -118,9 +119,11 @@ def test_the_kernels_compile_for_a_gpu(compiler, kind, output, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", [50, 300, 1024])
 @pytest.mark.parametrize("queries", [2, 25, 600])
-def test_retrieval_fits_a_gpu(compiler, queries, width, dtype):
+@pytest.mark.parametrize("by_products", [False, True])
+def test_retrieval_fits_a_gpu(compiler, monkeypatch, by_products, queries, width, dtype):
     """If this fails, some number of queries or width of vectors needs more registers or memory than a block has."""
     twin = kernels.load("cuda")
+    monkeypatch.setattr("eqnp.kernels.cuda.attention.BY_PRODUCTS", by_products)
     states = [twin.zeros((2, queries, width), dtype) for _ in range(2)]
     memory, counts = twin.zeros((2, 30, width), dtype), [twin.zeros(2, np.int64) for _ in range(3)]
     residual, value = twin.zeros(2, dtype), twin.zeros(2, np.float64)

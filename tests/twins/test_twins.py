@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ NAIVE, CPU = kernels.load("naive"), kernels.load("cpu")
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 FAST = pytest.mark.parametrize("device", ["cpu", GPU])
 EVERY = pytest.mark.parametrize("device", ["naive", "cpu", GPU])
+RETRIEVAL = pytest.mark.parametrize(
+    ("device", "by_products"),
+    [("cpu", None), *(pytest.param("cuda", way, marks=pytest.mark.gpu) for way in (False, True))],
+)
 DTYPES = st.sampled_from((np.float32, np.float64))
 SEEDS = st.integers(0, 2**16)
 
@@ -148,16 +153,27 @@ def test_exponentials(dtype, error):
     np.testing.assert_allclose(found, expected, rtol=error, atol=0)
 
 
-@FAST
+@contextmanager
+def retrieving(by_products: bool | None):
+    """A GPU retrieves by products, or in one pass; None leaves it the choice."""
+    with pytest.MonkeyPatch.context() as patch:
+        if by_products is not None:
+            patch.setattr("eqnp.kernels.cuda.attention.BY_PRODUCTS", by_products)
+        yield
+
+
+@RETRIEVAL
 @given(SEEDS, DTYPES, st.sampled_from(((1, 6), (4, 6), (70, 6), (2, 300))))
-def test_retrieval(device, seed, dtype, shape):
+def test_retrieval(device, by_products, seed, dtype, shape):
     """If this fails, attention retrieves something else than its definition; 70 rows, 300 slots take several blocks."""
     rng = np.random.default_rng(seed)
     arguments = attention_arguments(rng, dtype, *shape)
-    samples = rng.permutation(3)[: rng.integers(1, 4)]
+    samples = np.sort(rng.permutation(3)[: rng.integers(1, 4)])
     arguments[0] = arguments[0][samples]
     state, size = rng.standard_normal(arguments[0].shape).astype(dtype), len(samples)
-    both(device, "retrieve", [*arguments, samples, state, np.zeros(size, dtype), np.zeros(size)], [7, 8, 9], dtype)
+    arguments += [samples, state, np.zeros(size, dtype), np.zeros(size)]
+    with retrieving(by_products):
+        both(device, "retrieve", arguments, [7, 8, 9], dtype)
 
 
 @pytest.mark.parametrize(
@@ -292,16 +308,17 @@ def test_nan_is_never_taken_for_settled_output(device, name):
     assert np.isnan(twin.host(residual)[0])
 
 
-@EVERY
+@RETRIEVAL
 @pytest.mark.parametrize(("where", "slots"), [("drive", 4), ("memory", 4), ("drive", 300), ("memory", 300)])
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_nan_is_never_taken_for_settled_attention(device, where, slots):
+def test_nan_is_never_taken_for_settled_attention(device, by_products, where, slots):
     """If this fails, NaN in a word vector trains on unnoticed."""
     twin, drive, memory = kernels.load(device), np.ones((1, 2, 3)), np.ones((1, slots, 3))
     (drive if where == "drive" else memory)[0, -1, 2] = np.nan
     residual, counts = twin.device(np.zeros(1)), map(twin.device, (np.array([slots]), np.array([0]), np.array([2])))
     rest = map(twin.device, (np.arange(1), np.zeros((1, 2, 3))))
-    twin.retrieve(twin.device(drive), twin.device(memory), *counts, 1.0, *rest, residual, twin.device(np.zeros(1)))
+    with retrieving(by_products):
+        twin.retrieve(twin.device(drive), twin.device(memory), *counts, 1.0, *rest, residual, twin.device(np.zeros(1)))
     assert np.isnan(twin.host(residual)[0])
 
 
