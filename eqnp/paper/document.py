@@ -54,10 +54,29 @@ def accuracies(records: Sequence[Mapping]) -> str:
                 " + ".join(f"{sweeps:.0f}" for sweeps in last["sweeps"]),
                 spread([sum(e["seconds"] for e in r["curve"]) / 60 for r in each], unit=1, digits=0),
                 f"{max(m['peak_resident_gib'] or 0 for m in metrics):.1f}",
+                ", ".join(dict.fromkeys(_where(record) for record in each)),
             ]
         )
-    head = ["trained", "by", "seeds", "epochs", "validation, %", "test, %", "sweeps", "minutes of training", "GiB"]
+    head = [
+        "trained",
+        "by",
+        "seeds",
+        "epochs",
+        "validation, %",
+        "test, %",
+        "sweeps",
+        "minutes of training",
+        "GiB",
+        "on",
+    ]
     return table(head, rows)
+
+
+def _where(record: Mapping) -> str:
+    """What a network was trained on."""
+    device = record["metrics"]["environment"].get("device", "cpu").split(",")[0]
+    cores = record["cores"]
+    return device if device != "cpu" else "a core" if cores == 1 else f"{cores} cores"
 
 
 def settling(tasks: Mapping[str, Mapping]) -> str:

@@ -13,8 +13,10 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from eqnp.text.cooccurrence import product
-from eqnp.text.tokens import UNKNOWN, Ragged
+from eqnp.text.tokens import UNKNOWN, Ragged, joined
 
+TEXTS, SLOTS = 200_000, 40_000_000  # that topics are learned from: they are held at once, with a row for every text
+RUN = 100  # texts in a row that are taken or left, of more
 PASSES, MORE = 3, 20  # of subspace iteration, with so many vectors more than are wanted
 
 
@@ -26,10 +28,10 @@ def topic_vectors(texts: Sequence[Ragged], slots: int, dimension: int, rng: np.r
         M_tg = max(0, ln(Σ_k n_k^¾ / (n_t n_g^¾))),  rows of length 1,  ≈  U S Vᵀ  (Deerwester et al. 1990),
 
     and the vectors are V √S without the first component, which all texts have in common: what is left says how texts
-    differ. Zero are the rows of ids 0 and 1 and of slots that stand nowhere, and the columns beyond the rank of M. One
-    state of ``rng`` gives one result.
+    differ. Of more than `TEXTS` texts, or `SLOTS` slots in them, an even part is taken. Zero are the rows of ids 0 and 1
+    and of slots that stand nowhere, and the columns beyond the rank of M. One state of ``rng`` gives one result.
     """
-    telling = _telling(texts, slots)
+    telling = _telling(_even_part(texts), slots)
     transposed = telling.T.tocsr()  # a product by rows, whose other side stays in the cache
     block = rng.standard_normal((slots, min(dimension + MORE, *telling.shape)), dtype=np.float32)
     for _ in range(PASSES):
@@ -43,6 +45,14 @@ def topic_vectors(texts: Sequence[Ragged], slots: int, dimension: int, rng: np.r
         vectors[:, : rank - 1] = own * np.sign(own[np.abs(own).argmax(axis=0), np.arange(rank - 1)])
     vectors[np.diff(transposed.indptr) == 0] = 0  # and not rounding
     return vectors
+
+
+def _even_part(texts: Sequence[Ragged]) -> Sequence[Ragged]:
+    """All texts, or of too many every so many runs of them."""
+    every = max(-(-sum(map(len, texts)) // TEXTS), -(-sum(len(each.ids) for each in texts) // SLOTS))
+    if every <= 1:
+        return texts
+    return [joined(each.part(start, start + RUN) for start in range(0, len(each), RUN * every)) for each in texts]
 
 
 def _telling(texts: Sequence[Ragged], slots: int) -> sp.csr_matrix:

@@ -154,6 +154,19 @@ def test_topics_are_those_of_a_dense_decomposition():
     assert not topic_vectors([ragged([[1], [0, 1]])], 4, 2, rng).any()
 
 
+@pytest.mark.parametrize("most", ["TEXTS", "SLOTS"])
+def test_topics_of_a_large_corpus_are_those_of_an_even_part(monkeypatch, most):
+    """If this fails, topics of millions of texts fill the memory, or are those of the first texts alone."""
+    rng = np.random.default_rng(0)
+    lists = [(1 + rng.choice(9, 3, replace=False)).tolist() for _ in range(1000)]
+    some = [row for start in range(0, 1000, 40) for row in lists[start : start + 10]]
+    expected = topic_vectors([ragged(some)], 10, 4, np.random.default_rng(0))
+    monkeypatch.setattr("eqnp.text.topics.RUN", 10)
+    monkeypatch.setattr(f"eqnp.text.topics.{most}", 250 if most == "TEXTS" else 750)
+    found = topic_vectors([ragged(lists)], 10, 4, np.random.default_rng(0))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_topics_change_the_vectors_that_training_starts_from(texts):
     """If this fails, vectors.topics is without effect, or learns nothing from unlabelled texts."""
     topics = "--set=vectors.topics=6"
