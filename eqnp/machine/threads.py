@@ -6,11 +6,15 @@ import ctypes
 import mmap
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+import numpy as np
+
+LARGE = 1 << 25  # bytes of an array that is set aside
 MapOver = Callable[..., Iterable]  # calls a function for several things, like `map`
 _own = threading.local()
 
@@ -83,10 +87,27 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def set_aside(array: np.ndarray) -> np.ndarray:
+    """The same array, to be read only, in a file without a name if it is large and there is room for it.
+
+    Its pages come as they are read, and can be `let_go`.
+    """
+    if array.nbytes < LARGE:
+        return array
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(array.data)
+            file.flush()
+            kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError:  # a full disk
+        return array
+    return np.frombuffer(kept, array.dtype).reshape(array.shape)
+
+
 def let_go(array) -> None:
     """Let no page of a file that an array maps count as this process's memory; it is read again where it is needed."""
-    while hasattr(array, "base"):
-        array = array.base
+    while isinstance(array, np.ndarray | memoryview):
+        array = array.obj if isinstance(array, memoryview) else array.base
     if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         array.madvise(mmap.MADV_DONTNEED)
 

@@ -29,8 +29,9 @@ def estimate(
 ) -> Estimate:
     """The gradient of the mean loss at the settled free state, as `eqnp.learning.estimate` gives its own; weight (B,).
 
-    Its accuracy is that of the states and of ``tolerance``, the relative residual of the linear solve (by default a
-    thousand times the rounding error). Raises SettlingError when the solve does not converge.
+    Its accuracy is that of the states and of ``tolerance``, the relative residual of the linear solve for the layers
+    that are not eliminated (by default a thousand times the rounding error). Raises SettlingError when the solve does
+    not converge.
     """
     x = network.clamp(batch)
     state = network.zero_state(x)
@@ -58,6 +59,8 @@ def _solve(around: Linearised, right: Layers, tolerance: float) -> Layers:
     easy = max(around.network.blocks, key=lambda block: sum(units[layer.name] for layer in block))
     easy = {layer.name for layer in easy}
     shapes = {name: value.shape for name, value in right.items() if name not in easy}
+    if not shapes:  # a single block, in which nothing is coupled
+        return right
 
     def passed_on(mu: Layers) -> Layers:
         """A H μ, where μ is zero in the layers that are not given."""

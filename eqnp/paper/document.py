@@ -51,25 +51,14 @@ def accuracies(records: Sequence[Mapping]) -> str:
                 spread([m["epochs"] for m in metrics], unit=1, digits=0),
                 spread([m["accuracy"]["validation"] for m in metrics]),
                 f"**{spread([m['accuracy']['test'] for m in metrics])}**" if "test" in metrics[0]["accuracy"] else "–",
-                " + ".join(f"{sweeps:.0f}" for sweeps in last["sweeps"]),
+                " + ".join(f"{sweeps:.1f}" for sweeps in last["sweeps"]),
                 spread([sum(e["seconds"] for e in r["curve"]) / 60 for r in each], unit=1, digits=0),
                 f"{max(m['peak_resident_gib'] or 0 for m in metrics):.1f}",
                 ", ".join(dict.fromkeys(_where(record) for record in each)),
             ]
         )
-    head = [
-        "trained",
-        "by",
-        "seeds",
-        "epochs",
-        "validation, %",
-        "test, %",
-        "sweeps",
-        "minutes of training",
-        "GiB",
-        "on",
-    ]
-    return table(head, rows)
+    head = ["trained", "by", "seeds", "epochs", "validation, %", "test, %", "sweeps", "minutes of training", "GiB"]
+    return table([*head, "trained on"], rows)
 
 
 def _where(record: Mapping) -> str:

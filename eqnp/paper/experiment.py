@@ -51,18 +51,19 @@ class Experiment:
 
     def run(self, task: str) -> None:
         """Train and measure what is missing of a task; raises EqnpError, and Interrupted where a signal came."""
-        for trial in self.trials(task):
+        first, *others = self.trials(task)
+        self.train(first)
+        for what, measured in self._measures(first).items():
+            self._measure(f"{task}-{what}", first, measured)
+        for trial in others:
             self.train(trial)
-            if trial == self.trials(task)[0]:
-                for what, measured in self._measures(trial).items():
-                    self._measure(f"{task}-{what}", measured)
 
     def train(self, trial: Trial) -> None:
         """What one training comes to, with the bias of its gradient where that is asked for; raises as `run`."""
         self.results.mkdir(parents=True, exist_ok=True)
         source = {"data": self.data, "vectors": self.vectors, "quick": self.quick}
         record = result(trial, self.runs, self.results, self.device, **source)
-        if trial.part == "ablation" and "bias" not in record:
+        if trial.part == "ablation" and "bias" not in record and self._is_here(trial):
             self._keep(trial.name, {**record, "bias": self._bias(trial)})
 
     def trials(self, task: str) -> list[Trial]:
@@ -128,8 +129,15 @@ class Experiment:
     def _keep(self, name: str, record: dict) -> None:
         write_text(self.results / f"{name}.json", json.dumps(record, indent=1) + "\n")
 
-    def _measure(self, name: str, measured: Callable[[], dict]) -> None:
-        if not (self.results / f"{name}.json").is_file():
+    def _is_here(self, trial: Trial) -> bool:
+        """Whether the trained network can be looked at; says so if not."""
+        run = self.runs / trial.name
+        if not run.is_dir():
+            print(f"{trial.name} was trained elsewhere: bring its folder to {run} for what is measured of the network")
+        return run.is_dir()
+
+    def _measure(self, name: str, trial: Trial, measured: Callable[[], dict]) -> None:
+        if not (self.results / f"{name}.json").is_file() and self._is_here(trial):
             print(f"--- {name}", flush=True)
             self._keep(name, measured())
 

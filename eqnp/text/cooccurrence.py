@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from eqnp.errors import VectorsError
 from eqnp.machine.ranks import ALONE, Ranks
+from eqnp.machine.threads import let_go
 from eqnp.text.tokens import Ragged, joined
 
 _CHUNK = 1 << 22  # pairs counted at once
@@ -82,6 +83,7 @@ def _cooccurrences(texts: Ragged, size: int, window: int, ranks: Ranks = ALONE) 
             keep &= second >= _FIRST_ID
             pairs = (first[keep], second[keep])
             weights = np.full(pairs[0].size, 1 / distance, dtype=np.float32)
+            let_go(ids)
             counts = counts + sp.coo_matrix((weights, pairs), shape=(size, size)).tocsr()
             _drop_smallest(counts, ranks)
     return _rows_of_all(counts, low, high, ranks)
@@ -94,6 +96,7 @@ def _own_words(ids: np.ndarray, size: int, ranks: Ranks) -> tuple[int, int]:
     places = np.zeros(size, np.int64)
     for start in range(0, ids.size, _CHUNK):
         places += np.bincount(ids[start : start + _CHUNK], minlength=size)
+        let_go(ids)
     cuts = np.searchsorted(np.cumsum(places), ids.size * np.arange(1, ranks.size) // ranks.size)
     cuts = [_FIRST_ID, *np.clip(cuts, _FIRST_ID, size).tolist(), size]
     return cuts[ranks.rank], cuts[ranks.rank + 1]

@@ -6,7 +6,7 @@ import math
 import mmap
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -17,9 +17,10 @@ from eqnp.machine.ranks import ALONE, Ranks
 from eqnp.machine.threads import let_go
 from eqnp.text.labels import Coded, Labels, labels_of
 from eqnp.text.sources import open_source, splits_of
-from eqnp.text.tables import Places, Reading, Table
+from eqnp.text.tables import Places, Reading, Table, as_text
 
 DEFAULT = Reading()
+AT_A_TIME = 1 << 14  # texts that are read before their part of the file no longer counts as memory
 FILES = 65  # of a source, that are too many to be open at once: ranks read such a one whole
 
 
@@ -36,7 +37,16 @@ class Column(Sequence):
     def __getitem__(self, index):
         """A text, or a list of them for a slice."""
         rows = self._rows[index]
-        return [self._at(row) for row in rows] if isinstance(index, slice) else self._at(rows)
+        return [*self._of(rows)] if isinstance(index, slice) else self._at(rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._of(self._rows)
+
+    def _of(self, rows: np.ndarray) -> Iterator[str]:
+        """Texts in turn; what was read of the file is let go on the way, and at the end."""
+        for start in range(0, len(rows), AT_A_TIME):
+            yield from map(self._at, rows[start : start + AT_A_TIME])
+            self.rest()
 
     def _at(self, row: int) -> str:
         return self._text[self._ends[row] : self._ends[row + 1]].decode()
@@ -71,29 +81,6 @@ class Part(Sequence):
     def rest(self) -> None:
         """As of `Column`."""
         self.own.rest()
-
-
-def as_text(value, column: str, table: Table, row: int) -> str:
-    """What stands in a column of a table as text, "" for nothing; raises DataError for what is no text.
-
-    ``row`` counts from 0 over the whole source.
-    """
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bool | int | float):
-        return str(value)
-    if not isinstance(value, str):
-        found = f"a {type(value).__name__} in row {table.row(row)}: {value!r:.60}"
-        raise DataError(f"{table.where}: column {column!r} holds {found}; a text column is needed")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{table.where}: column {column!r}: row {table.row(row)} has a lone surrogate, which is no text; "
-                "write the file again from a decoded text"
-            ) from error
-    return value
 
 
 class _Writer:

@@ -105,9 +105,11 @@ def prepare_corpora(
     """The same for corpora by split name that are loaded already; vocabulary and classes come from "train"."""
     config, chosen = fitted_to(config, loaded["train"], ranks)
     encoded = encode_corpora(config, loaded, say, ranks=ranks)
+    held_out = "validation" in loaded and loaded["validation"].held_out
+    del loaded  # a few numbers for every text, which would be there until the end
     if chosen:
         say(chosen)
-    return _complete(config, encoded, rng, say, "validation" in loaded and loaded["validation"].held_out, ranks)
+    return _complete(config, encoded, rng, say, held_out, ranks)
 
 
 def fitted_to(config: Config, train: Corpus, ranks: Ranks = ALONE) -> tuple[Config, str]:

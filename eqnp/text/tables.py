@@ -299,3 +299,26 @@ def _first_fault(file: TextFile, quotes: bool) -> _Fault | None:
     except _Fault as fault:
         return fault
     return None
+
+
+def as_text(value, column: str, table: Table, row: int) -> str:
+    """What stands in a column of a table as text, "" for nothing; raises DataError for what is no text.
+
+    ``row`` counts from 0 over the whole source.
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str):
+        found = f"a {type(value).__name__} in row {table.row(row)}: {value!r:.60}"
+        raise DataError(f"{table.where}: column {column!r} holds {found}; a text column is needed")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{table.where}: column {column!r}: row {table.row(row)} has a lone surrogate, which is no text; "
+                "write the file again from a decoded text"
+            ) from error
+    return value

@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 
 from eqnp.machine.ranks import Ranks
+from eqnp.machine.threads import set_aside
 from eqnp.sections import DataConfig
 from eqnp.text import tokens
 from eqnp.text.corpora import Corpus, Part
@@ -65,7 +66,7 @@ def put_together(own: Ragged, ranks: Ranks, everywhere: bool = True) -> Ragged:
     """The sequences of all ranks, in the order of the ranks, on each of them, or on the first one alone."""
     if ranks.size == 1:
         return own
-    ids = ranks.concatenate([own.ids[:, None]], 1, np.int32, everywhere)[:, 0]
+    ids = set_aside(ranks.concatenate([own.ids[:, None]], 1, np.int32, everywhere)[:, 0])
     lengths = ranks.concatenate([own.lengths[:, None].astype(np.int32)], 1, np.int32, everywhere)[:, 0]
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

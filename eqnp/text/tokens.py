@@ -22,6 +22,8 @@ from itertools import pairwise, repeat
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from eqnp.machine.threads import let_go, set_aside
+
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
 START = "<s>"  # no text can hold it: it is a tag
@@ -73,7 +75,9 @@ class Ragged:
         """The sequences in parts of about so many ``tokens``, whose ids are views."""
         cuts = np.searchsorted(self.offsets, np.arange(tokens, self.offsets[-1], tokens))
         cuts = np.unique(np.concatenate([[0], cuts, [len(self)]]))
-        yield from (self.part(start, stop) for start, stop in pairwise(cuts))
+        for start, stop in pairwise(cuts):
+            yield self.part(start, stop)
+            let_go(self.ids)
 
     def padded(self, rows: np.ndarray, width: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """ids (len(rows), longest or ``width``), zero-padded on the right, and lengths (len(rows),)."""
@@ -86,12 +90,16 @@ class Ragged:
 
 
 def joined(parts: Iterable[Ragged]) -> Ragged:
-    """The sequences of all parts, one part after the other; each is taken when the one before has been copied."""
+    """The sequences of all parts, one part after the other; each is taken when the one before has been copied.
+
+    Many ids are set aside in a file (`eqnp.machine.threads.set_aside`).
+    """
     ids, offsets = array("i"), array("q", [0])  # which grow where they are, if there is room
     for part in parts:
         ids.frombytes(np.ascontiguousarray(part.ids, np.intc).data.cast("B") if len(part.ids) else b"")
         offsets.frombytes((part.offsets[1:] + offsets[-1]).astype(np.longlong).tobytes())
-    return Ragged(np.frombuffer(ids, np.int32) if ids else np.empty(0, np.int32), np.frombuffer(offsets, np.int64))
+    every = set_aside(np.frombuffer(ids, np.int32) if ids else np.empty(0, np.int32))
+    return Ragged(every, np.frombuffer(offsets, np.int64))
 
 
 def ragged(sequences: Sequence[np.ndarray]) -> Ragged:

@@ -12,10 +12,11 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
+from eqnp.machine.threads import let_go
 from eqnp.text.cooccurrence import product
 from eqnp.text.tokens import UNKNOWN, Ragged, joined
 
-TEXTS, SLOTS = 200_000, 40_000_000  # that topics are learned from: they are held at once, with a row for every text
+TEXTS, SLOTS = 100_000, 40_000_000  # that topics are learned from: they are held at once, with a row for every text
 RUN = 100  # texts in a row that are taken or left, of more
 PASSES, MORE = 3, 20  # of subspace iteration, with so many vectors more than are wanted
 
@@ -28,8 +29,8 @@ def topic_vectors(texts: Sequence[Ragged], slots: int, dimension: int, rng: np.r
         M_tg = max(0, ln(Σ_k n_k^¾ / (n_t n_g^¾))),  rows of length 1,  ≈  U S Vᵀ  (Deerwester et al. 1990),
 
     and the vectors are V √S without the first component, which all texts have in common: what is left says how texts
-    differ. Of more than `TEXTS` texts, or `SLOTS` slots in them, an even part is taken. Zero are the rows of ids 0 and 1
-    and of slots that stand nowhere, and the columns beyond the rank of M. One state of ``rng`` gives one result.
+    differ. Of more than `TEXTS` texts, or `SLOTS` slots in them, an even part is taken. Zero are the rows of ids 0
+    and 1 and of slots that stand nowhere, and the columns beyond the rank of M. One state of ``rng`` gives one result.
     """
     telling = _telling(_even_part(texts), slots)
     transposed = telling.T.tocsr()  # a product by rows, whose other side stays in the cache
@@ -52,7 +53,10 @@ def _even_part(texts: Sequence[Ragged]) -> Sequence[Ragged]:
     every = max(-(-sum(map(len, texts)) // TEXTS), -(-sum(len(each.ids) for each in texts) // SLOTS))
     if every <= 1:
         return texts
-    return [joined(each.part(start, start + RUN) for start in range(0, len(each), RUN * every)) for each in texts]
+    some = [joined(each.part(start, start + RUN) for start in range(0, len(each), RUN * every)) for each in texts]
+    for each in texts:
+        let_go(each.ids)
+    return some
 
 
 def _telling(texts: Sequence[Ragged], slots: int) -> sp.csr_matrix:
@@ -82,4 +86,5 @@ def _telling(texts: Sequence[Ragged], slots: int) -> sp.csr_matrix:
 
 def _orthonormal(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Q and R of columns (n, k), float32."""
+    block = np.asfortranarray(block)  # here, so that the array that was given is freed, where nobody else holds it
     return scipy.linalg.qr(block, mode="economic", overwrite_a=True, check_finite=False)

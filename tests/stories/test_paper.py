@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from eqnp.app.cli import main
+from eqnp.errors import Interrupted
 from eqnp.paper import document, measures
-from eqnp.paper.plan import QUICK, QUICK_RATES, QUICK_TEXTS, TASKS, Trial
+from eqnp.paper.experiment import Experiment
+from eqnp.paper.plan import QUICK, QUICK_RATES, QUICK_TEXTS, TASKS, Trial, named
 from eqnp.runs.loop import one_hot
 from eqnp.runs.training import fresh_network
 from tests.conftest import ROOT
@@ -135,3 +137,31 @@ def test_one_training_by_its_name(tmp_path):
     ended = subprocess.run([*command, "imdb-150-ep-0"], env=environment, capture_output=True, text=True, check=True)
     assert [path.name for path in (tmp_path / "out" / "results").iterdir()] == ["imdb-150-ep-0.json"]
     assert ended.stdout.count("---") == 1
+    assert not (tmp_path / "out" / "paper.md").exists()  # which another command may be at
+
+
+def test_where_ep_trains(tmp_path, monkeypatch):
+    """If this fails, the experiment's `device` is without effect, or a run that was stopped goes on elsewhere."""
+    asked, experiment = [], Experiment(tmp_path / "runs", tmp_path / "results", quick=True, device="auto")
+
+    def instead(*arguments, device):
+        asked.append(device)
+        raise Interrupted("as if a signal had come")
+
+    for name in ("run_training", "resume_training"):
+        monkeypatch.setattr(f"eqnp.paper.trials.{name}", instead)
+    folder = tmp_path / "runs" / "snli-ep-1"
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            experiment.train(*named(["snli-ep-1"]))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").touch()
+    assert asked == ["auto", "auto"]
+
+
+def test_a_network_that_was_trained_elsewhere(tmp_path, capsys, monkeypatch):
+    """If this fails, a record without its run stops all trainings after it."""
+    experiment = Experiment(tmp_path / "runs", tmp_path / "results", quick=True)
+    monkeypatch.setattr("eqnp.paper.experiment.result", lambda trial, *_, **__: {"name": trial.name})
+    experiment.run("imdb")
+    assert "imdb-ep-0 was trained elsewhere: bring its folder to" in capsys.readouterr().out

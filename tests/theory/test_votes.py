@@ -56,6 +56,8 @@ def test_votes_alone_are_logistic_regression_for_any_nudge(voting, beta):
     truth = np.zeros_like(table)
     np.add.at(truth, segment.ids, shares[:, :, None] * (output - voting.target)[:, None] / len(output))
     np.testing.assert_allclose(result.gradients["votes0.weight"].dense(table), truth, atol=1e-12)
+    implicit = estimate(network, voting.batch, voting.target, LearningConfig(algorithm="implicit"), EXACT)
+    np.testing.assert_allclose(implicit.gradients["votes0.weight"].dense(table), truth, atol=1e-12)
 
 
 def test_only_features_that_occur_move(voting):

@@ -24,7 +24,7 @@ FAST = pytest.mark.parametrize("device", ["cpu", GPU])
 EVERY = pytest.mark.parametrize("device", ["naive", "cpu", GPU])
 RETRIEVAL = pytest.mark.parametrize(
     ("device", "by_products"),
-    [("cpu", None), *(pytest.param("cuda", way, marks=pytest.mark.gpu) for way in (False, True))],
+    [("naive", None), ("cpu", None), *(pytest.param("cuda", way, marks=pytest.mark.gpu) for way in (False, True))],
 )
 DTYPES = st.sampled_from((np.float32, np.float64))
 SEEDS = st.integers(0, 2**16)
@@ -168,7 +168,8 @@ def test_retrieval(device, by_products, seed, dtype, shape):
     """If this fails, attention retrieves something else than its definition; 70 rows, 300 slots take several blocks."""
     rng = np.random.default_rng(seed)
     arguments = attention_arguments(rng, dtype, *shape)
-    samples = np.sort(rng.permutation(3)[: rng.integers(1, 4)])
+    some = np.sort(rng.permutation(3)[: rng.integers(1, 4)])
+    samples = np.arange(3) if by_products else some  # which are for whole batches
     arguments[0] = arguments[0][samples]
     state, size = rng.standard_normal(arguments[0].shape).astype(dtype), len(samples)
     arguments += [samples, state, np.zeros(size, dtype), np.zeros(size)]
@@ -396,6 +397,22 @@ def test_whole_arrays(device, seed, dtype):
     for bad, finite in ((0, True), (np.nan, False), (np.inf, False)):
         array[2, 3] = bad
         assert twin.finite(twin.device(array)) == finite
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("padding", ["zeros", "masked"])
+def test_a_whole_batch_by_products(padding):
+    """If this fails, a network that retrieves by products learns something else than by the definition."""
+    results = []
+    for device in ("naive", "cuda"):
+        p = problem(seed=4, kind="two texts", padding=padding, device=device)
+        texts = {name: Segment(s.ids[:, : s.lengths.max()], s.lengths) for name, s in p.batch.items()}
+        settling = SettlingConfig("even-odd", 0.0, 3, 2, accelerate=False)
+        with retrieving(by_products=True):
+            results.append(estimate(p.network, texts, p.target, LearningConfig(), settling).gradients)
+    for name in results[0]:
+        dense, fast = (getattr(found[name], "values", found[name]) for found in results)
+        np.testing.assert_allclose(kernels.load("cuda").host(fast), dense, atol=1e-10, err_msg=name)
 
 
 @FAST

@@ -21,7 +21,7 @@ STAGED = 1 << 14  # bytes of a block for the slots that it weighs
 
 
 def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residual, value):
-    """As `naive.retrieve`: by two products with the softmax between them, or where some samples rest, in one pass."""
+    """As `naive.retrieve`: with cupy, of a whole batch, by two products with the softmax between them; else at once."""
     if not len(drive):
         return
     whole = BY_PRODUCTS and len(drive) == len(memory)
@@ -33,7 +33,8 @@ def retrieve(drive, memory, slots, phantoms, rows, scale, samples, state, residu
 def _by_products(drive, memory, slots, phantoms, rows, scale, state):
     """Retrieval whose weights are written out; returns parts of the largest change and of Λ, (B, parts) each.
 
-    That is 4 bytes a query and slot, where the one pass writes none; but cuBLAS multiplies three times as fast.
+    That takes memory for the weight of every query and slot, where the one pass writes none; but a whole batch of the
+    paper's networks is trained in three quarters of the time (docs/gpus.md).
     """
     (size, queries, width), patterns, dtype = drive.shape, memory.shape[1], drive.dtype
     weights = scratch("attention", (size, queries, patterns), dtype)
