@@ -50,10 +50,10 @@ def table(seconds: float | None = None) -> None:
 
 
 def check(folder: str) -> None:
-    one, cores = benchmark(1, folder, 20), os.cpu_count()
+    one, cores = benchmark(1, folder, 32 - 1), os.cpu_count()
     width = load_config(f"{folder}/config.toml").vectors
     width = width.dimension + width.topics
-    print(f"1 rank: {1e3 * one['seconds']:.1f} ms a batch")
+    print(f"1 rank: {1e3 * one['mean_seconds']:.1f} ms a batch on the average")
     for ranks, steps in ((2, 1), (4, 1), (8, 1), (2, 8), (4, 8)):
         found = benchmark(ranks, folder, 32 - 1, f"--set=training.local_steps={steps}")  # 32 with the first one
         dense, turns = found["dense_bytes"], max(1, ranks / cores)  # ranks that take turns on a core
@@ -61,8 +61,8 @@ def check(folder: str) -> None:
         model = bytes_in(rows, dense / steps, width, ranks, steps > 1)
         shares = f"bytes {found['received'] / model:.3f} of the model's, "
         shares += f"{found['ahead'] / found['received']:.0%} of them while states settled; "
-        shares += f"a batch takes {found['seconds'] / one['seconds'] / turns:.2f} of one rank's time, "
-        shares += f"{found['work'] / one['seconds'] / turns:.2f} at work"
+        shares += f"a batch takes {found['mean_seconds'] / one['mean_seconds'] / turns:.2f} of one rank's time, "
+        shares += f"{found['mean_work'] / one['mean_seconds'] / turns:.2f} at work"
         print(f"{ranks} ranks, {steps} step(s): {rows:,.0f} rows; {shares}", flush=True)
 
 

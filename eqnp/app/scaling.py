@@ -82,7 +82,8 @@ def measure_ranks(
     """Train ``repeat`` batches on all ranks, of ``training.batch`` texts on each of them, and say what they took.
 
     Texts are those of a prepared ``folder``, or random. Returns for each rank the median seconds and the mean bytes of
-    a batch, and their means over the ranks. Raises ConfigError and CheckpointError.
+    a batch, and their means over the ranks; the mean seconds too, which alone can be held against those of local steps,
+    where several batches are timed together. Raises ConfigError and CheckpointError.
     """
     if folder:
         check_texts(folder, "give one that has them")
@@ -114,6 +115,8 @@ def measure_ranks(
     mine = {name: statistics.median(column[1:]) for name, column in zip(FIGURES[:2], columns, strict=False)}
     mine |= {name: statistics.mean(column) for name, column in zip(FIGURES[2:], columns[2:], strict=True)}
     mine |= {"work": mine["seconds"] - mine["waited"], "peak_resident_gib": peak_resident_gib()}
+    mine["mean_seconds"], waited = (statistics.mean(column[1:]) for column in columns[:2])
+    mine["mean_work"] = mine["mean_seconds"] - waited
     by_rank = ranks.communicator.allgather(mine) if ranks.communicator else [mine]
     figures = {name: statistics.mean(one[name] for one in by_rank) for name in mine}
     figures |= {"ranks": ranks.size, "batch": each, "dense_bytes": dense, "reduction": ranks.reduction}
