@@ -146,7 +146,7 @@ def test_where_ep_trains(tmp_path, monkeypatch):
 
     def instead(*arguments, device):
         asked.append(device)
-        raise Interrupted("as if a signal had come")
+        raise Interrupted("stopped", "as if a signal had come")
 
     for name in ("run_training", "resume_training"):
         monkeypatch.setattr(f"eqnp.paper.trials.{name}", instead)

@@ -22,10 +22,7 @@ NAIVE, CPU = kernels.load("naive"), kernels.load("cpu")
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 FAST = pytest.mark.parametrize("device", ["cpu", GPU])
 EVERY = pytest.mark.parametrize("device", ["naive", "cpu", GPU])
-RETRIEVAL = pytest.mark.parametrize(
-    ("device", "by_products"),
-    [("naive", None), ("cpu", None), *(pytest.param("cuda", way, marks=pytest.mark.gpu) for way in (False, True))],
-)
+WAYS = ("cpu", None), *(pytest.param("cuda", way, marks=pytest.mark.gpu) for way in (False, True))
 DTYPES = st.sampled_from((np.float32, np.float64))
 SEEDS = st.integers(0, 2**16)
 
@@ -162,7 +159,7 @@ def retrieving(by_products: bool | None):
         yield
 
 
-@RETRIEVAL
+@pytest.mark.parametrize(("device", "by_products"), WAYS)
 @given(SEEDS, DTYPES, st.sampled_from(((1, 6), (4, 6), (70, 6), (2, 300))))
 def test_retrieval(device, by_products, seed, dtype, shape):
     """If this fails, attention retrieves something else than its definition; 70 rows, 300 slots take several blocks."""
@@ -309,7 +306,7 @@ def test_nan_is_never_taken_for_settled_output(device, name):
     assert np.isnan(twin.host(residual)[0])
 
 
-@RETRIEVAL
+@pytest.mark.parametrize(("device", "by_products"), [("naive", None), *WAYS])
 @pytest.mark.parametrize(("where", "slots"), [("drive", 4), ("memory", 4), ("drive", 300), ("memory", 300)])
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_is_never_taken_for_settled_attention(device, by_products, where, slots):
