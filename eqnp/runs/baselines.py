@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
+from eqnp.machine.threads import let_go
 from eqnp.runs import label_sets
 from eqnp.runs.perceptron import perceptron
 from eqnp.text.start import log_count_ratios
@@ -120,7 +121,9 @@ def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -
     shares = {name: [_shares(texts, len(embedding)) for texts in s.segments.values()] for name, s in splits.items()}
     centre, spread = _moments(shares["train"], embedding)
     features = {name: _of_means(each, embedding, centre, spread) for name, each in shares.items()}
-    return _regression(features, splits, classes)
+    found = _regression(features, splits, classes)
+    let_go(embedding)  # which a run of several ranks has in a file
+    return found
 
 
 @dataclass(frozen=True)
