@@ -105,7 +105,10 @@ def set_aside(array: np.ndarray) -> np.ndarray:
 
 
 def let_go(array) -> None:
-    """Let no page of a file that an array maps count as this process's memory; it is read again where it is needed."""
+    """Let no page of a file that an array maps count as this process's memory; it is read again where it is needed.
+
+    For files that are mapped to be read: what was written to a private copy of pages would be lost.
+    """
     while isinstance(array, np.ndarray | memoryview):
         array = array.obj if isinstance(array, memoryview) else array.base
     if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
