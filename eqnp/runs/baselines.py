@@ -5,7 +5,7 @@ samples times the dimension."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from eqnp.text.tokens import Ragged, joined
 
 MOST, PART = 20_000_000, 4_000_000  # tokens of a corpus; of a larger one about so many teach a linear model as well
 RUN = 100  # samples in a row that are taken or left
-BLOCK = 1 << 16  # samples whose mean vectors are in memory together
+BLOCK = 1 << 16  # samples whose mean vectors are in memory together; word vectors that are read together
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # inverse penalties C, as scikit-learn counts them
 OF_SEVERAL = (10.0, 100.0, 1000.0)  # where each class has a regression of its own, and few texts
 
@@ -121,9 +121,7 @@ def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -
     shares = {name: [_shares(texts, len(embedding)) for texts in s.segments.values()] for name, s in splits.items()}
     centre, spread = _moments(shares["train"], embedding)
     features = {name: _of_means(each, embedding, centre, spread) for name, each in shares.items()}
-    found = _regression(features, splits, classes)
-    let_go(embedding)  # which a run of several ranks has in a file
-    return found
+    return _regression(features, splits, classes)
 
 
 @dataclass(frozen=True)
@@ -147,11 +145,16 @@ def _of_means(shares: list, embedding: np.ndarray, centre: np.ndarray, spread: n
     def times(weights: np.ndarray) -> np.ndarray:
         scaled = (weights / spread[:, None]).astype(embedding.dtype)
         blocks = np.split(scaled, parts)
-        return sum(a @ (embedding @ block) for a, block in zip(shares, blocks, strict=True)) - centre @ scaled
+        words = [np.empty((len(embedding), scaled.shape[1]), embedding.dtype) for _ in blocks]
+        for part, vectors in _by_parts(embedding):
+            for found, block in zip(words, blocks, strict=True):
+                np.matmul(vectors, block, out=found[part])
+        return sum(a @ found for a, found in zip(shares, words, strict=True)) - centre @ scaled
 
     def back(error: np.ndarray) -> np.ndarray:
         error = error.astype(embedding.dtype)
-        means = np.concatenate([embedding.T @ (a.T @ error) for a in shares])
+        words = [a.T @ error for a in shares]
+        means = sum(np.vstack([vectors.T @ each[part] for each in words]) for part, vectors in _by_parts(embedding))
         return (means - np.outer(centre, error.sum(axis=0))) / spread[:, None]
 
     return _Features(len(centre), times, back)
@@ -163,12 +166,21 @@ def _shares(texts: Ragged, words: int) -> sparse.csr_array:
     return sparse.csr_array((shares, texts.ids, texts.offsets), shape=(len(texts), words))
 
 
+def _by_parts(embedding: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Word vectors, `BLOCK` at a time: a run of several ranks has them in a file, of which no more is in memory."""
+    for start in range(0, len(embedding), BLOCK):
+        part = slice(start, start + BLOCK)
+        yield part, embedding[part]
+        let_go(embedding)
+
+
 def _moments(shares: list, embedding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every column of the mean vectors."""
     count = shares[0].shape[0]
     total, squares = (np.zeros(len(shares) * embedding.shape[1]) for _ in range(2))
     for start in range(0, count, BLOCK):
-        means = np.hstack([a[start : start + BLOCK] @ embedding for a in shares])
+        block = [a[start : start + BLOCK] for a in shares]
+        means = sum(np.hstack([a[:, part] @ vectors for a in block]) for part, vectors in _by_parts(embedding))
         total += means.sum(axis=0, dtype=np.float64)
         squares += np.square(means).sum(axis=0, dtype=np.float64)
     centre = total / count
