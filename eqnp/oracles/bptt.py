@@ -27,20 +27,22 @@ def estimate(
     *,
     weight: np.ndarray | None = None,
     steps: int | None = None,
+    train_embeddings: bool = True,
 ) -> Estimate:
     """The gradient of the mean loss through the last ``steps`` (default: K) steps, as an `Estimate`; weight (B,).
 
-    Every step is stored with its attention weights: memory grows with ``steps``, which that of EP does not.
+    Every step is stored with its attention weights: memory grows with ``steps``, which that of EP does not. Without
+    ``train_embeddings`` there is no gradient of them.
     """
     x = network.clamp(batch)
     state = network.zero_state(x)
     settled = settle(network, x, state, settling)
     history = unroll(network, x, state, steps or settling.nudged_sweeps)
     total, tokens = None, None
-    for gradients, part, _ in backward(history, target, weight):
+    for gradients, part, _ in backward(history, target, weight, train_embeddings):
         total = _add(total, gradients)
         tokens = _add(tokens, part)
-    total |= rows_of(network, batch, total, tokens)
+    total |= rows_of(network, batch, total, tokens if train_embeddings else {})
     output = state.states[network.output.name]
     loss = float(network.cost(output, target, weight).mean())
     return Estimate(total, loss, output, settled.sweeps[None], settled.residual[None], [])
@@ -62,12 +64,14 @@ def unroll(network: Network, x: Clamped, state: State, steps: int) -> list[tuple
     return history
 
 
-def backward(history, target: np.ndarray, weight: np.ndarray | None = None) -> Iterator[tuple[Layers, Layers, Layers]]:
+def backward(
+    history, target: np.ndarray, weight: np.ndarray | None = None, of_tokens: bool = True
+) -> Iterator[tuple[Layers, Layers, Layers]]:
     """From the last step to the first: the gradient's part by parameters, by tokens, and the adjoint of the states."""
     around = history[-2][1]
     v = around.output_adjoint(history[-1][0], target, weight)
     for states, around in reversed(history[:-1]):
-        yield (*around.gradients(v, states), v)
+        yield (*around.gradients(v, states, of_tokens), v)
         v = around.coupling(around.hessian(v))
 
 

@@ -26,12 +26,13 @@ def estimate(
     *,
     weight: np.ndarray | None = None,
     tolerance: float | None = None,
+    train_embeddings: bool = True,
 ) -> Estimate:
     """The gradient of the mean loss at the settled free state, as `eqnp.learning.estimate` gives its own; weight (B,).
 
     Its accuracy is that of the states and of ``tolerance``, the relative residual of the linear solve for the layers
-    that are not eliminated (by default a thousand times the rounding error). Raises SettlingError when the solve does
-    not converge.
+    that are not eliminated (by default a thousand times the rounding error). Without ``train_embeddings`` there is no
+    gradient of them. Raises SettlingError when the solve does not converge.
     """
     x = network.clamp(batch)
     state = network.zero_state(x)
@@ -40,8 +41,8 @@ def estimate(
     inexact = max(layer.potential.hessian_error for layer in network.layers)
     tolerance = tolerance or max(inexact, 1000 * float(np.finfo(network.dtype).eps))
     mu = _solve(around, around.output_adjoint(state.states, target, weight), tolerance)
-    gradients, tokens = around.gradients(mu, state.states)
-    gradients |= rows_of(network, batch, gradients, tokens)
+    gradients, tokens = around.gradients(mu, state.states, train_embeddings)
+    gradients |= rows_of(network, batch, gradients, tokens if train_embeddings else {})
     output = state.states[network.output.name]
     loss = float(network.cost(output, target, weight).mean())
     return Estimate(gradients, loss, output, settled.sweeps[None], settled.residual[None], [])

@@ -63,13 +63,15 @@ class Linearised:
             v[output.name] *= weight[:, None]
         return v
 
-    def gradients(self, v: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray]) -> tuple[Layers, Layers]:
+    def gradients(
+        self, v: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray], of_tokens: bool = True
+    ) -> tuple[Layers, Layers]:
         """The parameters' part in one step from ``states``, for the adjoint v of the states after it.
 
-        Returns gradients by parameter (without the embeddings), and by segment those of its tokens (B, M, D).
+        Returns gradients by parameter (without the embeddings), and by segment those of its tokens (B, M, D): none
+        where they are not asked for, ``of_tokens``, and no memory made of tokens needs them for its own weights.
         """
         lam, gradients, network = self.hessian(v), {}, self.network
-        tokens = {name: np.zeros_like(x) for name, x in self.x.tokens.items()}
         for synapse in network.synapses:
             for name, columns, product in synapse.gradient_change(self.x, states, lam):
                 whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
@@ -78,6 +80,9 @@ class Linearised:
             for name, rows in synapse.row_updates(network.parameters, self.x, one, np.ones(1), np.empty):
                 whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
                 whole += rows.dense(whole)
+        if not (of_tokens or network.memories):
+            return gradients, {}
+        tokens = {name: np.zeros_like(x) for name, x in self.x.tokens.items()}
         for synapse in network.synapses:
             if not synapse.pres:  # φ is linear in the post layer, and that is all there is
                 one_phase = {synapse.post.name: lam[synapse.post.name][None]}
@@ -99,8 +104,9 @@ class Linearised:
 
 
 def rows_of(network: Network, batch: Batch, gradients: Layers, tokens: Layers) -> dict[str, RowGradient]:
-    """The gradients of tables by the rows that a batch touches: of the embedding, and of features from dense ones."""
-    result = {EMBEDDING: by_word(network, batch, tokens)}
+    """The gradients of tables by the rows that a batch touches: of the embedding from those of tokens, if they are
+    given, and of features from dense ones."""
+    result = {EMBEDDING: by_word(network, batch, tokens)} if tokens else {}
     for features, synapse in network.features.items():
         rows = np.setdiff1d(batch[features].ids, 0).astype(np.int32)
         result[synapse.weight] = RowGradient(rows, gradients[synapse.weight][rows])

@@ -7,7 +7,7 @@ import numpy as np
 from eqnp.dynamics import SettlingConfig
 from eqnp.learning import Estimate
 from eqnp.machine.gradients import entries, total, with_entries
-from eqnp.network import EMBEDDING, Network
+from eqnp.network import Network
 from eqnp.oracles import bptt, implicit
 from eqnp.states import Batch
 
@@ -32,17 +32,16 @@ def estimate(
 
     def by_route(samples: slice) -> Estimate:
         part = {name: segment.take(samples) for name, segment in batch.items()}
-        counted = None if weight is None else weight[samples]
-        result = ROUTES[algorithm](network, part, target[samples], settling, weight=counted)
+        given = {"weight": None if weight is None else weight[samples], "train_embeddings": train_embeddings}
+        result = ROUTES[algorithm](network, part, target[samples], settling, **given)
         share = len(target[samples]) / len(target)
         result.gradients = {name: _scaled(gradient, share) for name, gradient in result.gradients.items()}
         return result
 
     parts = list(network.machine.map(by_route, slices))
-    names = [name for name in parts[0].gradients if train_embeddings or name != EMBEDDING]
     output = np.concatenate([part.output for part in parts])
     return Estimate(
-        {name: total([part.gradients[name] for part in parts], network.kernels) for name in names},
+        {name: total([part.gradients[name] for part in parts], network.kernels) for name in parts[0].gradients},
         sum(part.loss * len(part.output) for part in parts) / len(target),
         output,
         np.concatenate([part.sweeps for part in parts], axis=1),

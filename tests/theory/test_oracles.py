@@ -11,6 +11,7 @@ from eqnp import kernels
 from eqnp.dynamics import SettlingConfig
 from eqnp.errors import ConfigError
 from eqnp.learning import LearningConfig, estimate, phases
+from eqnp.network import EMBEDDING
 from eqnp.oracles import bptt, finite_difference, gdu, implicit
 from eqnp.potentials import elementwise
 from eqnp.testing import KINDS, kink_distance, problem, problems, relative_error
@@ -66,6 +67,18 @@ def test_long_bptt_is_implicit_differentiation(p):
         np.testing.assert_allclose(
             dense(p, unrolled.gradients)[name], value, rtol=0, atol=1e-8 * (1e-3 + abs(value).max())
         )
+
+
+@pytest.mark.parametrize("route", [implicit.estimate, bptt.estimate])
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_that_are_not_trained_change_no_other_gradient(kind, route):
+    """If this fails, a network with fixed embeddings learns something else by the oracles."""
+    p = problem(seed=3, kind=kind)
+    every = dense(p, route(p.network, p.batch, p.target, EXACT).gradients)
+    found = route(p.network, p.batch, p.target, EXACT, train_embeddings=False).gradients
+    assert set(found) == set(every) - {EMBEDDING}
+    for name, value in dense(p, found).items():
+        np.testing.assert_array_equal(value, every[name])
 
 
 def test_truncated_bptt_is_not_the_gradient():
