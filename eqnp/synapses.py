@@ -128,16 +128,12 @@ class Bilinear(Synapse):
         return self.drive(at, parameters, x, {by: v})
 
     def gradient_change(self, x: Clamped, states: States, by: States) -> Iterator[tuple[str, slice, np.ndarray]]:
-        """λ_post ⊗ pre + post ⊗ λ_pre of every bundle, the latter where the pre end moves: it is there once a phase."""
-        changed = {**states, self.post.name: by[self.post.name]}
-        for name, columns, post, pre in self.ends(x, {name: s[None] for name, s in changed.items()}):
-            yield name, columns, post[0].T @ pre[0]
-        if self.pres:
-            moved = {name: np.stack([by[name]] * 2) for name in (layer.name for layer in self.pres)}
-            moved[self.post.name] = np.stack([states[self.post.name]] * 2)
-            for name, columns, post, pre in self.ends(x, moved):
-                if len(pre) > 1:
-                    yield name, columns, post[0].T @ pre[0]
+        """λ_post ⊗ pre + post ⊗ λ_pre of every bundle, as one product; a pre end that does not move is there once."""
+        both = {layer.name: np.stack([states[layer.name], by[layer.name]]) for layer in self.pres}
+        both[self.post.name] = np.stack([by[self.post.name], states[self.post.name]])
+        for name, columns, post, pre in self.ends(x, both):
+            post = post[: len(pre)]
+            yield name, columns, post.reshape(-1, post.shape[2]).T @ pre.reshape(-1, pre.shape[2])
 
 
 class Dense(Bilinear):

@@ -31,17 +31,19 @@ def estimate(
 ) -> Estimate:
     """The gradient of the mean loss through the last ``steps`` (default: K) steps, as an `Estimate`; weight (B,).
 
-    Every step is stored with its attention weights: memory grows with ``steps``, which that of EP does not. Without
-    ``train_embeddings`` there is no gradient of them.
+    Every step is stored with its attention weights: memory grows with ``steps``, which that of EP does not. Steps whose
+    adjoint is less than rounding add nothing. Without ``train_embeddings`` there is no gradient of them.
     """
     x = network.clamp(batch)
     state = network.zero_state(x)
     settled = settle(network, x, state, settling)
     history = unroll(network, x, state, steps or settling.nudged_sweeps)
-    total, tokens = None, None
-    for gradients, part, _ in backward(history, target, weight, train_embeddings):
-        total = _add(total, gradients)
-        tokens = _add(tokens, part)
+    total, tokens, least = {}, {}, 0.0
+    for _, part, v in backward(history, target, weight, train_embeddings, total):
+        tokens = {name: tokens.get(name, 0) + told for name, told in part.items()}
+        least = least or _largest(v) * np.finfo(network.dtype).eps
+        if _largest(v) <= least:  # what the steps before would add is lost in rounding
+            break
     total |= rows_of(network, batch, total, tokens if train_embeddings else {})
     output = state.states[network.output.name]
     loss = float(network.cost(output, target, weight).mean())
@@ -65,15 +67,23 @@ def unroll(network: Network, x: Clamped, state: State, steps: int) -> list[tuple
 
 
 def backward(
-    history, target: np.ndarray, weight: np.ndarray | None = None, of_tokens: bool = True
+    history,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    of_tokens: bool = True,
+    onto: Layers | None = None,
 ) -> Iterator[tuple[Layers, Layers, Layers]]:
-    """From the last step to the first: the gradient's part by parameters, by tokens, and the adjoint of the states."""
-    around = history[-2][1]
-    v = around.output_adjoint(history[-1][0], target, weight)
+    """From the last step to the first: the gradient's part by parameters, by tokens, and the adjoint of the states.
+
+    With ``onto``, those of the parameters are added up there, which saves an array of all weights a step.
+    """
+    later, v = None, history[-2][1].output_adjoint(history[-1][0], target, weight)
     for states, around in reversed(history[:-1]):
-        yield (*around.gradients(v, states, of_tokens), v)
-        v = around.coupling(around.hessian(v))
+        if later:
+            v = later.coupling(later.hessian(v))
+        yield (*around.gradients(v, states, of_tokens, onto), v)
+        later = around
 
 
-def _add(total: Layers | None, part: Layers) -> Layers:
-    return part if total is None else {name: value + part[name] for name, value in total.items()}
+def _largest(v: Layers) -> float:
+    return max(float(abs(value).max(initial=0)) for value in v.values())

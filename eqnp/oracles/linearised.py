@@ -64,21 +64,26 @@ class Linearised:
         return v
 
     def gradients(
-        self, v: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray], of_tokens: bool = True
+        self,
+        v: Mapping[str, np.ndarray],
+        states: Mapping[str, np.ndarray],
+        of_tokens: bool = True,
+        onto: Layers | None = None,
     ) -> tuple[Layers, Layers]:
         """The parameters' part in one step from ``states``, for the adjoint v of the states after it.
 
-        Returns gradients by parameter (without the embeddings), and by segment those of its tokens (B, M, D): none
-        where they are not asked for, ``of_tokens``, and no memory made of tokens needs them for its own weights.
+        Returns gradients by parameter (without the embeddings), added to those of ``onto`` in place, and by segment
+        those of its tokens (B, M, D): none where they are not asked for, ``of_tokens``, and no memory made of tokens
+        needs them for its own weights.
         """
-        lam, gradients, network = self.hessian(v), {}, self.network
+        lam, gradients, network = self.hessian(v), {} if onto is None else onto, self.network
         for synapse in network.synapses:
             for name, columns, product in synapse.gradient_change(self.x, states, lam):
-                whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
+                whole = self._whole(name, gradients)
                 whole.reshape(len(product), -1)[:, columns] += product
             one = {synapse.post.name: lam[synapse.post.name][None]}
             for name, rows in synapse.row_updates(network.parameters, self.x, one, np.ones(1), np.empty):
-                whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
+                whole = self._whole(name, gradients)
                 whole += rows.dense(whole)
         if not (of_tokens or network.memories):
             return gradients, {}
@@ -97,10 +102,16 @@ class Linearised:
         for memory in network.memories:
             slots = tokens.pop(memory.name)
             for name, columns, post, pre in memory.ends(self.x, slots):
-                whole = gradients.setdefault(name, np.zeros_like(network.parameters[name]))
+                whole = self._whole(name, gradients)
                 whole.reshape(post.shape[2], -1)[:, columns] += post[0].T @ pre[0]
             memory.back(network.parameters, self.x, slots, tokens[memory.segment])
         return gradients, tokens
+
+    def _whole(self, name: str, gradients: Layers) -> np.ndarray:
+        """The gradient of a parameter, of zeros where there is none yet."""
+        if name not in gradients:
+            gradients[name] = np.zeros(self.network.parameters[name].shape, self.network.dtype)
+        return gradients[name]
 
 
 def rows_of(network: Network, batch: Batch, gradients: Layers, tokens: Layers) -> dict[str, RowGradient]:
