@@ -31,7 +31,7 @@ ALTS = {  # pictures, the table that each follows, and what it shows
     "memory": ("memory", "Memory at the peak by number of steps"),
     "ablation": ("ablation", "Accuracy against the error of the gradient"),
 }
-PARTS = ("accuracy", "fixed", "short")
+PARTS = ("accuracy", "fixed", "short", "midway")
 
 
 @dataclass
@@ -101,6 +101,7 @@ class Experiment:
                 ("SNLI, all of T and K", "snli", "fixed"),
                 ("IMDB", "imdb", "accuracy"),
                 ("IMDB, 150 positions", "imdb", "short"),
+                ("IMDB, 150 positions, biases of ½", "imdb", "midway"),
             )
         }
         drawings = {

@@ -62,7 +62,7 @@ def test_a_quick_look_at_all_of_it(tmp_path):
     assert document.MISSING not in page.splitlines()
     for name in PICTURES:
         assert (tmp_path / "out" / "paper" / f"{name}.png").stat().st_size > 5000
-    for name in ("snli-ep-0", "imdb-150-bptt-0"):
+    for name in ("snli-ep-0", "imdb-midway-bptt-0"):
         record = json.loads((results / f"{name}.json").read_text())
         trained = re.sub(r"(-ep|-bptt)-0$", "", name)
         by = document.ALGORITHMS[record["metrics"]["algorithm"]]
