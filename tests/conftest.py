@@ -15,7 +15,7 @@ SHARED = ROOT.parent / "shared"
 # A first example compiles kernels, so no deadline; derandomised in CI, so that a red run can be repeated.
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
 settings.register_profile("dev", max_examples=25, **common)
-settings.register_profile("simulator", max_examples=5, derandomize=True, **common)  # its threads are slow
+settings.register_profile("simulator", max_examples=5, derandomize=True, **common)  # Python runs its threads
 settings.register_profile("ci", max_examples=25, derandomize=True, **common)
 settings.register_profile("thorough", max_examples=250, **common)
 settings.load_profile(os.environ.get("EQNP_HYPOTHESIS", "ci" if os.environ.get("CI") else "dev"))

@@ -6,7 +6,6 @@ an array remembers who touched it since when, and a test fails where the order o
 
 import os
 import sys
-import threading
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class Watch:
     """
 
     def __init__(self):
-        self.lock, self.writer, self.readers = threading.Lock(), {}, {}
+        self.writer, self.readers = {}, {}
 
     def start(self) -> None:
         """A kernel starts, after all others are done."""
@@ -33,27 +32,26 @@ class Watch:
 
     def touch(self, array: np.ndarray, index, writes: bool, shared: bool) -> None:
         """Raise RaceError where this access meets another's; and for what is read from shared memory unwritten."""
-        thread = threading.current_thread()
+        thread = TURN.current_thread()
         place = tuple(map(int, index)) if isinstance(index, tuple) else (int(index),)
         if len(place) != array.ndim or min(place) < 0:
             raise IndexError(f"{place} in an array of {array.shape}")
         address = array.__array_interface__["data"][0] + sum(i * s for i, s in zip(place, array.strides, strict=True))
         block, epoch = tuple(thread.blockIdx), thread.passed
         key, who = (block if shared else None, address), (block, thread.thread_id)
-        with self.lock:
-            others = [self.writer.get(key)]
-            if shared and not writes and others == [None]:
-                raise RaceError(f"{place} of a shared array of {array.shape} is read before it is written")
-            if writes:
-                others += self.readers.get(key, {}).items()
-            for other in others:
-                if other and other[0] != who and (other[0][0] != block or other[1] == epoch):
-                    raise RaceError(f"threads {who} and {other[0]} meet at {place} of {array.shape}, epoch {epoch}")
-            if writes:
-                self.writer[key] = who, epoch
-                self.readers.pop(key, None)
-            else:
-                self.readers.setdefault(key, {})[who] = epoch
+        others = [self.writer.get(key)]
+        if shared and not writes and others == [None]:
+            raise RaceError(f"{place} of a shared array of {array.shape} is read before it is written")
+        if writes:
+            others += self.readers.get(key, {}).items()
+        for other in others:
+            if other and other[0] != who and (other[0][0] != block or other[1] == epoch):
+                raise RaceError(f"threads {who} and {other[0]} meet at {place} of {array.shape}, epoch {epoch}")
+        if writes:
+            self.writer[key] = who, epoch
+            self.readers.pop(key, None)
+        else:
+            self.readers.setdefault(key, {})[who] = epoch
 
 
 class Shared(np.ndarray):
@@ -68,7 +66,18 @@ class Shared(np.ndarray):
         super().__setitem__(index, value)
 
 
-WATCH = Watch()
+class Turn:
+    """Whose turn it is: the simulator asks for the current thread."""
+
+    def __init__(self):
+        self.thread = None
+
+    def current_thread(self):
+        """The simulated one."""
+        return self.thread
+
+
+TURN, WATCH = Turn(), Watch()
 
 
 def _largest(a, b):
@@ -81,25 +90,24 @@ def _smallest(a, b):
 
 
 def mend() -> None:
-    """Give the threads of a block one and the same shared array, also when they come at once; have them compare NaN as
-    a device does; let them wait less; and watch them.
+    """Give the threads of a block one and the same shared array; have them compare NaN as a device does; let them take
+    turns; and watch them.
 
-    They wait for each other in loops, which keep the interpreter from the one that is waited for until it switches.
+    Each runs to its next barrier, and then the next one does: they are no threads of the system, which would wait for
+    each other most of the time.
     """
-    from numba.cuda.simulator import kernel
+    from greenlet import greenlet
+    from numba.cuda.simulator import kernel, kernelapi
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
     from numba.np.numpy_support import as_dtype
 
-    lock = threading.Lock()
-
     def array(self, shape, dtype):
         caller = sys._getframe(1)
-        with lock:
-            place = caller.f_code.co_filename, caller.f_lineno
-            if place not in self._allocations:
-                self._allocations[place] = np.empty(shape, as_dtype(dtype)).view(Shared)
-            return self._allocations[place]
+        place = caller.f_code.co_filename, caller.f_lineno
+        if place not in self._allocations:
+            self._allocations[place] = np.empty(shape, as_dtype(dtype)).view(Shared)
+        return self._allocations[place]
 
     def read(self, index):
         WATCH.touch(self._ary, index, writes=False, shared=False)
@@ -109,22 +117,25 @@ def mend() -> None:
         WATCH.touch(self._ary, index, writes=True, shared=False)
         self._ary[index] = value
 
-    run, threads = kernel.BlockManager.run, kernel.BlockThread
-    begin, synchronise, call = threads.__init__, threads.syncthreads, kernel.FakeCUDAKernel.__call__
+    call, initialise = kernel.FakeCUDAKernel.__call__, kernel.BlockThread.__init__
 
-    def begin_watched(self, f, manager, *rest):
-        begin(self, f, manager, *rest)
-        self.passed = 0
-        manager.watched.append(self)
+    def begin(self, *arguments):
+        initialise(self, *arguments)
+        self.passed, self.fibre = 0, greenlet(self._target)
 
-    def synchronise_watched(self):
-        synchronise(self)
+    def synchronise(self):
+        self.fibre.parent.switch()
         self.passed += 1
 
-    def run_watched(self, *arguments):
-        self.watched = []
-        run(self, *arguments)
-        if len({thread.passed for thread in self.watched}) > 1:
+    def run(self, block, *arguments):
+        places = np.ndindex(*self._block_dim)
+        every = [kernel.BlockThread(lambda: self._f(*arguments), self, block, at, self._debug) for at in places]
+        live = every
+        while live:
+            for TURN.thread in live:
+                TURN.thread.fibre.switch()
+            live = [thread for thread in live if not thread.fibre.dead]
+        if len({thread.passed for thread in every}) > 1:
             raise RaceError("not all threads of a block come to the same barriers")
 
     def call_watched(self, *arguments):
@@ -139,6 +150,6 @@ def mend() -> None:
             module.max, module.min = _largest, _smallest
     FakeCUDAShared.array = array
     FakeCUDAArray.__getitem__, FakeCUDAArray.__setitem__ = read, write
-    threads.__init__, threads.syncthreads, kernel.BlockManager.run = begin_watched, synchronise_watched, run_watched
-    kernel.FakeCUDAKernel.__call__ = call_watched
-    sys.setswitchinterval(1e-4)
+    kernelapi.threading = TURN
+    kernel.BlockThread.__init__, kernel.BlockThread.syncthreads = begin, synchronise
+    kernel.BlockManager.run, kernel.FakeCUDAKernel.__call__ = run, call_watched

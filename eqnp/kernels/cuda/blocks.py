@@ -1,6 +1,6 @@
 """Blocks of threads: how large they are, how a kernel is started, and what the threads of one find out together.
 
-Under numba's simulator the blocks are small, because each of their threads is one of Python's.
+Under numba's simulator the blocks are small, because Python runs their threads, in turn.
 """
 
 from __future__ import annotations
