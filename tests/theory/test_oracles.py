@@ -112,6 +112,20 @@ def test_orders_of_the_estimators(kind, activation, output, estimator, betas, or
     assert np.polyfit(np.log(betas), np.log(errors), 1)[0] == pytest.approx(order[0], abs=order[1])
 
 
+def test_a_nudge_moves_a_unit_off_its_bound():
+    """If this fails, a clipped output that is 0 for every text learns by exact gradients, or does not by EP."""
+    p = problem(seed=3, activation="clipped", output_activation="clipped")
+    p.target[...] = np.eye(p.target.shape[1])[np.arange(len(p.target)) % 2]
+    p.network.parameters["output.weight"][0], p.network.parameters["output.bias"][0] = 0, -0.01
+    for route in (implicit.estimate, bptt.estimate):
+        result = route(p.network, p.batch, p.target, EXACT)
+        assert (result.output[:, 0] == 0).all()
+        assert result.gradients["output.bias"][0] == 0
+        assert result.gradients["output.bias"][1] != 0
+    assert ep(p, "symmetric", 0.1)["output.bias"][0] < 0
+    assert ep(p, "symmetric", 0.005)["output.bias"][0] == 0  # a pull of less than 0.01 does not reach it
+
+
 def test_random_sign_averages_to_the_symmetric_estimate():
     """If this fails, the sign changes more than the sign of β."""
     p = problem(seed=3)
