@@ -41,8 +41,9 @@ def estimate(
     total, tokens, least = {}, {}, 0.0
     for _, part, v in backward(history, target, weight, train_embeddings, total):
         tokens = {name: tokens.get(name, 0) + told for name, told in part.items()}
-        least = least or _largest(v) * np.finfo(network.dtype).eps
-        if _largest(v) <= least:  # what the steps before would add is lost in rounding
+        largest = max(float(abs(value).max(initial=0)) for value in v.values())
+        least = least or largest * np.finfo(network.dtype).eps
+        if largest <= least:  # what the steps before would add is lost in rounding
             break
     total |= rows_of(network, batch, total, tokens if train_embeddings else {})
     output = state.states[network.output.name]
@@ -83,7 +84,3 @@ def backward(
             v = later.coupling(later.hessian(v))
         yield (*around.gradients(v, states, of_tokens, onto), v)
         later = around
-
-
-def _largest(v: Layers) -> float:
-    return max(float(abs(value).max(initial=0)) for value in v.values())
