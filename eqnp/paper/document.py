@@ -92,11 +92,18 @@ def settling(tasks: Mapping[str, Mapping]) -> str:
 
 
 def steps(tasks: Mapping[str, Sequence[Mapping]]) -> str:
-    """Relative error of EP's updates against BPTT's, step by step, for every synapse."""
+    """Relative error of EP's updates against BPTT's, step by step, for every synapse; where that is 0, EP's norm."""
+
+    def error(nudge: Mapping, name: str) -> str:
+        norms = nudge["norms"][name]
+        if any(norms["bptt"]):
+            return f"{nudge['error'][name]:.0e}"
+        return f"of 0: {max(norms['ep']):.0e}" if any(norms["ep"]) else "both 0"
+
     rows = []
     for title, nudges in tasks.items():
         for name in nudges[0]["error"]:
-            rows.append([title, f"`{name}`", *(f"{each['error'][name]:.0e}" for each in nudges)])
+            rows.append([title, f"`{name}`", *(error(nudge, name) for nudge in nudges)])
     betas = [f"β = {each['beta']:g}" for each in next(iter(tasks.values()), ())]
     return table(["network", "parameter", *(betas and ["nearly no nudge, " + betas[0], "as trained"])], rows)
 

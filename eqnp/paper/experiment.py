@@ -31,7 +31,7 @@ ALTS = {  # pictures, the table that each follows, and what it shows
     "memory": ("memory", "Memory at the peak by number of steps"),
     "ablation": ("ablation", "Accuracy against the error of the gradient"),
 }
-PARTS = ("accuracy", "fixed", "short", "midway")
+PARTS = ("accuracy", "fixed", "short", "midway", "once")
 
 
 @dataclass

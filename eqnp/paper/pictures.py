@@ -17,7 +17,11 @@ FLOOR = 1e-9  # of the largest: smaller ones are rounding, and are not drawn
 
 @styled
 def curves(groups: Mapping[str, Sequence[Mapping]], path: Path) -> None:
-    """Validation accuracy by epoch: a panel for each group of trainings, a line for each of them."""
+    """Validation accuracy by epoch: a panel for each group of trainings, a line for each of them.
+
+    Groups of a single epoch have no curve, and are left out.
+    """
+    groups = {title: records for title, records in groups.items() if any(len(each["curve"]) > 1 for each in records)}
     figure, every = grid(1, len(groups), (4.5 * len(groups), 3.4))
     for (title, records), axes in zip(groups.items(), every[0], strict=True):
         named = set()
@@ -59,7 +63,11 @@ def steps(states: Mapping[str, Sequence[Mapping]], path: Path) -> None:
     """Norm of every step's update, BPTT as lines and EP as marks, a panel for each network, at the smallest nudge."""
     figure, every = grid(1, len(states), (4.5 * len(states), 3.6))
     for (title, nudges), axes in zip(states.items(), every[0], strict=True):
+        axes.set(title=title, xlabel="step", ylabel="norm of the update")
         weights = [name for name in nudges[0]["norms"] if not name.endswith("bias")]
+        if not any(max(nudges[0]["norms"][name]["bptt"]) for name in weights):
+            axes.text(0.5, 0.5, "no update: outputs at 0", transform=axes.transAxes, ha="center")
+            continue
         for i, name in enumerate(weights):
             backward, forward = (np.array(nudges[0]["norms"][name][by]) for by in ("bptt", "ep"))
             at = np.flatnonzero(backward > FLOOR * backward.max())
@@ -67,7 +75,6 @@ def steps(states: Mapping[str, Sequence[Mapping]], path: Path) -> None:
             label = name.removesuffix(".weight")
             axes.semilogy(1 + at, backward[at], STYLES[i // 4 % 4], color=shade, label=label)
             axes.semilogy(1 + at, forward[at], "o+xs"[i % 4], color=shade, markersize=4, fillstyle="none")
-        axes.set(title=title, xlabel="step", ylabel="norm of the update")
         axes.legend(fontsize=7)
     save(figure, path)
 

@@ -62,7 +62,7 @@ def test_a_quick_look_at_all_of_it(tmp_path):
     assert document.MISSING not in page.splitlines()
     for name in PICTURES:
         assert (tmp_path / "out" / "paper" / f"{name}.png").stat().st_size > 5000
-    for name in ("snli-ep-0", "imdb-midway-bptt-0"):
+    for name in ("snli-ep-0", "imdb-once-bptt-0"):
         record = json.loads((results / f"{name}.json").read_text())
         trained = re.sub(r"(-ep|-bptt)-0$", "", name)
         by = document.ALGORITHMS[record["metrics"]["algorithm"]]
@@ -117,6 +117,16 @@ def test_small_nudges_have_little_bias_and_follow_backpropagation(problem):
         assert [phase["beta"] for phase in phases] == [0, 0.5, -0.5]
     assert max(phase["rise"] for phase in orders["even-odd"]) < 1e-12
     assert orders["even-odd"][0]["residual"][5] < orders["synchronous"][0]["residual"][5] / 10
+
+
+def test_a_gradient_that_is_zero_has_no_relative_error():
+    """If this fails, a network at its bounds, where EP moves alone, is said to have updates like BPTT's."""
+    norms = {"bptt": [0.0, 0.0], "ep": [0.0, 0.25], "apart": [0.0, 0.25]}
+    still = {"bptt": [0.0], "ep": [0.0], "apart": [0.0]}
+    moves, none = (
+        {"beta": beta, "norms": {"w": each}, "error": {"w": 0.25}} for beta, each in ((1, norms), (0, still))
+    )
+    assert document.steps({"IMDB": [none, moves]}).splitlines()[-1] == "| IMDB | `w` | both 0 | of 0: 2e-01 |"
 
 
 def test_a_block_of_the_page_that_is_not_there():
