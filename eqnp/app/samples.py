@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from eqnp.errors import ConfigError, DataError, some
 from eqnp.sections import DataConfig
 from eqnp.text.corpora import Corpus, Texts
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _column_names(X) -> list[str] | None:
@@ -182,6 +185,8 @@ def texts_of(X: Sequence, columns: Mapping[str, str], label: str) -> dict[str, T
         X = X.to_pylist()
     elif hasattr(X, "to_numpy"):
         X = X.to_numpy()
+    if len(names) == 1 and set(map(type, X)) == {str} and not any(map(_is_odd, X)):  # which most are, and quickly seen
+        return {names[0]: Texts(X)}
     whole = str | bytes | bytearray  # which are sequences too, and no sample of several texts
     rows = [
         tuple(row) if isinstance(row, Sequence | np.ndarray) and not isinstance(row, whole) else (row,) for row in X
@@ -198,11 +203,16 @@ def texts_of(X: Sequence, columns: Mapping[str, str], label: str) -> dict[str, T
             )
         if not all(text.strip() for text in row):
             raise DataError(f"sample {number} of X has an empty text; give at least one word")
-        if any("\ud800" <= character <= "\udfff" for text in row if not text.isascii() for character in text):
+        if any(map(_is_odd, row)):
             raise DataError(
                 f"sample {number} of X has a lone surrogate, which is no text; decode with errors='replace'"
             )
     return {name: Texts(row[i] for row in rows) for i, name in enumerate(names)}
+
+
+def _is_odd(text: str) -> bool:
+    """Whether a text is empty, or holds a lone surrogate."""
+    return not text or text.isspace() or not (text.isascii() or SURROGATE.search(text) is None)
 
 
 def _no_text(value) -> str:

@@ -23,6 +23,17 @@ OFFSET_SPREAD = 2.0  # of b before any text is seen
 SPREAD = 0.5  # of ln T before any text is seen (a normal one): a handful of texts changes little, some hundred decide
 
 
+def clipped(outputs: np.ndarray) -> np.ndarray:
+    """Outputs (n, C) as float64 in [0, 1]."""
+    return np.clip(outputs.astype(np.float64), 0, 1)
+
+
+def normalised(outputs: np.ndarray) -> np.ndarray:
+    """Outputs (n, C) as float64 that sum to 1; what is 0 or less becomes nearly 0."""
+    positive = np.maximum(outputs.astype(np.float64), 0) + 1e-9
+    return positive / positive.sum(axis=1, keepdims=True)
+
+
 def scaled(probabilities: np.ndarray, temperature: float, floor: float = 0.0) -> np.ndarray:
     """(p + floor)^(1/T), divided by its sum: more even for T above 1; for T = 1 without a floor p itself."""
     if temperature == 1 and not floor:

@@ -19,10 +19,11 @@ from eqnp.machine import Machine
 from eqnp.machine.wholes import gathering
 from eqnp.network import EMBEDDING, Network
 from eqnp.runs import label_sets
-from eqnp.runs.calibration import calibration, calibration_of_sets, scaled, shifted
+from eqnp.runs.calibration import calibration, calibration_of_sets, clipped, normalised, scaled, shifted
 from eqnp.runs.contents import MODEL, instead
 from eqnp.runs.loop import free_outputs, score
 from eqnp.runs.metrics import figures
+from eqnp.spans import in_span
 from eqnp.text import tokens
 from eqnp.text.labels import class_counts
 from eqnp.text.ngrams import NGrams
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 KIND = "model"
 PARAMETERS, NGRAMS = "parameters/", "ngrams"
 FEW = 64  # texts or less are predicted by NumPy alone, which is there sooner than the compiled kernels
-BLOCK = 512  # texts that a thread reads and settles at a time
+CHARACTERS = 5  # of a text for a slot of its memory, at most about
+BLOCK = 256  # texts that a thread reads and settles at a time
 
 
 @dataclass(frozen=True)
@@ -255,11 +257,12 @@ class Model:
     def scores(self, texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Scores (n, C), as `probabilities`, and the number of known words (n,), of the samples; raises DataError."""
         self.check(texts)
-        size = len(next(iter(texts.values())))
+        size, characters = len(next(iter(texts.values()))), sum(sum(map(len, column)) for column in texts.values())
+        network = self._settles(characters // CHARACTERS)
 
         def read_and_settle(start: int) -> tuple[np.ndarray, np.ndarray]:
             split = self._encoded({name: column[start : start + BLOCK] for name, column in texts.items()})
-            return free_outputs(self.network, split, self.config.settling), self.known(split)
+            return free_outputs(network, split, self.config.settling), self.known(split)
 
         blocks = list(self.network.machine.map(read_and_settle, range(0, max(1, size), BLOCK)))
         output, known = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -311,7 +314,13 @@ class Model:
             raise CheckpointError(
                 "the samples are not of this model (other segments, words or classes); use its own run"
             )
-        return free_outputs(self.network, split, self.config.settling)
+        network = self._settles(sum(len(ids.ids) for ids in split.segments.values()))
+        return free_outputs(network, split, self.config.settling)
+
+    def _settles(self, slots: int) -> Network:
+        """What settles on so many slots: a network over fewer dimensions, if it is less work to make than it saves."""
+        pays = slots > self.network.rows_of(EMBEDDING) and self.network.machine.ranks.size == 1
+        return (pays and in_span(self.network, self.config.network)) or self.network
 
     def evaluate(self, split: Split) -> tuple[dict, np.ndarray]:
         """The figures of what `predict` says of a split, and the scores (n, C) that it gives.
@@ -333,11 +342,11 @@ class Model:
         """
         worded = self.known(split) > 0
         if self.several:
-            found = calibration_of_sets(_clipped(self.outputs(split))[worded], split.labels[worded])
+            found = calibration_of_sets(clipped(self.outputs(split))[worded], split.labels[worded])
             self.temperature, self.offset = found["temperature"], found["offset"]
             return found
         floors = not isinstance(self.network.output.cost, CrossEntropy)  # a softmax never comes to 0
-        found = calibration(_normalised(self.outputs(split))[worded], split.labels[worded], floors)
+        found = calibration(normalised(self.outputs(split))[worded], split.labels[worded], floors)
         self.temperature, self.floor = found["temperature"], found["floor"]
         return found
 
@@ -362,22 +371,11 @@ class Model:
         validation texts. A sample without a known word gets the prior.
         """
         if self.several:
-            scores = shifted(_clipped(outputs), self.temperature, self.offset)
+            scores = shifted(clipped(outputs), self.temperature, self.offset)
         else:
-            scores = scaled(_normalised(outputs), self.temperature, self.floor)
+            scores = scaled(normalised(outputs), self.temperature, self.floor)
         scores[known == 0] = self.prior
         return scores
-
-
-def _clipped(outputs: np.ndarray) -> np.ndarray:
-    """Outputs (n, C) as float64 in [0, 1]."""
-    return np.clip(outputs.astype(np.float64), 0, 1)
-
-
-def _normalised(outputs: np.ndarray) -> np.ndarray:
-    """Outputs (n, C) as float64 that sum to 1; what is 0 or less becomes nearly 0."""
-    positive = np.maximum(outputs.astype(np.float64), 0) + 1e-9
-    return positive / positive.sum(axis=1, keepdims=True)
 
 
 def _network(

@@ -18,7 +18,6 @@ from eqnp.runs import baselines
 from eqnp.runs.baselines import bag_of_words
 from eqnp.runs.model import Model
 from eqnp.sections import DataConfig
-from eqnp.text import tokens
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
@@ -419,22 +418,26 @@ def test_numbers_are_named_where_there_are_as_many(tmp_path):
 
 
 ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=30)
-PIECES = st.lists(
-    st.sampled_from([*"ab n't`'", "can't", "n't", "it's", "'ll", "<unk>", "<s>", "\0", "_1", "Ünt"]) | ASCII
+ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+ENGLISH = st.sampled_from(
+    [*"ab n t`'", "can't", "n't", "it's", "'ll", "'n't", "n'tn't", "VE`Re", "_1", "<unk>", "<s>", "\0"]
+)
+OTHERS = st.sampled_from(
+    ["Ünt", "\u2019n\u2019t", "e\u0301", " \u0301", "\u200b", "\u00b4", "\u2028", "\u00a0", "\x85"]
 )
 
 
-@given(st.lists(PIECES.map("".join), min_size=1, max_size=9))
-def test_plain_ascii_is_read_as_the_library_reads_it(texts):
-    """If this fails, the quick way to split texts finds other words than the library does."""
+@given(st.lists(st.lists(ENGLISH | ASCII | OTHERS | ANY).map("".join), min_size=1, max_size=9))
+def test_many_texts_are_read_as_the_library_reads_them(texts):
+    """If this fails, the compiled reader finds other words in texts than the library does."""
     texts = [*texts, "I can't, it's n't"]
     known = learn_tokenizer([*texts, "can n't it 's a b _1 <unk> '", "it ' ll"], min_count=1, max_words=500)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "FEW", 1)
-        quick = ids_of(known, texts)
-    slow = [each.ids for each in known.rules.encode_batch_fast(texts)]
-    assert [ids.tolist() for ids in quick] == slow
-    assert all(ids.dtype == np.int32 for ids in quick)
+    for many in (True, False):
+        found = ids_of(known, texts, many)
+        assert [found[i].tolist() for i in range(len(texts))] == [
+            each.ids for each in known.rules.encode_batch_fast(texts)
+        ]
+        assert found.ids.dtype == np.int32
 
 
 def test_rules_of_earlier_releases_are_kept():
@@ -445,4 +448,4 @@ def test_rules_of_earlier_releases_are_kept():
     assert not WordTokenizer(known.rules).is_common
     texts = ["stop it"] * 20
     assert len(ids_of(WordTokenizer(known.rules), ["don't"] * 20)[0]) == 3
-    assert [ids.tolist() for ids in ids_of(known, texts)] == [each.ids for each in known.rules.encode_batch_fast(texts)]
+    assert ids_of(known, texts).ids.tolist() == [id for each in known.rules.encode_batch_fast(texts) for id in each.ids]
