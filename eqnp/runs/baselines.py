@@ -1,7 +1,7 @@
 """The honest rivals, with the same tokens and splits as the network: the largest class, logistic regression on bags of
 words (by TF-IDF, and by the log-count ratios of NB-SVM) and on mean word vectors, and a perceptron on bags of words. Of
-a very large corpus (`MOST`) they learn from an even part, and are tried on one; and nothing in them is as large as the
-samples times the dimension."""
+a very large corpus (`MOST`) they learn from an even part, and are tried on one; and of more than some ten thousand
+samples nothing in them is as large as the samples times the dimension."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import helmert
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
@@ -22,6 +23,7 @@ from eqnp.text.tokens import Ragged, joined
 
 MOST, PART = 20_000_000, 4_000_000  # tokens of a corpus; of a larger one about so many teach a linear model as well
 RUN = 100  # samples in a row that are taken or left
+DENSE = 1 << 24  # entries of a matrix of mean vectors, up to which it may be in memory
 BLOCK = 1 << 16  # samples whose mean vectors are in memory together; word vectors that are read together
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # inverse penalties C, as scikit-learn counts them
 OF_SEVERAL = (10.0, 100.0, 1000.0)  # where each class has a regression of its own, and few texts
@@ -120,7 +122,8 @@ def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -
     """Logistic regression on the mean word vector of each segment (standardised), C chosen on the validation split."""
     shares = {name: [_shares(texts, len(embedding)) for texts in s.segments.values()] for name, s in splits.items()}
     centre, spread = _moments(shares["train"], embedding)
-    features = {name: _of_means(each, embedding, centre, spread) for name, each in shares.items()}
+    of = _of_dense_means if len(splits["train"]) * len(centre) <= DENSE else _of_means
+    features = {name: of(each, embedding, centre, spread) for name, each in shares.items()}
     return _regression(features, splits, classes)
 
 
@@ -160,6 +163,21 @@ def _of_means(shares: list, embedding: np.ndarray, centre: np.ndarray, spread: n
     return _Features(len(centre), times, back)
 
 
+def _of_dense_means(shares: list, embedding: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> _Features:
+    """The same of few enough samples, whose mean word vectors are made once."""
+    means = (_means(shares, embedding) - centre) / spread
+    return _Features(
+        len(centre),
+        lambda weights: means @ weights.astype(means.dtype),
+        lambda error: means.T @ error.astype(means.dtype),
+    )
+
+
+def _means(shares: list, embedding: np.ndarray) -> np.ndarray:
+    """The mean word vectors of every segment side by side, (n, segments · D)."""
+    return sum(np.hstack([a[:, part] @ vectors for a in shares]) for part, vectors in _by_parts(embedding))
+
+
 def _shares(texts: Ragged, words: int) -> sparse.csr_array:
     """What each word counts for in the mean over its text, (n, words)."""
     shares = np.repeat(1 / np.maximum(texts.lengths, 1).astype(np.float32), texts.lengths)
@@ -179,8 +197,7 @@ def _moments(shares: list, embedding: np.ndarray) -> tuple[np.ndarray, np.ndarra
     count = shares[0].shape[0]
     total, squares = (np.zeros(len(shares) * embedding.shape[1]) for _ in range(2))
     for start in range(0, count, BLOCK):
-        block = [a[start : start + BLOCK] for a in shares]
-        means = sum(np.hstack([a[:, part] @ vectors for a in block]) for part, vectors in _by_parts(embedding))
+        means = _means([a[start : start + BLOCK] for a in shares], embedding)
         total += means.sum(axis=0, dtype=np.float64)
         squares += np.square(means).sum(axis=0, dtype=np.float64)
     centre = total / count
@@ -189,11 +206,14 @@ def _moments(shares: list, embedding: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _regression(features: dict[str, _Features], splits: dict[str, Split], classes: int) -> Baseline:
-    best = Baseline({"validation": -1.0}, 0.0)
-    weights = np.zeros((features["train"].columns + 1, classes))
-    for strength in OF_SEVERAL if splits["train"].several else STRENGTHS:
-        weights = _fit(features["train"], splits["train"].labels, weights, strength)
-        accuracy = {n: _figure(_scores(x, weights), splits[n].labels) for n, x in features.items() if n != "train"}
+    best, several = Baseline({"validation": -1.0}, 0.0), splits["train"].several
+    # From 0, weights of classes that exclude each other add up to 0 at every step: one column less holds them.
+    basis = np.eye(classes) if several or classes < 2 else helmert(classes)
+    weights = np.zeros((features["train"].columns + 1, len(basis)))
+    for strength in OF_SEVERAL if several else STRENGTHS:
+        weights = _fit(features["train"], splits["train"].labels, weights, basis, strength)
+        scores = {n: _scores(x, weights) @ basis for n, x in features.items() if n != "train"}
+        accuracy = {n: _figure(each, splits[n].labels) for n, each in scores.items()}
         if accuracy["validation"] > best.accuracy["validation"]:
             best = Baseline(accuracy, strength)
     return best
@@ -237,18 +257,20 @@ def _scores(features: _Features, weights: np.ndarray) -> np.ndarray:
     return features.times(weights[:-1]) + weights[-1]
 
 
-def _fit(features: _Features, labels: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
+def _fit(features: _Features, labels: np.ndarray, start: np.ndarray, basis: np.ndarray, strength: float) -> np.ndarray:
+    """Weights in the coordinates of ``basis``, whose rows are orthonormal directions of the scores of all classes."""
     several = labels.ndim == 2
-    target = labels.astype(float) if several else np.eye(start.shape[1])[labels]
+    target = labels.astype(float) if several else np.eye(basis.shape[1])[labels]
 
     def objective(flat):
         weights = flat.reshape(start.shape)
-        scores = _scores(features, weights)
+        scores = _scores(features, weights) @ basis
         if several:  # a yes or no to each class
             error, cost = expit(scores) - target, (np.logaddexp(0, scores) - target * scores).sum()
         else:
             log_probability = log_softmax(scores, axis=1)
             error, cost = np.exp(log_probability) - target, -(log_probability * target).sum()
+        error = error @ basis.T
         gradient = np.vstack([features.back(error), error.sum(axis=0)]) * strength
         gradient[:-1] += weights[:-1]
         return strength * cost + (weights[:-1] ** 2).sum() / 2, gradient.ravel()

@@ -67,8 +67,9 @@ def test_a_full_disk_leaves_ids_in_memory(monkeypatch):
     assert threads.set_aside(ids) is ids
 
 
+@pytest.mark.parametrize("of", [baselines._of_means, baselines._of_dense_means])
 @pytest.mark.parametrize("block", [1 << 16, 7])
-def test_the_rival_on_mean_vectors_has_them_by_its_definition(monkeypatch, block):
+def test_the_rival_on_mean_vectors_has_them_by_its_definition(monkeypatch, block, of):
     """If this fails, network and rival are compared on other word vectors where there are many of them."""
     monkeypatch.setattr(baselines, "BLOCK", block)
     rng = np.random.default_rng(0)
@@ -79,7 +80,7 @@ def test_the_rival_on_mean_vectors_has_them_by_its_definition(monkeypatch, block
     centre, spread = baselines._moments(shares, vectors)
     np.testing.assert_allclose(centre, means.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(spread, means.std(axis=0), rtol=1e-5)
-    features, expected = baselines._of_means(shares, vectors, centre, spread), (means - centre) / spread
+    features, expected = of(shares, vectors, centre, spread), (means - centre) / spread
     weights, error = rng.standard_normal((8, 3)), rng.standard_normal((30, 3))
     np.testing.assert_allclose(features.times(weights), expected @ weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(features.back(error), expected.T @ error, rtol=1e-4, atol=1e-4)

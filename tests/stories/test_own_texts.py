@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.special import log_softmax
+from scipy.linalg import helmert
+from scipy.special import log_softmax, softmax
 
 from eqnp import SequenceClassifier
 from eqnp.app.cli import main
@@ -19,7 +20,7 @@ from eqnp.config import load_config
 from eqnp.machine import Machine
 from eqnp.network import EMBEDDING
 from eqnp.runs import perceptron as perceptrons
-from eqnp.runs.baselines import hidden_layer, nb_svm
+from eqnp.runs.baselines import _Features, _fit, hidden_layer, nb_svm
 from eqnp.runs.checkpoint import generators, untrained
 from eqnp.runs.loop import Hooks, fit
 from eqnp.runs.model import Model
@@ -250,6 +251,19 @@ def two_of_four(size: int, rng: np.random.Generator) -> Split:
     pairs = rng.integers(0, 2, (size, 2))
     words = np.stack([2 + pairs[:, 0], 4 + pairs[:, 1]], axis=1)
     return Split({"text": ragged(list(rng.permuted(words, axis=1)))}, (pairs[:, 0] == pairs[:, 1]).astype(int))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_logistic_regression_is_at_its_minimum_for_all_classes(classes):
+    """If this fails, the rivals that have a column less than classes are straw men."""
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((60, 5)), rng.integers(0, classes, 60)
+    features, basis = _Features(5, lambda w: X @ w, lambda e: X.T @ e), helmert(classes)
+    found = _fit(features, labels, np.zeros((6, classes - 1)), basis, 3.0) @ basis
+    error = softmax(X @ found[:-1] + found[-1], axis=1) - np.eye(classes)[labels]
+    np.testing.assert_allclose(3 * X.T @ error + found[:-1], 0, atol=0.01)
+    np.testing.assert_allclose(error.sum(axis=0), 0, atol=0.01)
+    assert abs(found).max() > 0.1
 
 
 def test_the_perceptron_learns_what_no_single_word_tells():
