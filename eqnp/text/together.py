@@ -115,19 +115,10 @@ def learn_and_encode(
 
 
 def _renumbered(texts: Ragged, place: np.ndarray, longest: int, first: np.ndarray, found: list[Coverage]) -> Ragged:
-    """Texts with other ids: without unknown words, cut to the ``longest``, behind the token that all begin with.
-
-    What was left out is appended to ``found``.
-    """
-    ids = place[texts.ids]
-    known = ids > UNKNOWN
-    before = np.concatenate([[0], np.cumsum(known)])
-    kept = known & (before[:-1] - np.repeat(before[texts.offsets[:-1]], texts.lengths) < longest)
-    ends = np.concatenate([[0], np.cumsum(kept)])[texts.offsets]
-    found.append(Coverage(len(ids), int((~known).sum()), int(known.sum() - kept.sum())))
-    if not len(first):
-        return Ragged(ids[kept], ends)
-    return Ragged(np.insert(ids[kept], ends[:-1], first[0]).astype(np.int32), ends + np.arange(len(ends)))
+    """`known_words` of texts with other ids; what was left out is appended to ``found``."""
+    known, left_out = tokens.known_words(Ragged(place[texts.ids], texts.offsets), longest, first)
+    found.append(left_out)
+    return known
 
 
 def _all_parts(encoded: Mapping[str, tuple[Ragged, Coverage]], ranks: Ranks) -> tuple[dict[str, Ragged], Coverage]:

@@ -303,6 +303,21 @@ def _bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
 
 
+def known_words(texts: Ragged, longest: int, first: np.ndarray) -> tuple[Ragged, Coverage]:
+    """The ids of texts without those of unknown words, cut to the ``longest``, behind the token that all begin with, if
+    there is one; and what was left out."""
+    known = texts.ids > UNKNOWN
+    before = np.concatenate([[0], np.cumsum(known)])  # known words before each
+    kept = known & (before[:-1] - np.repeat(before[texts.offsets[:-1]], texts.lengths) < longest)
+    ends = np.concatenate([[0], np.cumsum(kept)])[texts.offsets]
+    coverage = Coverage(len(known), int((~known).sum()), int(known.sum() - kept.sum()))
+    if not len(first):
+        return Ragged(texts.ids[kept], ends), coverage
+    return Ragged(
+        np.insert(texts.ids[kept], ends[:-1], first[0]).astype(np.int32), ends + np.arange(len(ends))
+    ), coverage
+
+
 def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> tuple[Ragged, Coverage]:
     """Token ids of every text without its unknown words, cut after ``max_tokens``, and what was left out as unknown.
 
@@ -313,16 +328,9 @@ def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> t
     def encoded(chunk: list[str]) -> Ragged:
         nonlocal coverage
         every = ids_of(tokenizer, list(map(plain, chunk)) if tokenizer.markup else chunk, many)
-        known = every.ids > UNKNOWN
-        before = np.concatenate([[0], np.cumsum(known)])  # known words before each
-        place = before[:-1] - np.repeat(before[every.offsets[:-1]], every.lengths)
-        kept = known & (place < max_tokens - len(start))
-        tokens, inside, left = len(known), int(before[-1]), int(kept.sum())
-        coverage += Coverage(tokens, tokens - inside, inside - left)
-        offsets = np.concatenate([[0], np.cumsum(kept)])[every.offsets]
-        if len(start):
-            return Ragged(np.insert(every.ids[kept], offsets[:-1], start), offsets + np.arange(len(offsets)))
-        return Ragged(every.ids[kept], offsets)
+        known, left_out = known_words(every, max_tokens - len(start), start)
+        coverage += left_out
+        return known
 
     result = joined(encoded(list(texts[start : start + CHUNK])) for start in range(0, len(texts), CHUNK))
     return result, coverage
