@@ -11,12 +11,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from itertools import islice
 
 import numpy as np
 
 LARGE = 1 << 25  # bytes of an array that is set aside
 MapOver = Callable[..., Iterable]  # calls a function for several things, like `map`
 _own = threading.local()
+_at_work: ContextVar[Executor | None] = ContextVar("at work", default=None)
 
 
 def available_cores() -> int:
@@ -26,9 +29,14 @@ def available_cores() -> int:
 
 @contextmanager
 def workers(threads: int | None = None) -> Iterator[Executor]:
-    """An executor of ``threads`` threads (default: one per core); inside, every BLAS call takes one thread."""
+    """An executor of ``threads`` threads (default: one per core); inside, every BLAS call takes one thread, and
+    `on_threads` shares work."""
     with _one_thread_a_call, ThreadPoolExecutor(threads or available_cores(), initializer=_mark) as executor:
-        yield executor
+        token = _at_work.set(executor)
+        try:
+            yield executor
+        finally:
+            _at_work.reset(token)
 
 
 class _OneThread:
@@ -79,6 +87,13 @@ def over(executor: Executor | None) -> MapOver:
         return (executor.map if shared else map)(lambda some: call(*some), every)
 
     return map_over
+
+
+def on_threads(call: Callable, things: Iterable) -> Iterator:
+    """Calls a function for several things, as `map` does, a few at a time on the threads of the `workers` around."""
+    executor, things = _at_work.get(), iter(things)
+    while some := list(islice(things, available_cores())):
+        yield from over(executor)(call, some)
 
 
 def return_freed_memory() -> None:

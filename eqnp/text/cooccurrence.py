@@ -11,12 +11,12 @@ import scipy.sparse as sp
 
 from eqnp.errors import VectorsError
 from eqnp.machine.ranks import ALONE, Ranks
-from eqnp.machine.threads import let_go
+from eqnp.machine.threads import let_go, on_threads
 from eqnp.text.tokens import Ragged, joined
 
 _CHUNK = 1 << 22  # pairs counted at once
 _CELLS = 20_000_000  # pairs of words whose counts are held; they take half a gigabyte until they are factored
-_ROWS, _COLUMNS = 8192, 32  # of a matrix, and of what it is multiplied by, that are worked on at a time
+_ROWS, _COLUMNS = 8192, 16  # of a matrix, and of what it is multiplied by, that are worked on at a time
 _FIRST_ID = 2  # ids 0 and 1 are padding and the unknown word
 
 
@@ -242,9 +242,12 @@ def _triangle(matrix: sp.csr_matrix, basis: np.ndarray, ranks: Ranks) -> np.ndar
 def product(matrix: sp.spmatrix, block: np.ndarray) -> np.ndarray:
     """The product (n, k) of a sparse matrix and a block (m, k), few columns at a time: so many stay in the cache."""
     result = np.empty((matrix.shape[0], block.shape[1]), block.dtype)
-    for start in range(0, block.shape[1], _COLUMNS):
+
+    def fill(start: int) -> None:
         columns = slice(start, start + _COLUMNS)
         result[:, columns] = matrix @ np.ascontiguousarray(block[:, columns])
+
+    list(on_threads(fill, range(0, block.shape[1], _COLUMNS)))
     return result
 
 

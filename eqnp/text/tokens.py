@@ -22,7 +22,7 @@ from itertools import compress, pairwise
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from eqnp.machine.threads import let_go, set_aside
+from eqnp.machine.threads import let_go, on_threads, set_aside
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
@@ -323,14 +323,16 @@ def encode(tokenizer: WordTokenizer, texts: Sequence[str], max_tokens: int) -> t
 
     A token that all texts begin with counts among the ``max_tokens``, and not in the coverage.
     """
-    coverage, start, many = Coverage(), tokenizer.start, len(texts) > FEW
+    begin, many, coverages = tokenizer.start, len(texts) > FEW, []
 
-    def encoded(chunk: list[str]) -> Ragged:
-        nonlocal coverage
+    def encoded(chunk: list[str]) -> tuple[Ragged, Coverage]:
         every = ids_of(tokenizer, list(map(plain, chunk)) if tokenizer.markup else chunk, many)
-        known, left_out = known_words(every, max_tokens - len(start), start)
-        coverage += left_out
-        return known
+        return known_words(every, max_tokens - len(begin), begin)
 
-    result = joined(encoded(list(texts[start : start + CHUNK])) for start in range(0, len(texts), CHUNK))
-    return result, coverage
+    def each() -> Iterator[Ragged]:
+        chunks = (list(texts[start : start + CHUNK]) for start in range(0, len(texts), CHUNK))
+        for known, coverage in on_threads(encoded, chunks):
+            coverages.append(coverage)
+            yield known
+
+    return joined(each()), sum(coverages, Coverage())
