@@ -91,7 +91,7 @@ def read_words(characters, offsets, known, starts, ids, bits, table, unknown, ou
     Text i is ``characters[offsets[i]:offsets[i + 1]]``; ``known`` and ``starts`` are the vocabulary, ``ids`` its ids,
     and ``table`` is that of `fill_words`. A word that is not there has the id ``unknown``, and what is left to the
     library −1; where that begins and ends is written to the rows of ``others``, and how often that was is returned.
-    ``out`` has room for as many as there are characters, and ``others`` for a third of them.
+    ``out`` has room for as many as there are characters, and ``others`` for a third of the characters and texts.
     """
     filled = left = 0
     for text in range(len(offsets) - 1):

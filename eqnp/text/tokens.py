@@ -280,7 +280,8 @@ def _quick_ids(tokenizer: WordTokenizer, texts: Sequence[str]) -> Ragged:
     from eqnp.kernels.words import read_words
 
     characters, offsets = _bytes(texts)
-    ids, others = np.empty(len(characters), np.int32), np.empty((1 + len(characters) // 3, 2), np.int64)
+    ids = np.empty(len(characters), np.int32)
+    others = np.empty(((len(characters) + len(texts)) // 3, 2), np.int64)  # two bytes or more, and then an end
     left = read_words(characters, offsets, *tokenizer.known, UNKNOWN, ids, ends, others)
     ids = ids[: ends[-1]].copy()
     if not left:
