@@ -19,10 +19,10 @@ ROWS = 1 << 14  # word vectors that a thread multiplies at a time
 
 
 def in_span(network: Network, config: NetworkConfig) -> Network | None:
-    """The network of a configuration in the span of what its queries and the layer above ask for, on the same machine,
-    with as many more samples in a shard as there are fewer dimensions.
+    """The network in the span of what its queries and the layer above ask for, on the same machine, with as many more
+    samples in a shard as there are fewer dimensions. It must be what `build_network` makes of the configuration.
 
-    Its outputs are those of the network, but for rounding and the tolerance of settling: changes of attention are
+    The outputs are those of the network, but for rounding and the tolerance of settling: changes of attention are
     measured in other coordinates. None where that has no half of the dimensions or more to leave out: where tokens
     query, attention reads windows, or the layer above is wide.
     """

@@ -32,13 +32,14 @@ from eqnp.runs import label_sets
 from eqnp.runs.console import epoch_line, progress_bar
 from eqnp.runs.loop import Hooks, drawn_side, fit, gradients, one_hot, refit
 from eqnp.runs.metrics import figures
-from eqnp.runs.model import FEW, Model
+from eqnp.runs.model import Model
 from eqnp.runs.own_labels import epochs_in_all, learn_own_labels
 from eqnp.runs.progress import Progress
 from eqnp.runs.warmstart import as_before, grown, of_classes
 from eqnp.text.holding import hold_out
 from eqnp.text.prepare import prepare_corpora
 from eqnp.text.store import Split, bucketed, noisy_batch
+from eqnp.text.tokens import FEW
 
 
 class SequenceClassifier:

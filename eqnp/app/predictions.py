@@ -11,9 +11,10 @@ from pathlib import Path
 
 from eqnp.errors import DataError, some
 from eqnp.machine import Machine
-from eqnp.runs.model import FEW, Model, Prediction
+from eqnp.runs.model import Model, Prediction
 from eqnp.text.corpora import check_columns
 from eqnp.text.tables import Table, as_text
+from eqnp.text.tokens import FEW
 from eqnp.text.writing import table_writer
 
 UNSURE = "unsure"  # in place of a label that has too low a score

@@ -212,7 +212,7 @@ def texts_of(X: Sequence, columns: Mapping[str, str], label: str) -> dict[str, T
 
 def _is_odd(text: str) -> bool:
     """Whether a text is empty, or holds a lone surrogate."""
-    return not text or text.isspace() or not (text.isascii() or SURROGATE.search(text) is None)
+    return not text or text.isspace() or (not text.isascii() and SURROGATE.search(text) is not None)
 
 
 def _no_text(value) -> str:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from itertools import islice
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 LARGE = 1 << 25  # bytes of an array that is set aside
 MapOver = Callable[..., Iterable]  # calls a function for several things, like `map`
 _own = threading.local()
-_at_work: ContextVar[Executor | None] = ContextVar("at work", default=None)
+_at_work: list[Executor] = []  # of `workers`, the last that was begun at the end
 
 
 def available_cores() -> int:
@@ -32,11 +31,11 @@ def workers(threads: int | None = None) -> Iterator[Executor]:
     """An executor of ``threads`` threads (default: one per core); inside, every BLAS call takes one thread, and
     `on_threads` shares work."""
     with _one_thread_a_call, ThreadPoolExecutor(threads or available_cores(), initializer=_mark) as executor:
-        token = _at_work.set(executor)
+        _at_work.append(executor)
         try:
             yield executor
         finally:
-            _at_work.reset(token)
+            _at_work.remove(executor)
 
 
 class _OneThread:
@@ -90,10 +89,11 @@ def over(executor: Executor | None) -> MapOver:
 
 
 def on_threads(call: Callable, things: Iterable) -> Iterator:
-    """Calls a function for several things, as `map` does, a few at a time on the threads of the `workers` around."""
-    executor, things = _at_work.get(), iter(things)
-    while some := list(islice(things, available_cores())):
-        yield from over(executor)(call, some)
+    """Calls a function for several things, as `map` does, a few at a time, on the threads of `workers` where there are
+    any."""
+    things = iter(things)
+    while some := list(islice(things, 2 * available_cores())):
+        yield from over(_at_work[-1] if _at_work else None)(call, some)
 
 
 def return_freed_memory() -> None:

@@ -105,7 +105,10 @@ class Experiment:
             )
         }
         drawings = {
-            "curves": (pictures.curves, {title: each for title, each in groups.items() if each}),
+            "curves": (
+                pictures.curves,
+                {t: each for t, each in groups.items() if any(len(r["curve"]) > 1 for r in each)},
+            ),
             "settling": (pictures.settling, settling),
             "steps": (pictures.steps, steps),
             "memory": (pictures.memory, memory),

@@ -17,11 +17,7 @@ FLOOR = 1e-9  # of the largest: smaller ones are rounding, and are not drawn
 
 @styled
 def curves(groups: Mapping[str, Sequence[Mapping]], path: Path) -> None:
-    """Validation accuracy by epoch: a panel for each group of trainings, a line for each of them.
-
-    Groups of a single epoch have no curve, and are left out.
-    """
-    groups = {title: records for title, records in groups.items() if any(len(each["curve"]) > 1 for each in records)}
+    """Validation accuracy by epoch: a panel for each group of trainings, a line for each of them."""
     figure, every = grid(1, len(groups), (4.5 * len(groups), 3.4))
     for (title, records), axes in zip(groups.items(), every[0], strict=True):
         named = set()

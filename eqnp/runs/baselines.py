@@ -1,7 +1,7 @@
 """The honest rivals, with the same tokens and splits as the network: the largest class, logistic regression on bags of
 words (by TF-IDF, and by the log-count ratios of NB-SVM) and on mean word vectors, and a perceptron on bags of words. Of
-a very large corpus (`MOST`) they learn from an even part, and are tried on one; and of more than some ten thousand
-samples nothing in them is as large as the samples times the dimension."""
+a very large corpus (`MOST`) they learn from an even part, and are tried on one; and nothing in them that is larger than
+some 100 MiB (`DENSE`) is as large as the samples times the dimension."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eqnp.text.tokens import Ragged, joined
 
 MOST, PART = 20_000_000, 4_000_000  # tokens of a corpus; of a larger one about so many teach a linear model as well
 RUN = 100  # samples in a row that are taken or left
-DENSE = 1 << 24  # entries of a matrix of mean vectors, up to which it may be in memory
+DENSE = 1 << 24  # entries of the mean vectors of all samples, up to which they are in memory (64 MiB)
 BLOCK = 1 << 16  # samples whose mean vectors are in memory together; word vectors that are read together
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # inverse penalties C, as scikit-learn counts them
 OF_SEVERAL = (10.0, 100.0, 1000.0)  # where each class has a regression of its own, and few texts
@@ -122,7 +122,7 @@ def mean_vector(splits: dict[str, Split], embedding: np.ndarray, classes: int) -
     """Logistic regression on the mean word vector of each segment (standardised), C chosen on the validation split."""
     shares = {name: [_shares(texts, len(embedding)) for texts in s.segments.values()] for name, s in splits.items()}
     centre, spread = _moments(shares["train"], embedding)
-    of = _of_dense_means if len(splits["train"]) * len(centre) <= DENSE else _of_means
+    of = _of_dense_means if sum(map(len, splits.values())) * len(centre) <= DENSE else _of_means
     features = {name: of(each, embedding, centre, spread) for name, each in shares.items()}
     return _regression(features, splits, classes)
 

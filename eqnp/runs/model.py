@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 KIND = "model"
 PARAMETERS, NGRAMS = "parameters/", "ngrams"
-FEW = 64  # texts or less are predicted by NumPy alone, which is there sooner than the compiled kernels
 CHARACTERS = 5  # of a text for a slot of its memory, at most about
 BLOCK = 256  # texts that a thread reads and settles at a time
 
@@ -137,15 +136,18 @@ class Model:
                 if arrays:
                     files.save(folder / MODEL, KIND, arrays, self.about())
 
-    def _check_rebuilds(self) -> None:
-        """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
+    def _is_of_configuration(self) -> bool:
+        """Whether the network is the one that the configuration makes, and not one of one's own."""
         width = self.network.parameters[EMBEDDING].shape[1]
         positions = dict.fromkeys(self.config.data.columns, self.config.data.max_tokens)
         features = self.ngrams.first_id + len(self.ngrams) + len(self.subwords)
         sizes = (width, len(self.classes), positions, self.ngrams.first_id, features)
         layers, synapses, memories = graph_of(self.config.network, *sizes)
-        graph = Graph(layers, synapses, positions, memories)
-        if graph.outline() != self.network.outline():
+        return Graph(layers, synapses, positions, memories).outline() == self.network.outline()
+
+    def _check_rebuilds(self) -> None:
+        """Raise ConfigError for a network of one's own: a file holds a configuration, and no code."""
+        if not self._is_of_configuration():
             raise ConfigError(
                 "a model file holds the network of a configuration, and this one has layers or synapses of its own; "
                 "keep its parameters (numpy.savez), and build it again from your code"
@@ -192,10 +194,8 @@ class Model:
             ngrams = NGrams(arrays[NGRAMS], len(tokenizer))
             slots, parts = ngrams.first_id + len(ngrams), ngrams.parts
             classes, prior = [str(name) for name in about["classes"]], [float(p) for p in about["prior"]]
-            temperature, floor = (
-                float(about.get("temperature", 1)),
-                float(about.get("floor", 0)),
-            )  # older ones lack them
+            older = {"temperature": 1, "floor": 0}  # which older ones lack
+            temperature, floor = (float(about.get(key, value)) for key, value in older.items())
             of_shards, features = (machine or Machine()).of_shards(config.training.shard), slots + len(subwords)
             network = _network(config, parameters, classes, tokenizer, features, of_shards)
             inside = parts.ndim == 2 and parts.dtype.kind == "i" and ((parts >= 0) & (parts < ngrams.first_id)).all()
@@ -258,7 +258,7 @@ class Model:
         """Scores (n, C), as `probabilities`, and the number of known words (n,), of the samples; raises DataError."""
         self.check(texts)
         size, characters = len(next(iter(texts.values()))), sum(sum(map(len, column)) for column in texts.values())
-        network = self._settles(characters // CHARACTERS)
+        network = self._settles(min(characters // CHARACTERS, size * len(texts) * self.config.data.max_tokens))
 
         def read_and_settle(start: int) -> tuple[np.ndarray, np.ndarray]:
             split = self._encoded({name: column[start : start + BLOCK] for name, column in texts.items()})
@@ -319,8 +319,9 @@ class Model:
 
     def _settles(self, slots: int) -> Network:
         """What settles on so many slots: a network over fewer dimensions, if it is less work to make than it saves."""
-        pays = slots > self.network.rows_of(EMBEDDING) and self.network.machine.ranks.size == 1
-        return (pays and in_span(self.network, self.config.network)) or self.network
+        machine, pays = self.network.machine, slots > self.network.rows_of(EMBEDDING) and self._is_of_configuration()
+        narrow = pays and machine.ranks.size == 1 and machine.device != "cuda"
+        return (narrow and in_span(self.network, self.config.network)) or self.network
 
     def evaluate(self, split: Split) -> tuple[dict, np.ndarray]:
         """The figures of what `predict` says of a split, and the scores (n, C) that it gives.

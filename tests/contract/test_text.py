@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import Whitespace
@@ -14,10 +15,12 @@ from eqnp import files
 from eqnp.config import load_config
 from eqnp.errors import CheckpointError, ConfigError, DataError
 from eqnp.machine.ranks import Ranks
+from eqnp.machine.threads import workers
 from eqnp.runs import baselines
 from eqnp.runs.baselines import bag_of_words
 from eqnp.runs.model import Model
 from eqnp.sections import DataConfig
+from eqnp.text.cooccurrence import product
 from eqnp.text.corpora import load_corpus
 from eqnp.text.prepare import load_splits, prepare
 from eqnp.text.store import Split, bucketed, noisy_batch, read_split, split_names, write_store
@@ -438,6 +441,27 @@ def test_many_texts_are_read_as_the_library_reads_them(texts):
             each.ids for each in known.rules.encode_batch_fast(texts)
         ]
         assert found.ids.dtype == np.int32
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_threads_read_and_multiply_the_same(start, monkeypatch):
+    """If this fails, what is learned from texts depends on the number of threads."""
+    monkeypatch.setattr("eqnp.text.tokens.CHUNK", 2)
+    texts = [f"{'a ' * (i % 5)}b{i % 7} c" for i in range(99)]
+    known = learn_tokenizer(texts[:30], min_count=9, max_words=5, start=start)
+    rng = np.random.default_rng(0)
+    matrix, block = scipy.sparse.random(50, 60, 0.2, "csr", rng=rng), rng.standard_normal((60, 100))
+    (alone, coverage), multiplied = encode(known, texts, 4), product(matrix, block)
+    with workers(2):
+        (shared, again), also = encode(known, texts, 4), product(matrix, block)
+    assert (shared.ids.tolist(), shared.offsets.tolist(), again) == (
+        alone.ids.tolist(),
+        alone.offsets.tolist(),
+        coverage,
+    )
+    assert coverage.unknown > 0 < coverage.cut
+    assert np.array_equal(also, multiplied)
+    np.testing.assert_allclose(multiplied, matrix.toarray() @ block, atol=1e-12)
 
 
 def test_rules_of_earlier_releases_are_kept():

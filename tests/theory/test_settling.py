@@ -16,7 +16,7 @@ from eqnp.errors import SettlingError
 from eqnp.learning import LearningConfig, estimate
 from eqnp.machine import Machine
 from eqnp.machine.gradients import entries
-from eqnp.machine.threads import over, workers
+from eqnp.machine.threads import on_threads, over, workers
 from eqnp.network import Network
 from eqnp.runs.loop import one_hot
 from eqnp.testing import KINDS, problem, problems
@@ -212,6 +212,23 @@ def test_blas_has_its_threads_back_when_the_last_has_left():
     assert set(threads()) == {1}
     second.__exit__(None, None, None)
     assert threads() == before
+
+
+def test_work_is_shared_by_the_threads_that_are_there():
+    """If this fails, one of two predictions that overlap is handed to threads that are gone, or their results mixed."""
+
+    def squares() -> list[int]:
+        return list(on_threads(lambda i: i * i, iter(range(40))))
+
+    first, second = workers(2), workers(2)
+    for begun in (first, second):
+        begun.__enter__()
+        assert squares() == [i * i for i in range(40)]
+    for ended in (first, second):
+        ended.__exit__(None, None, None)
+        assert squares() == [i * i for i in range(40)]
+    with workers(2):
+        assert threading.get_ident() not in set(on_threads(lambda _: threading.get_ident(), range(2)))
 
 
 def test_a_sweep_allocates_nothing_that_grows_with_the_states():

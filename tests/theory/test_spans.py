@@ -73,23 +73,40 @@ def test_where_there_is_nothing_to_leave_out(attention, changes, width):
     assert in_span(network_of(config, width), config) is None
 
 
-def test_many_texts_are_given_the_scores_of_each(monkeypatch):
-    """If this fails, what is predicted of a text depends on how many others there are, or many are no quicker."""
-    texts = [f"{sky} and {wind}" for sky in ("sun", "hot", "snow", "ice") for wind in ("calm", "wind", "storm", "rain")]
-    labels = ["warm"] * 8 + ["cold"] * 8
-    few = {"network.attention": [{"queries": 2, "memory": "text"}], "network.hidden": [], "network.votes": 0.0}
-    learner = SequenceClassifier(
-        "text", settings={**few, "vectors.dimension": 24, "training.epochs": 9, "optimizer.learning_rate": 0.03}
-    )
-    learner.fit(texts * 4, labels * 4)
-    each, made = learner.predict_proba(texts), []
+TEXTS = [f"{sky} and {wind}" for sky in ("sun", "hot", "snow", "ice") for wind in ("calm", "wind", "storm", "rain")]
+FEW = {"network.attention": [{"queries": 2, "memory": "text"}], "network.hidden": [], "network.votes": 0.0}
+TRAINED = {"vectors.dimension": 24, "training.epochs": 9, "optimizer.learning_rate": 0.03}
+
+
+@pytest.fixture
+def weather(monkeypatch):
+    """A classifier that knows two classes, what it says of each text, and the widths of networks that it makes."""
+    learner, widths = SequenceClassifier("text", settings=FEW | TRAINED), []
+    learner.fit(TEXTS * 4, (["warm"] * 8 + ["cold"] * 8) * 4)
+    each = learner.predict_proba(TEXTS)
 
     def told(*arguments):
-        made.append(in_span(*arguments))
-        return made[-1]
+        found = in_span(*arguments)
+        widths.append(found.parameters[EMBEDDING].shape[1])
+        return found
 
     monkeypatch.setattr(models, "in_span", told)
-    many = learner.predict_proba(texts * 20)
-    assert [network.parameters[EMBEDDING].shape[1] for network in made] == [6]
+    return learner, each, widths
+
+
+def test_many_texts_are_given_the_scores_of_each(weather):
+    """If this fails, what is predicted of a text depends on how many others there are, or many are no quicker."""
+    learner, each, widths = weather
+    many = learner.predict_proba(TEXTS * 20)
+    assert widths == [6]
     np.testing.assert_allclose(many, np.tile(each, (20, 1)), atol=1e-3)
     assert np.ptp(many[:, 0]) > 0.2
+
+
+def test_a_network_of_ones_own_is_settled_as_it_is(weather):
+    """If this fails, many texts are predicted by the network of the configuration, where somebody built another."""
+    learner, each, widths = weather
+    model = learner.model_
+    model.config = replace(model.config, network=replace(model.config.network, scale=9.0))
+    np.testing.assert_allclose(model.scores({"text": TEXTS * 20})[0], np.tile(each, (20, 1)), atol=1e-3)
+    assert widths == []
