@@ -18,7 +18,7 @@ import numpy as np
 LARGE = 1 << 25  # bytes of an array that is set aside
 MapOver = Callable[..., Iterable]  # calls a function for several things, like `map`
 _own = threading.local()
-_at_work: list[Executor] = []  # of `workers`, the last that was begun at the end
+_at_work: list[tuple[int, Executor]] = []  # of `workers`, with the thread that began each, the last one at the end
 
 
 def available_cores() -> int:
@@ -31,11 +31,12 @@ def workers(threads: int | None = None) -> Iterator[Executor]:
     """An executor of ``threads`` threads (default: one per core); inside, every BLAS call takes one thread, and
     `on_threads` shares work."""
     with _one_thread_a_call, ThreadPoolExecutor(threads or available_cores(), initializer=_mark) as executor:
-        _at_work.append(executor)
+        begun = threading.get_ident(), executor
+        _at_work.append(begun)
         try:
             yield executor
         finally:
-            _at_work.remove(executor)
+            _at_work.remove(begun)
 
 
 class _OneThread:
@@ -89,11 +90,12 @@ def over(executor: Executor | None) -> MapOver:
 
 
 def on_threads(call: Callable, things: Iterable) -> Iterator:
-    """Calls a function for several things, as `map` does, a few at a time, on the threads of `workers` where there are
-    any."""
+    """Calls a function for several things, as `map` does, a few at a time: on the threads of the last `workers` that
+    the calling thread has begun, if there are any. Those of another thread may end in between."""
     things = iter(things)
     while some := list(islice(things, 2 * available_cores())):
-        yield from over(_at_work[-1] if _at_work else None)(call, some)
+        own = [executor for thread, executor in list(_at_work) if thread == threading.get_ident()]
+        yield from over(own[-1] if own else None)(call, some)
 
 
 def return_freed_memory() -> None:
